@@ -1,0 +1,4 @@
+"""Who leads: the port, the cluster record, terms, and the engines behind the port.
+
+May import: errors, exitcodes, config, datadir.
+"""

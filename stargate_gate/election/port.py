@@ -1,0 +1,118 @@
+"""The port between the elector and an engine: what leading means, whatever keeps the lock.
+
+An engine offers three things: a record that all can read, a way to hold the one place from which
+the record may be written, and proof that this node still holds it. `flock` does it with a locked
+file on a shared volume; a lease with a time to live and a compare-and-set record fits as well.
+tests/election/conformance.py is what every engine must pass.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """A node as elections see it: the name from its YAML file and the random id of its data_dir."""
+
+    name: str
+    data_dir_id: str
+
+
+@dataclass(frozen=True)
+class ClusterRecord:
+    """What the lock's holder publishes for all to read. Ordered by (term, version).
+
+    cluster_id  random, made by bootstrap; every data_dir keeps the id it joined
+    term        number of the leadership that wrote this; the fencing token. 0 after bootstrap
+    version     number of the write within the term, from 1
+    leader      who leads (or led last); after bootstrap the first eligible node
+    ssh, http   where peers and operators reach the leader: "host:port"; "" after bootstrap
+    host_keys   SHA-256 fingerprints of the leader's SSH host keys, as ssh-keygen -l prints them
+    mode        "sync", "strict" or "async", as in force
+    sync_set    the standbys that hold every acknowledged push; the leader is not listed
+    position    the feed position (number of changes in this term) at the time of writing
+    clean       the term ended by stepping down with everything handed over
+    successor   who was asked to take over by a clean step-down, if anyone
+    """
+
+    cluster_id: str
+    term: int
+    version: int
+    leader: Member
+    ssh: str = ""
+    http: str = ""
+    host_keys: tuple[str, ...] = ()
+    mode: str = "async"
+    sync_set: tuple[Member, ...] = ()
+    position: int = 0
+    clean: bool = False
+    successor: Member | None = None
+
+    @property
+    def eligible(self) -> frozenset[Member]:
+        """Who may take over on their own: the sync set and the last leader."""
+        return frozenset({*self.sync_set, self.leader})
+
+
+class Hold(Protocol):
+    """The one place from which the record may be written. At most one exists per cluster at a time,
+    as far as the engine's storage keeps its promises; terms catch what it does not.
+
+    No method blocks the event loop. Callers bound each call with `asyncio.timeout`; after a timeout
+    or a cancellation the outcome of a write is unknown.
+    """
+
+    async def read(self) -> ClusterRecord:
+        """The newest record, read afresh.
+
+        Raises:
+            ElectionUnavailableError: missing, foreign, damaged, replaced or out of reach.
+        """
+
+    async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> None:
+        """Write the first record of a new term, `record.term == former.term + 1`, durably.
+
+        Returns only if the record, read again afresh, is the newest, and nothing of the former term
+        has changed since `former` was read.
+
+        Raises:
+            LeadershipLostError: a larger term, or another write in the former term, is there.
+            ElectionUnavailableError: the outcome is unknown.
+        """
+
+    async def write(self, record: ClusterRecord) -> None:
+        """Write the next version of this term's record, durably, and read it again.
+
+        Raises:
+            LeadershipLostError: a larger term is there.
+            ElectionUnavailableError: the outcome is unknown; the old or the new record is in force
+                until a later write succeeds.
+        """
+
+    async def prove(self) -> None:
+        """One heartbeat: prove to the storage and to this node that the hold is still held.
+
+        Raises:
+            LeadershipLostError: it is not, for certain (lock file replaced, larger term, ...).
+            ElectionUnavailableError: it cannot be told now.
+        """
+
+    async def release(self) -> None:
+        """Let go. Never raises; safe to call twice; effective even while other calls hang."""
+
+
+class Engine(Protocol):
+    """What an election needs of its storage."""
+
+    async def read(self) -> ClusterRecord:
+        """The newest record, read afresh; changes nothing. Raises as `Hold.read`."""
+
+    async def try_acquire(self) -> Hold | None:
+        """Try once, without waiting. None: somebody else holds it.
+
+        Raises:
+            ElectionUnavailableError: as `Hold.read`.
+        """
+
+    async def close(self) -> None:
+        """Give back threads and descriptors; the engine is not used again."""

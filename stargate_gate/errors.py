@@ -1,0 +1,116 @@
+"""Every error that Stargate raises on purpose, with the exit code a client or a shell sees.
+
+    StargateError                      70
+    ├── NotLeaderError                  9   this node does not take writes (now)
+    ├── UsageError                     64   a command, a name or an argument that cannot be meant
+    ├── NoSuchRepositoryError          66
+    ├── UnavailableError               69   something this node needs cannot be had (now)
+    │   └── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
+    ├── GitFailedError                 70   a git command of ours failed; carries its stderr
+    ├── TryAgainError                  75   not replicated in time
+    ├── NotAllowedError                77   this identity may not do that
+    └── ConfigurationError             78   the YAML file, or what it points at
+    LeadershipLostError                 9   (a NotLeaderError) this node led, and cannot prove it any more
+
+Messages are lower-case facts that say what to do next. They are shown to clients as they are, so
+they hold no paths, no addresses of other hosts than the leader's, and no operator detail.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from stargate_gate.exitcodes import ExitCode
+
+
+class StargateError(Exception):
+    """The root of the tree. `message` is one line for people; `exit_code` is for programs."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotLeaderError(StargateError):
+    """This node does not take writes. The words "not leader" are always in the message."""
+
+    exit_code = ExitCode.NOT_LEADER
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if "not leader" in message else f"not leader: {message}")
+
+
+class LeadershipLostError(NotLeaderError):
+    """This node led and lost it, or cannot prove that it still leads."""
+
+
+class UsageError(StargateError):
+    """A command, a repository name or an argument that cannot be meant."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoSuchRepositoryError(StargateError):
+    """No repository of that name on this node."""
+
+    exit_code = ExitCode.NO_REPOSITORY
+
+
+class UnavailableError(StargateError):
+    """Something that this node needs cannot be had at the moment."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class ElectionUnavailableError(UnavailableError):
+    """The leader lock or the cluster record is missing, foreign, damaged, too old or out of reach.
+
+    Never to be read as "first start": a node that cannot trust the record does not lead.
+    """
+
+
+class GitFailedError(StargateError):
+    """A git command of Stargate's own failed."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, stderr: bytes) -> None:
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.stderr = stderr.decode("utf-8", "replace").strip()
+        last_line = self.stderr.splitlines()[-1] if self.stderr else "no message"
+        super().__init__(f"git {self._subcommand()} failed with {returncode}: {last_line}")
+
+    def _subcommand(self) -> str:
+        """The first word of the argv that is neither git nor one of its leading options."""
+        words = iter(self.argv[1:])
+        for word in words:
+            if word in {"-c", "-C"}:
+                next(words, None)
+            elif not word.startswith("-"):
+                return word
+        return "command"
+
+
+class TryAgainError(StargateError):
+    """Not replicated in time; the outcome is unknown to the client."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
+class NotAllowedError(StargateError):
+    """This identity may not do that."""
+
+    exit_code = ExitCode.NOT_ALLOWED
+
+
+class ConfigurationError(StargateError):
+    """One or more problems of the configuration, all found at once.
+
+    `problems` are finished lines, each with file, key path and remedy.
+    """
+
+    exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
