@@ -1,0 +1,38 @@
+"""What holds for every test: no user configuration leaks in, and under CI nothing is skipped."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_user_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Git and ssh see an empty home and no system configuration."""
+    home = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith(("GIT_", "SSH_", "STARGATE_", "XDG_"))]:
+        if name not in {"STARGATE_CI"}:
+            patch.delenv(name)
+    patch.setenv("HOME", str(home))
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    patch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    patch.setenv("GIT_TERMINAL_PROMPT", "0")
+    for role in ("AUTHOR", "COMMITTER"):
+        patch.setenv(f"GIT_{role}_NAME", "Test")
+        patch.setenv(f"GIT_{role}_EMAIL", "test@example.org")
+    yield
+    patch.undo()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was skipped when that makes the run fail."""
+    if os.environ.get("STARGATE_CI") and terminalreporter.stats.get("skipped"):
+        terminalreporter.section("skipped tests fail under CI")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test hides a missing part: under CI that is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("STARGATE_CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
