@@ -1,0 +1,174 @@
+"""The YAML file as frozen, strict values. Keys, defaults and units are a contract: docs/configuration.md.
+
+Durations are seconds (`_s`) or days (`_days`), as numbers. What holds between keys is in rules.py.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.values import (
+    MAX_TRASH_DAYS,
+    Branch,
+    Count,
+    Listen,
+    LocalPath,
+    LocalPaths,
+    Name,
+    Period,
+    Reachable,
+    Wait,
+    read_list,
+)
+
+DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
+DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
+
+
+def default_data_dir() -> Path:
+    """$XDG_DATA_HOME/stargate if that is an absolute path (as its specification asks), else ~/.local/share/stargate."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "stargate"
+
+
+class Section(BaseModel):
+    """A mapping of the YAML file. One with nothing below it has all its defaults."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_all_defaults(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class Node(Section):
+    """Who this node is, and where it keeps its things."""
+
+    name: Name = Field(
+        default_factory=socket.gethostname, validate_default=True, description="this node's own name"
+    )
+    data_dir: LocalPath = Field(
+        default_factory=default_data_dir, validate_default=True, description="this node's own folder"
+    )
+
+
+class Cluster(Section):
+    """What all nodes of a cluster have in common."""
+
+    name: Name = Field(description="the cluster's name, the same on all nodes")
+    address: Reachable = Field(description="what users put in their URLs, as in 'stargate.local:2222'")
+    key: LocalPath = Field(
+        description="a private key that the nodes know each other by, the same on all nodes; "
+        "make one with: ssh-keygen -t ed25519 -N '' -f FILE"
+    )
+
+
+class Ssh(Section):
+    """The front door."""
+
+    listen: Listen = Field(default=(DEFAULT_SSH,), description="where the gate listens")
+    advertise: Reachable | None = Field(default=None, description="where peers reach this node")
+    host_keys: LocalPaths = Field(default=(), description="private host keys, the same on all nodes")
+    authorized_keys: LocalPath | None = Field(default=None, description="whose keys may do what")
+
+
+class Flock(Section):
+    """The lock file on the shared volume."""
+
+    path: LocalPath | None = Field(default=None, description="the lock file that all nodes share")
+    retry_s: Period = Field(default=0.1, description="how often a standby tries for the lock")
+
+
+class Election(Section):
+    """Who leads, and how fast that changes."""
+
+    engine: Literal["flock"] = Field(default="flock", description="what decides who leads")
+    flock: Flock = Field(default_factory=Flock, description="the lock file")
+    heartbeat_s: Period = Field(default=1.0, description="how often the leader proves that it leads")
+    watchdog_s: Period = Field(default=3.0, description="a node that hangs that long is ended")
+    lease_s: Period = Field(default=5.0, description="a leader without proof for that long stops")
+    drain_s: Wait = Field(default=8.0, description="running pushes get that long when stepping down")
+    handover_wait_s: Wait = Field(default=5.0, description="a push waits that long for a leader")
+
+
+class Replication(Section):
+    """How the standbys follow."""
+
+    mode: Literal["sync", "strict", "async"] = Field(default="sync", description="what 'ok' promises")
+    ack_timeout_s: Period = Field(default=5.0, description="without progress for that long: late")
+    ack_max_s: Period = Field(default=60.0, description="the longest a push waits for its replica")
+    full_check_s: Period = Field(default=60.0, description="how often everything is compared")
+    parallel_fetches: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="fetches at a time")
+
+
+class Repositories(Section):
+    """What repositories are like."""
+
+    create_on_push: bool = Field(default=True, description="a first push makes the repository")
+    default_branch: Branch = Field(default="main", description="HEAD of a new repository")
+    trash_days: Annotated[float, Field(gt=0, le=MAX_TRASH_DAYS)] = Field(
+        default=7.0, description="how long deleted repositories are kept"
+    )
+
+
+class Health(Section):
+    """The HTTP endpoints for load balancers and monitoring."""
+
+    listen: Listen = Field(default=(DEFAULT_HEALTH,), description="where they listen")
+
+
+class Limits(Section):
+    """Bounds against clients that take too much."""
+
+    login_timeout_s: Period = Field(default=20.0, description="a client must have logged in by then")
+    max_unauthenticated: Count = Field(default=50, description="connections that have not logged in")
+    max_sessions: Count = Field(default=200, description="requests that run at a time")
+
+
+class Log(Section):
+    """What is written to stderr."""
+
+    format: Literal["auto", "console", "json"] = Field(default="auto", description="how lines look")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much")
+
+
+class Config(Section):
+    """A whole YAML file. `load_config` makes one; `Config()` is the single node on loopback."""
+
+    node: Node = Field(default_factory=Node)
+    cluster: Cluster | None = None
+    ssh: Ssh = Field(default_factory=Ssh)
+    election: Election = Field(default_factory=Election)
+    replication: Replication = Field(default_factory=Replication)
+    repositories: Repositories = Field(default_factory=Repositories)
+    health: Health = Field(default_factory=Health)
+    address: Annotated[tuple[Any, ...], BeforeValidator(read_list)] = ()
+    limits: Limits = Field(default_factory=Limits)
+    log: Log = Field(default_factory=Log)
+
+    @property
+    def authorized_keys_path(self) -> Path:
+        """Where the keys of users are: `ssh.authorized_keys`, else authorized_keys in the data_dir."""
+        return self.ssh.authorized_keys or self.node.data_dir / "authorized_keys"
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _cluster_is_filled_in(cls, value: Any) -> Any:
+        if value is None:  # only when the key is there: a default is no key
+            raise ValueError("is empty; write name, address and key, or remove it for a single node")
+        return value
+
+    @field_validator("address", mode="after")
+    @classmethod
+    def _address_comes_later(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if value:
+            raise ValueError(
+                "moving a floating address comes with a later version; write [] and let another tool "
+                "(keepalived, a load balancer on /readyz) move what cluster.address names"
+            )
+        return value

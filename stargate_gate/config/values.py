@@ -1,0 +1,132 @@
+"""The kinds of values the YAML file has, below pydantic's own: paths, names, endpoints, branches.
+
+Each reader takes what YAML gave and raises ValueError with "what is wrong; what to write instead".
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
+
+from stargate_gate.config.endpoint import Endpoint
+
+MAX_PATH_LENGTH = 4095  # PATH_MAX of Linux without the final NUL
+MAX_BRANCH_BYTES = 200  # leaves room for refs/heads/ and .lock in a file name of 255 bytes
+MIN_PERIOD_S = 0.01  # shorter ones are busy loops
+MAX_PERIOD_S = 86_400.0  # a day: longer ones are milliseconds written by mistake
+MAX_TRASH_DAYS = 36_500.0
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)")
+
+
+def kind_of(value: object) -> str:
+    """What a YAML value is, in words for an operator, with the value if it is short and plain."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return f"the truth value {str(value).lower()}"
+        case int() | float():
+            huge = isinstance(value, int) and value.bit_length() > 64  # noqa: PLR2004 # no sane number is longer
+            return "a huge number" if huge else f"the number {value}"
+        case str():
+            return f"the text {shortened(value)!r}"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def shortened(text: str) -> str:
+    """At most 60 characters of `text`, for messages."""
+    limit = 60
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        hint = "; put it in quotes" if isinstance(value, bool | int | float) else ""
+        raise ValueError(f"must be {what}, but is {kind_of(value)}{hint}")  # noqa: TRY004 # pydantic collects these
+    return value
+
+
+def read_endpoint(value: object) -> Endpoint:
+    """A `host:port` text; an Endpoint is passed on."""
+    return value if isinstance(value, Endpoint) else Endpoint.parse(_text(value, "'host:port'"))
+
+
+def read_reachable_endpoint(value: object) -> Endpoint:
+    """An endpoint that somebody else can connect to: no wildcard, no port 0."""
+    endpoint = read_endpoint(value)
+    if endpoint.is_wildcard:
+        raise ValueError(f"nobody can connect to '{endpoint}'; write the name or address that others use")
+    if endpoint.port == 0:
+        raise ValueError("port 0 means any port, which nobody can connect to; write the real one")
+    return endpoint
+
+
+def one_or_many(value: object) -> object:
+    """A text stands for a list of one."""
+    if isinstance(value, str | Endpoint):
+        return (value,)
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("nothing to listen on; write at least one 'host:port'")
+        return tuple(value)
+    raise ValueError(f"must be 'host:port' or a list of them, but is {kind_of(value)}")
+
+
+def read_list(value: object) -> object:
+    """A YAML list as a tuple, since the model is frozen."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list, but is {kind_of(value)}; write it in brackets: [...]")  # noqa: TRY004
+    return tuple(value)
+
+
+def read_path(value: object, info: ValidationInfo) -> Path:
+    """A path: `~` is expanded, a relative one starts from the YAML file's folder (`context["base"]`)."""
+    text = str(value) if isinstance(value, Path) else _text(value, "a path")
+    if not text or "\0" in text or len(text) > MAX_PATH_LENGTH:
+        raise ValueError(f"{shortened(text)!r} cannot be a path; write an absolute path")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shortened(text)!r}: that home is not known; write an absolute path") from None
+    base: Path = (info.context or {}).get("base") or Path.cwd()
+    return base / path
+
+
+def read_name(value: object) -> str:
+    """A node's or a cluster's name; it stands in records, messages, metrics and log lines."""
+    text = _text(value, "a name")
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{shortened(text)!r} cannot be a name; write 1 to 63 letters, digits, '.', '_' or '-', "
+            "with a letter or digit first and last"
+        )
+    return text
+
+
+def read_branch(value: object) -> str:
+    """A branch name that git accepts (git-check-ref-format(1)), without refs/heads/."""
+    text = _text(value, "a branch name")
+    bad_edge = text.startswith(("-", ".", "/", "refs/")) or text.endswith((".", "/"))
+    too_long = len(text.encode(errors="replace")) > MAX_BRANCH_BYTES
+    if not text or text in {"@", "HEAD"} or bad_edge or too_long or _NOT_IN_REFS.search(text):
+        raise ValueError(f"{shortened(text)!r} is no branch name for git; write one as in 'main'")
+    return text
+
+
+Name = Annotated[str, PlainValidator(read_name)]
+Branch = Annotated[str, PlainValidator(read_branch)]
+LocalPath = Annotated[Path, PlainValidator(read_path)]
+LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(read_list)]
+Reachable = Annotated[Endpoint, PlainValidator(read_reachable_endpoint)]
+Listen = Annotated[tuple[Annotated[Endpoint, PlainValidator(read_endpoint)], ...], BeforeValidator(one_or_many)]
+Period = Annotated[float, Field(ge=MIN_PERIOD_S, le=MAX_PERIOD_S)]  # seconds
+Wait = Annotated[float, Field(ge=0, le=MAX_PERIOD_S)]  # seconds; 0: do not wait
+Count = Annotated[int, Field(ge=1, le=100_000)]
