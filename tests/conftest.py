@@ -1,9 +1,15 @@
 """What holds for every test: no user configuration leaks in, and under CI nothing is skipped."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let a synchronous test have no event loop: looptime asks for one, and asyncio would make and leak it."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True, scope="session")

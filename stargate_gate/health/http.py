@@ -1,0 +1,198 @@
+"""The HTTP endpoints: /healthz, /readyz, /status, /metrics. Read-only, from memory, one request a connection.
+
+Load balancers and monitoring ask often and from many places, and anybody may connect. So each
+connection lives for a bounded time, their number is bounded, no request body is read, and what is
+not HTTP is closed without a word in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import structlog
+from aiohttp import web
+
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.errors import UnavailableError
+from stargate_gate.health.metrics import Metrics
+from stargate_gate.health.report import StatusSource
+
+CONNECTION_LIMIT_S = 10.0  # from accept to close: bounds slow senders and slow readers alike
+MAX_CONNECTIONS = 100  # more than any monitoring needs; further ones are closed at once
+MAX_LINE_BYTES = 4096  # the request line; ours are 20 bytes
+MAX_HEADER_BYTES = 8190  # each header line
+BACKLOG = 100
+ENDPOINTS = "/healthz /readyz /status /metrics"
+OK, NOT_FOUND, NOT_ALLOWED, INTERNAL, UNAVAILABLE = 200, 404, 405, 500, 503
+JSON = "application/json"
+
+log = structlog.get_logger()
+
+Answer = tuple[int, str, bytes]  # status code, content type, body
+
+
+class HealthServer:
+    """Listens from `start` to `close` on every endpoint of `health.listen`."""
+
+    def __init__(self, source: StatusSource, metrics: Metrics, listen: Sequence[Endpoint]) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._listen = tuple(listen)
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[_Bounded] = set()
+        self._http = web.Server(
+            self._answer,
+            logger=_quiet_logger(),
+            access_log=None,
+            keepalive_timeout=0,
+            lingering_time=0,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+        self._answers: Mapping[str, Callable[[web.BaseRequest], Answer]] = {
+            "/": self._index,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/status": self._status,
+            "/metrics": self._metrics_page,
+        }
+
+    async def start(self) -> list[Endpoint]:
+        """Listen; the addresses that were bound, with the port the kernel chose for a port 0.
+
+        Raises:
+            UnavailableError: an address cannot be had, by its key in the YAML file; nothing listens.
+        """
+        bound: list[Endpoint] = []
+        for endpoint in self._listen:
+            try:
+                server = await asyncio.get_running_loop().create_server(
+                    self._connection, endpoint.host, endpoint.port, backlog=BACKLOG
+                )
+            except OSError as error:
+                await self.close()
+                raise UnavailableError(
+                    f"health.listen: cannot listen on {endpoint} ({_why(error)}): "
+                    "end what uses it, or choose another address or port"
+                ) from error
+            self._servers.append(server)
+            bound.extend(Endpoint(*sock.getsockname()[:2]) for sock in server.sockets)
+        log.info("health_listening", addresses=[str(endpoint) for endpoint in bound])
+        return bound
+
+    async def close(self) -> None:
+        """Stop listening, and end the connections there are."""
+        for server in self._servers:
+            server.close()
+        await self._http.shutdown(0)
+        for connection in list(self._connections):
+            connection.abort()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+    def _connection(self) -> asyncio.Protocol:
+        return _Bounded(self._http(), self._connections)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = self._answers.get(request.path)
+        headers = {"Server": "stargate", "Cache-Control": "no-store"}
+        if answer is None:
+            code, content_type, body = NOT_FOUND, "text/plain", f"not found; there are {ENDPOINTS}\n".encode()
+        elif request.method not in {"GET", "HEAD"}:
+            code, content_type, body = NOT_ALLOWED, "text/plain", b"only GET and HEAD\n"
+            headers["Allow"] = "GET, HEAD"
+        else:
+            code, content_type, body = _guarded(answer, request)
+        response = web.Response(status=code, body=body, headers={**headers, "Content-Type": content_type})
+        response.force_close()
+        return response
+
+    def _index(self, _request: web.BaseRequest) -> Answer:
+        lines = [
+            self._source.status().headline(), "",
+            "/healthz   200 while this node works",
+            "/readyz    200 while this node leads and takes writes",
+            "/status    the whole report, as JSON",
+            "/metrics   for Prometheus",
+        ]  # fmt: skip
+        return OK, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode(errors="replace")
+
+    def _healthz(self, _request: web.BaseRequest) -> Answer:
+        health = self._source.health()
+        return OK if health.ok else UNAVAILABLE, JSON, health.to_json().encode()
+
+    def _readyz(self, _request: web.BaseRequest) -> Answer:
+        readiness = self._source.ready()
+        return OK if readiness.ready else UNAVAILABLE, JSON, readiness.to_json().encode()
+
+    def _status(self, _request: web.BaseRequest) -> Answer:
+        return OK, JSON, self._source.status().to_json().encode()
+
+    def _metrics_page(self, request: web.BaseRequest) -> Answer:
+        body, content_type = self._metrics.render(request.headers.get("Accept", ""))
+        return OK, content_type, body
+
+
+def _guarded(answer: Callable[[web.BaseRequest], Answer], request: web.BaseRequest) -> Answer:
+    """An answer that cannot be made is our fault: say so in the log, since aiohttp's own lines are off."""
+    try:
+        return answer(request)
+    except Exception:
+        log.exception("health_request_failed", path=request.path)
+        return INTERNAL, "text/plain", b"this node cannot tell; its log says why\n"
+
+
+class _Bounded(asyncio.Protocol):
+    """Hands one connection to aiohttp, and ends it at CONNECTION_LIMIT_S, or at once if there are too many.
+
+    aiohttp itself limits only the pause between two requests, not how slowly one may come in.
+    """
+
+    def __init__(self, inner: asyncio.Protocol, connections: set["_Bounded"]) -> None:
+        self._inner = inner
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._limit: asyncio.TimerHandle | None = None
+
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        too_many = len(self._connections) >= MAX_CONNECTIONS
+        self._connections.add(self)
+        self._limit = asyncio.get_running_loop().call_later(0 if too_many else CONNECTION_LIMIT_S, self.abort)
+        self._inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        self._connections.discard(self)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+def _quiet_logger() -> logging.Logger:
+    """The logger of aiohttp itself, off: bad requests with tracebacks, which say nothing about this node."""
+    quiet = logging.getLogger("stargate_gate.health.aiohttp")
+    quiet.setLevel(logging.CRITICAL)
+    return quiet
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

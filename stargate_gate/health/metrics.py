@@ -1,0 +1,151 @@
+"""What Prometheus scrapes. Every name, label and unit here is a contract with dashboards and alerts.
+
+What counts events is counted by the node's calls; what describes a state is read from the
+StatusSource at each scrape, so the two never drift apart.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from stargate_gate.health.report import Status, StatusSource
+
+# Labels come from these sets, so that no client can make new time series.
+COMMANDS = frozenset(
+    {
+        "git-receive-pack", "git-upload-pack", "git-upload-archive", "health", "ready", "status",
+        "repo", "stargate-feed", "stargate-refs", "greeting",
+    }
+)  # fmt: skip
+REFUSALS = frozenset({"not_leader", "not_allowed", "no_repository", "usage", "unavailable", "not_replicated"})
+OTHER = "other"
+
+SESSION_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+
+class Metrics:
+    """All metrics of one node, in a registry of their own."""
+
+    def __init__(self, source: StatusSource) -> None:
+        # Process-wide: a second gauge per counter tells an operator nothing.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library forgot its types
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._sessions = Counter(
+            "stargate_sessions",
+            "SSH requests that ended, by command and exit status.",
+            ["command", "exit"],
+            registry=self._registry,
+        )
+        self._session_seconds = Histogram(
+            "stargate_session_seconds",
+            "How long SSH requests took, from the request to the exit status.",
+            ["command"],
+            buckets=SESSION_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._pushes_refused = Counter(
+            "stargate_pushes_refused",
+            "Pushes that Stargate itself refused, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._leadership_changes = Counter(
+            "stargate_leadership_changes",
+            "How often this node began to lead or stopped leading.",
+            registry=self._registry,
+        )
+        for reason in REFUSALS:
+            self._pushes_refused.labels(reason)  # 0 from the start, so that a first refusal is a rise
+        self._registry.register(_StatusCollector(source))
+        ProcessCollector(registry=self._registry)
+
+    def session_ended(self, command: str, exit_status: int, duration_s: float) -> None:
+        """Count one SSH request. An unknown command counts as "other"."""
+        label = command if command in COMMANDS else OTHER
+        self._sessions.labels(label, str(exit_status)).inc()
+        self._session_seconds.labels(label).observe(duration_s)
+
+    def push_refused(self, reason: str) -> None:
+        """Count one refused push: one of REFUSALS, else "other"."""
+        self._pushes_refused.labels(reason if reason in REFUSALS else OTHER).inc()
+
+    def leadership_changed(self) -> None:
+        """Count that this node began or ceased to lead."""
+        self._leadership_changes.inc()
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The exposition in the format that an Accept header asks for, and its content type."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self._registry), content_type
+
+
+class _StatusCollector(Collector):
+    """Turns the status report into gauges at each scrape."""
+
+    def __init__(self, source: StatusSource) -> None:
+        self._source = source
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing in advance: the registry must not ask for a status while the node is being built."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges, as of now."""
+        status = self._source.status()
+        yield _build_info(status)
+        yield _gauge("stargate_leading", "1 if this node is the leader, else 0.", status.role == "leader")
+        yield _gauge("stargate_ready", "1 if this node leads and takes writes, else 0.", status.ready)
+        yield _gauge(
+            "stargate_healthy", "1 if every check of /healthz passes, else 0.", self._source.health().ok
+        )
+        yield _gauge("stargate_term", "Number of the leadership this node knows; 0: none.", status.term)
+        yield _gauge(
+            "stargate_sync_set_size", "Standbys that hold every acknowledged push.", len(status.sync_set)
+        )
+        yield _gauge("stargate_feed_position", "Changes in this term, as this node counts.", status.position)
+        yield _gauge(
+            "stargate_rescued_refs", "Values of an old leader kept as rescued refs.", status.rescued_refs
+        )
+        yield _gauge("stargate_warnings", "Warnings in the status report.", len(status.warnings))
+        connected = status.mirror is not None and status.mirror.connected
+        yield _gauge("stargate_mirror_connected", "1 if this standby follows the leader, else 0.", connected)
+        yield from _standby_gauges(status)
+
+
+def _build_info(status: Status) -> Metric:
+    labels = {"version": status.version, "node": status.node, "cluster": status.cluster or ""}
+    return InfoMetricFamily("stargate_build", "What runs here; always 1.", value=labels)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _standby_gauges(status: Status) -> Iterator[Metric]:
+    changes = GaugeMetricFamily(
+        "stargate_standby_lag_changes", "Changes a standby has not confirmed yet.", labels=["standby"]
+    )
+    seconds = GaugeMetricFamily(
+        "stargate_standby_lag_seconds",
+        "Age of the oldest change a standby has not confirmed.",
+        labels=["standby"],
+    )
+    in_sync = GaugeMetricFamily(
+        "stargate_standby_in_sync", "1 if the standby is in the sync set, else 0.", labels=["standby"]
+    )
+    for standby in status.standbys:
+        in_sync.add_metric([standby.name], float(standby.in_sync))
+        if standby.lag_changes is not None:
+            changes.add_metric([standby.name], standby.lag_changes)
+        if standby.lag_s is not None:
+            seconds.add_metric([standby.name], standby.lag_s)
+    yield from (in_sync, changes, seconds)
