@@ -1,4 +1,4 @@
 """The YAML file: its model, its loading, and errors that name the key and the remedy.
 
-May import: errors, exitcodes; pydantic and yaml.
+May import: errors, exitcodes; pydantic, yaml and cryptography.
 """

@@ -14,8 +14,10 @@ _SHAPE = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<p
 
 @dataclass(frozen=True, order=True)
 class Endpoint:
-    """Where something listens or is reached. `host` is a name, an IPv4 or an IPv6 address, the latter
-    without brackets; `port` is 0..65535, where 0 lets the kernel choose. str() is what `parse` takes.
+    """Where something listens or is reached; str() is what `parse` takes.
+
+    host  a name, an IPv4 address, or an IPv6 address without brackets
+    port  0..65535; 0 lets the kernel choose
     """
 
     host: str
@@ -26,7 +28,7 @@ class Endpoint:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether `host` means every address of this machine, so that nobody can connect to it by that name."""
+        """Whether `host` is every address of this machine: fine to listen on, nothing to connect to."""
         address = _address(self.host)
         return address is not None and address.is_unspecified
 
@@ -75,7 +77,8 @@ def _ipv6(host: str) -> str:
 def _name_or_ipv4(host: str, port: int) -> str:
     if host in {"", "*"}:
         raise ValueError(
-            f"the host is missing; write '127.0.0.1:{port}' for this machine only, or '0.0.0.0:{port}' for every address"
+            f"the host is missing; write '127.0.0.1:{port}' for this machine only, "
+            f"or '0.0.0.0:{port}' for every address"
         )
     if re.fullmatch(r"[0-9.]+", host):
         try:

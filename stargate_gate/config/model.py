@@ -30,9 +30,12 @@ DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
 
 
 def default_data_dir() -> Path:
-    """$XDG_DATA_HOME/stargate if that is an absolute path (as its specification asks), else ~/.local/share/stargate."""
+    """$XDG_DATA_HOME/stargate, else ~/.local/share/stargate.
+
+    A relative $XDG_DATA_HOME does not count (XDG Base Directory Specification). The model expands `~`.
+    """
     base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "stargate"
+    return Path(base if base.startswith("/") else "~/.local/share", "stargate")
 
 
 class Section(BaseModel):

@@ -17,28 +17,25 @@ MIN_PERIOD_S = 0.01  # shorter ones are busy loops
 MAX_PERIOD_S = 86_400.0  # a day: longer ones are milliseconds written by mistake
 MAX_TRASH_DAYS = 36_500.0
 
+MAX_SHOWN_BITS = 64  # Python refuses to print integers of some thousand digits
+
+_CONTAINERS: dict[type, str] = {list: "a list", tuple: "a list", dict: "a mapping"}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)")
 
 
 def kind_of(value: object) -> str:
     """What a YAML value is, in words for an operator, with the value if it is short and plain."""
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return f"the truth value {str(value).lower()}"
-        case int() | float():
-            huge = isinstance(value, int) and value.bit_length() > 64  # noqa: PLR2004 # no sane number is longer
-            return "a huge number" if huge else f"the number {value}"
-        case str():
-            return f"the text {shortened(value)!r}"
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "a mapping"
-        case _:
-            return f"a {type(value).__name__}"
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    if isinstance(value, str):
+        return f"the text {shortened(value)!r}"
+    if isinstance(value, int | float):
+        huge = isinstance(value, int) and value.bit_length() > MAX_SHOWN_BITS
+        return "a huge number" if huge else f"the number {value}"
+    return _CONTAINERS.get(type(value), f"a {type(value).__name__}")
 
 
 def shortened(text: str) -> str:
@@ -96,6 +93,8 @@ def read_path(value: object, info: ValidationInfo) -> Path:
         path = Path(text).expanduser()
     except RuntimeError:
         raise ValueError(f"{shortened(text)!r}: that home is not known; write an absolute path") from None
+    if path.is_absolute():
+        return path
     base: Path = (info.context or {}).get("base") or Path.cwd()
     return base / path
 
@@ -126,7 +125,9 @@ Branch = Annotated[str, PlainValidator(read_branch)]
 LocalPath = Annotated[Path, PlainValidator(read_path)]
 LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(read_list)]
 Reachable = Annotated[Endpoint, PlainValidator(read_reachable_endpoint)]
-Listen = Annotated[tuple[Annotated[Endpoint, PlainValidator(read_endpoint)], ...], BeforeValidator(one_or_many)]
+Listen = Annotated[
+    tuple[Annotated[Endpoint, PlainValidator(read_endpoint)], ...], BeforeValidator(one_or_many)
+]
 Period = Annotated[float, Field(ge=MIN_PERIOD_S, le=MAX_PERIOD_S)]  # seconds
 Wait = Annotated[float, Field(ge=0, le=MAX_PERIOD_S)]  # seconds; 0: do not wait
 Count = Annotated[int, Field(ge=1, le=100_000)]

@@ -1,0 +1,138 @@
+"""What the configuration points at on this machine's disk: keys, key lists, folders. Changes nothing."""
+
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from stargate_gate.config.findings import Finding, KeyPath, dotted
+from stargate_gate.config.model import Config
+
+MAX_KEY_BYTES = 64 * 1024  # an RSA key of 16384 bits has 13 KB
+
+_PUBLIC_KEY = re.compile(
+    rb"\s*(ssh-|ecdsa-sha2-|sk-|-----BEGIN (RSA |EC )?PUBLIC KEY|---- BEGIN SSH2 PUBLIC)"
+)
+_NOT_ALLOWED = "cannot be read by this user; chown it to the user stargate runs as"
+
+
+def check_files(config: Config) -> list[str]:
+    """Everything that is wrong with what `config` points at, as "key.path: what is wrong; remedy"."""
+    return [f"{dotted(finding.key)}: {finding.text}" for finding in broken_files(config)]
+
+
+def broken_files(config: Config) -> list[Finding]:
+    """As `check_files`, as findings."""
+    findings = [*_data_dir(config.node.data_dir)]
+    if config.cluster is not None:
+        findings += _private_key(("cluster", "key"), config.cluster.key)[1]
+    findings += _host_keys(config.ssh.host_keys)
+    if config.ssh.authorized_keys is not None:
+        findings += _authorized_keys(("ssh", "authorized_keys"), config.ssh.authorized_keys)
+    if config.election.flock.path is not None:
+        findings += _lock(("election", "flock", "path"), config.election.flock.path)
+    return findings
+
+
+def _data_dir(path: Path) -> Iterator[Finding]:
+    if os.path.lexists(path) and not path.is_dir():
+        yield Finding(("node", "data_dir"), f"{path} is no directory; name one, it is made if it is missing")
+
+
+def _host_keys(paths: tuple[Path, ...]) -> Iterator[Finding]:
+    """Every host key is a private one, and there is one of each kind: clients could not tell two apart."""
+    seen: dict[str, Path] = {}
+    for index, path in enumerate(paths):
+        kind, findings = _private_key(("ssh", "host_keys", index), path)
+        yield from findings
+        if kind in seen:
+            text = f"{path} is a second {kind} key after {seen[kind]}; keep one of each kind"
+            yield Finding(("ssh", "host_keys", index), text)
+        elif kind:
+            seen[kind] = path
+
+
+def _private_key(key: KeyPath, path: Path) -> tuple[str, list[Finding]]:
+    """What kind of private key is there, as "ssh-ed25519" ("": cannot be told), and what is wrong."""
+    try:
+        if not path.is_file():
+            return "", [Finding(key, _no_file(path, "make a key with: ssh-keygen -t ed25519 -N '' -f FILE"))]
+        with path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            content = file.read(MAX_KEY_BYTES + 1)
+    except PermissionError:
+        return "", [Finding(key, f"{path} {_NOT_ALLOWED}")]
+    except OSError as error:
+        return "", [Finding(key, f"{path} cannot be read ({error.strerror}); name a readable private key")]
+    findings = [Finding(key, text) for text in _too_open(path, info)]
+    kind, problem = _kind_of_key(path, content)
+    return kind, [*findings, Finding(key, problem)] if problem else findings
+
+
+def _no_file(path: Path, remedy: str) -> str:
+    if os.path.lexists(path):
+        return f"{path} is no regular file; name one"
+    return f"{path} does not exist; name the right file, or {remedy}"
+
+
+def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
+    """As OpenSSH: a group may read a key only if that is how this user gets at somebody else's file."""
+    mode = stat.S_IMODE(info.st_mode)
+    forbidden = 0o077 if info.st_uid == os.geteuid() else 0o007
+    if mode & forbidden:
+        others = "everybody" if mode & 0o007 else "its group"
+        yield f"{path} is a private key open to {others} (mode {mode:04o}); run: chmod 600 {path}"
+
+
+def _kind_of_key(path: Path, content: bytes) -> tuple[str, str]:
+    """The kind of key, and the problem; one of them is empty."""
+    if _PUBLIC_KEY.match(content):
+        return "", f"{path} is a public key; name the private one, which has no .pub at the end"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old kinds of keys: the SSH server decides on those
+            public = _private(content).public_key()
+            line = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except TypeError:
+        return "", f"{path} is protected by a passphrase; remove it with: ssh-keygen -p -N '' -f {path}"
+    except (ValueError, UnsupportedAlgorithm, AttributeError):
+        return "", f"{path} is no private key; make one with: ssh-keygen -t ed25519 -N '' -f FILE"
+    return line.split()[0].decode("ascii"), ""
+
+
+def _private(content: bytes) -> serialization.ssh.SSHPrivateKeyTypes:
+    if b"BEGIN OPENSSH PRIVATE KEY" in content:
+        return serialization.load_ssh_private_key(content, password=None)
+    return serialization.load_pem_private_key(content, password=None)  # type: ignore[return-value] # others fail above
+
+
+def _authorized_keys(key: KeyPath, path: Path) -> Iterator[Finding]:
+    try:
+        if not path.is_file():
+            yield Finding(key, _no_file(path, "make it with one public key a line"))
+            return
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    except OSError:
+        yield Finding(key, f"{path} {_NOT_ALLOWED}")
+        return
+    if mode & 0o002:
+        yield Finding(key, f"{path} can be written by everybody (mode {mode:04o}); run: chmod go-w {path}")
+
+
+def _lock(key: KeyPath, path: Path) -> Iterator[Finding]:
+    """The lock file itself may be missing: `stargate bootstrap` makes it. Its folder may not."""
+    try:
+        if not path.parent.is_dir():
+            yield Finding(
+                key, f"the directory {path.parent} does not exist; mount the shared volume, or make it"
+            )
+        elif os.path.lexists(path) and not path.is_file():
+            yield Finding(key, f"{path} is no regular file; name a file, stargate bootstrap makes it")
+    except OSError as error:
+        yield Finding(key, f"{path} cannot be reached ({error.strerror}); mount the shared volume")

@@ -1,0 +1,134 @@
+"""From a YAML file to a Config, or to all that is wrong with it at once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stargate_gate.config.document import Document, read_document
+from stargate_gate.config.files import broken_files
+from stargate_gate.config.findings import Finding, dotted, without_consequences
+from stargate_gate.config.mistakes import findings_of, repaired
+from stargate_gate.config.model import Config
+from stargate_gate.config.rules import broken_rules
+from stargate_gate.errors import ConfigurationError
+
+CONFIG_VARIABLE = "STARGATE_CONFIG"
+MAX_FILE_BYTES = 256 * 1024  # a hundred times the longest sensible file
+
+
+def config_path(given: Path | None) -> Path | None:
+    """The file that is meant: `given`, else $STARGATE_CONFIG, else none."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return given or (Path(named) if named else None)
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the YAML file `path`, else $STARGATE_CONFIG, else take the defaults: a single node on loopback.
+
+    Relative paths in the file start from its folder, `~` is expanded. What the paths lead to is not
+    looked at: see `load_checked_config` and `files.check_files`.
+
+    Raises:
+        ConfigurationError: every problem, each as "file:line: key.path: what is wrong; remedy".
+    """
+    return _accepted(_judged(config_path(path)))
+
+
+def load_checked_config(path: Path | None = None) -> Config:
+    """As `load_config`, and what the file points at is there and fit for its use.
+
+    Raises:
+        ConfigurationError: every problem of both kinds.
+    """
+    judged = _judged(config_path(path))
+    files = broken_files(judged.config) if judged.config is not None else []
+    return _accepted(judged.with_derived(files))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A file with what is wrong in it.
+
+    `config` has defaults in place of what is wrong; None if nothing could be read.
+    """
+
+    name: str
+    document: Document
+    config: Config | None
+    findings: tuple[Finding, ...]
+
+    def with_derived(self, derived: list[Finding]) -> "_Judged":
+        more = without_consequences(derived, self.findings)
+        return _Judged(self.name, self.document, self.config, (*self.findings, *more))
+
+    def problems(self) -> list[str]:
+        placed = [(f.line or self.document.line(f.key), f) for f in self.findings]
+        placed.sort(key=lambda pair: pair[0])
+        return list(dict.fromkeys(self._line(line, finding) for line, finding in placed))
+
+    def _line(self, line: int, finding: Finding) -> str:
+        where = f"{self.name}:{line}" if self.document.lines or finding.line else self.name
+        return ": ".join(part for part in (where, dotted(finding.key), finding.text) if part)
+
+
+def _accepted(judged: _Judged) -> Config:
+    if judged.findings or judged.config is None:
+        raise ConfigurationError(judged.problems())
+    return judged.config
+
+
+def _judged(path: Path | None) -> _Judged:
+    if path is None:
+        return _judge("defaults", Document({}), Path("/"))
+    document = read_document(_text_of(path))
+    return _judge(str(path), document, path.absolute().parent)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigurationError([f"{path}: there is no such file; name the node's YAML file"]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no valid path"
+        raise ConfigurationError(
+            [f"{path}: cannot be read ({reason}); name a YAML file this user can read"]
+        ) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigurationError(
+            [f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"]
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError([f"{path}:{line}: is not UTF-8; save it as UTF-8"]) from None
+
+
+def _judge(name: str, document: Document, base: Path) -> _Judged:
+    if document.findings and not document.lines:
+        return _Judged(name, document, None, document.findings)
+    config, mistakes = _validated(document.data, base)
+    unread = {finding.key for finding in document.findings}
+    findings = (*document.findings, *(mistake for mistake in mistakes if mistake.key not in unread))
+    judged = _Judged(name, document, config, findings)
+    return judged.with_derived(broken_rules(config)) if config is not None else judged
+
+
+def _validated(data: Mapping[str, Any], base: Path) -> tuple[Config | None, list[Finding]]:
+    """The model of `data`, with defaults where it is wrong, and what is wrong."""
+    context = {"base": base}
+    try:
+        return Config.model_validate(data, context=context), []
+    except ValidationError as error:
+        findings = findings_of(error, data)
+    try:
+        without = repaired(data, findings)
+        return Config.model_validate(without, context=context), findings
+    except ValidationError:
+        return None, findings  # a default is wrong itself, as an impossible host name

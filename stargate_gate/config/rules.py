@@ -1,0 +1,121 @@
+"""What must hold between the keys of a valid model. Pure: nothing here looks at a disk or a network."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from stargate_gate.config.findings import Finding, KeyPath
+from stargate_gate.config.model import Config
+
+_CLUSTER: KeyPath = ("cluster",)
+_HEARTBEAT: KeyPath = ("election", "heartbeat_s")
+_WATCHDOG: KeyPath = ("election", "watchdog_s")
+_LEASE: KeyPath = ("election", "lease_s")
+_LOCK: KeyPath = ("election", "flock", "path")
+
+
+def broken_rules(config: Config) -> list[Finding]:
+    """Every rule across keys that `config` breaks, in the order of the file's sections."""
+    return [
+        *_what_a_cluster_needs(config),
+        *_what_a_single_node_cannot_have(config),
+        *_listening(config),
+        *_timings(config),
+    ]
+
+
+def _what_a_cluster_needs(config: Config) -> Iterator[Finding]:
+    if config.cluster is None:
+        return
+    if not config.ssh.host_keys:
+        yield Finding(
+            ("ssh", "host_keys"),
+            "is required with cluster: one host stands behind one address; "
+            "name the same private host keys on all nodes",
+            (_CLUSTER,),
+        )
+    if config.election.engine == "flock" and config.election.flock.path is None:
+        yield Finding(
+            _LOCK,
+            "is required with cluster; name the lock file on the shared volume, the same file on all nodes",
+            (_CLUSTER, ("election", "engine")),
+        )
+    wildcards = [endpoint for endpoint in config.ssh.listen if endpoint.is_wildcard]
+    if wildcards and config.ssh.advertise is None:
+        yield Finding(
+            ("ssh", "advertise"),
+            f"is required, since ssh.listen has the wildcard '{wildcards[0]}'; "
+            "write the 'host:port' where the other nodes reach this one",
+            (_CLUSTER, ("ssh", "listen")),
+        )
+    if config.ssh.advertise == config.cluster.address:
+        yield Finding(
+            ("ssh", "advertise"),
+            f"'{config.ssh.advertise}' is cluster.address, which moves from node to node; "
+            "write this node's own name or address",
+            (("cluster", "address"),),
+        )
+    if config.cluster.key in config.ssh.host_keys:
+        yield Finding(
+            ("cluster", "key"),
+            "is also in ssh.host_keys; make a key of its own, or whoever has one role has the other",
+            (("ssh", "host_keys"),),
+        )
+
+
+def _what_a_single_node_cannot_have(config: Config) -> Iterator[Finding]:
+    if config.cluster is not None:
+        return
+    if config.election.flock.path is not None:
+        yield Finding(
+            _LOCK,
+            "has no meaning without cluster, and this node would lead by itself; "
+            "add cluster (name, address, key), or remove the path",
+            (_CLUSTER,),
+        )
+    if config.replication.mode == "strict":
+        yield Finding(
+            ("replication", "mode"),
+            "'strict' refuses every push without a standby, and without cluster there is none; "
+            "add cluster (name, address, key), or remove the mode",
+            (_CLUSTER,),
+        )
+
+
+def _listening(config: Config) -> Iterator[Finding]:
+    sections = {"ssh": config.ssh.listen, "health": config.health.listen}
+    places = [
+        ((section, "listen", index), endpoint)
+        for section, endpoints in sections.items()
+        for index, endpoint in enumerate(endpoints)
+    ]
+    for (first, one), (second, other) in combinations(places, 2):
+        if one.overlaps(other):
+            where = f"{first[0]}.listen"
+            yield Finding(
+                second, f"'{other}' cannot be had together with '{one}' of {where}; change one", (first,)
+            )
+
+
+def _timings(config: Config) -> Iterator[Finding]:
+    election, replication = config.election, config.replication
+    if not election.heartbeat_s < election.watchdog_s:
+        yield Finding(
+            _WATCHDOG,
+            f"{election.watchdog_s:g} must be more than election.heartbeat_s ({election.heartbeat_s:g}); "
+            "three times as much is usual",
+            (_HEARTBEAT,),
+        )
+    if not election.watchdog_s < election.lease_s:
+        yield Finding(
+            _LEASE,
+            f"{election.lease_s:g} must be more than election.watchdog_s ({election.watchdog_s:g}), "
+            "or a node that hangs could still lead when another takes over; five heartbeats are usual",
+            (_WATCHDOG,),
+        )
+    if not replication.ack_timeout_s <= replication.ack_max_s:
+        yield Finding(
+            ("replication", "ack_max_s"),
+            f"{replication.ack_max_s:g} must not be less than replication.ack_timeout_s "
+            f"({replication.ack_timeout_s:g}); raise it, or lower the other",
+            (("replication", "ack_timeout_s"),),
+        )
