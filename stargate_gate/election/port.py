@@ -24,7 +24,7 @@ class ClusterRecord:
 
     cluster_id  random, made by bootstrap; every data_dir keeps the id it joined
     term        number of the leadership that wrote this; the fencing token. 0 after bootstrap
-    version     number of the write within the term, from 1
+    version     number of the write within the term, from 1 (an engine may keep 0 for itself)
     leader      who leads (or led last); after bootstrap the first eligible node
     ssh, http   where peers and operators reach the leader: "host:port"; "" after bootstrap
     host_keys   SHA-256 fingerprints of the leader's SSH host keys, as ssh-keygen -l prints them
@@ -63,21 +63,20 @@ class Hold(Protocol):
     """
 
     async def read(self) -> ClusterRecord:
-        """The newest record, read afresh.
+        """The record in force, read afresh.
 
         Raises:
-            ElectionUnavailableError: missing, foreign, damaged, replaced or out of reach.
+            ElectionUnavailableError: missing, damaged or out of reach.
+            LeadershipLostError: the hold is gone, for certain.
         """
 
-    async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> None:
-        """Write the first record of a new term, `record.term == former.term + 1`, durably.
+    async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> ClusterRecord:
+        """Begin a new term: write its first record durably, and return it as it is in force.
 
-        Returns only if the record, read again afresh, is the newest, and nothing of the former term
-        has changed since `former` was read.
-
-        Raises:
-            LeadershipLostError: a larger term, or another write in the former term, is there.
-            ElectionUnavailableError: the outcome is unknown.
+        `record.term`, larger than `former.term`, is the smallest term that will do; the engine takes
+        one that nobody has used or claimed. `former` is what `read` returned under this hold. Returns
+        only if the record, read again afresh, is in force, and nothing of the former term has changed
+        since `former` was read.
         """
 
     async def write(self, record: ClusterRecord) -> None:
@@ -98,14 +97,23 @@ class Hold(Protocol):
         """
 
     async def release(self) -> None:
-        """Let go. Never raises; safe to call twice; effective even while other calls hang."""
+        """Let go, and make calls that still run stop at their next step.
+
+        Never raises; safe to call twice; returns within a few seconds even while other calls hang.
+        """
 
 
 class Engine(Protocol):
-    """What an election needs of its storage."""
+    """What an election needs of its storage.
+
+    place   where the record is, for messages to operators: "the leader lock /mnt/shared/leader.lock"
+    """
+
+    @property
+    def place(self) -> str: ...
 
     async def read(self) -> ClusterRecord:
-        """The newest record, read afresh; changes nothing. Raises as `Hold.read`."""
+        """The record in force, read afresh and known to be durable; changes nothing. Raises as `Hold.read`."""
 
     async def try_acquire(self) -> Hold | None:
         """Try once, without waiting. None: somebody else holds it.

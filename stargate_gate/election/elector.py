@@ -1,0 +1,281 @@
+"""The elector: watches the record, tries for the lock when it may, and keeps a term. Any engine.
+
+Theory of operation. A node is always in one of these stages, and `Elector.view` shows it:
+
+    watching    somebody else's turn, or the lock is held: the record is read every retry_s
+    trying      eligible: besides, the lock is tried every retry_s
+    taking over the lock is held and proved from here on; the record is read and judged again under
+                it, the node ends its own mirror (`prepare`), the next term is claimed
+    leading     the body of `async with elector.term()` runs; it opens and closes the term
+    ending      the body was left, or cancelled because the lease was lost; then the lock is let go,
+                whatever happened
+
+There is no way from a later stage to an earlier one but through "ending". Everything that ends a
+leadership early is a cancellation of the task that runs the body, so nothing in it can be forgotten.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import structlog
+
+from stargate_gate.election.clock import boottime
+from stargate_gate.election.eligibility import (
+    Standing,
+    Try,
+    Unavailable,
+    Watch,
+    carried_over,
+    decide,
+    distrust,
+)
+from stargate_gate.election.identity import ElectionState
+from stargate_gate.election.port import ClusterRecord, Engine, Hold, Member
+from stargate_gate.election.tenure import Tenure
+from stargate_gate.election.term import Term
+from stargate_gate.election.views import Advertised, LeadershipView, Timings
+from stargate_gate.election.worker import Worker
+from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+
+log = structlog.get_logger()
+
+PREPARE_LIMIT_S = 60.0  # ending the mirror and finishing what was received; the lock is held meanwhile
+
+Prepare = Callable[[ClusterRecord], Awaitable[None]]
+
+
+class Elector:
+    """One node's part in the election. One `term()` at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        me: Member,
+        *,
+        timings: Timings,
+        advertised: Advertised,
+        state: ElectionState,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        """The elector does not own `engine`: whoever made it closes it."""
+        self._engine = engine
+        self._me = me
+        self._timings = timings
+        self._advertised = advertised
+        self._state = state
+        self._clock = clock
+        self._disk = Worker("election-state")
+        self._record: ClusterRecord | None = None
+        self._record_since = clock()
+        self._checked: tuple[int, int] | None = None  # newer than what is on disk
+        self._aside: tuple[str, float] | None = None  # why, and until when
+        self._override_until = 0.0
+        self._term: Term | None = None
+        self._reason = "not started"
+        self._trouble: str | None = None
+        self._changed = asyncio.Event()
+
+    def view(self) -> LeadershipView:
+        """Who leads, as known now. From memory."""
+        term = self._term
+        if term is None:
+            number = self._record.term if self._record else 0
+            return LeadershipView(
+                "standby", self._me.name, self._record, number, False, self._reason, self._trouble
+            )
+        accepting = term.is_open and term.valid()
+        reason = "" if accepting else term.closed_because if term.valid() else "the lease has run out"
+        return LeadershipView(
+            "leader", self._me.name, term.record, term.number, accepting, reason, self._trouble
+        )
+
+    async def wait_for(self, predicate: Callable[[LeadershipView], bool], limit_s: float) -> LeadershipView:
+        """The first view that satisfies `predicate`, or the one at the limit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not predicate(self.view()):
+                    await self._changed.wait()
+        return self.view()
+
+    def checked(self, term: int, position: int = 0) -> None:
+        """The mirror says: every repository equals that of the leader of `term`, up to `position`.
+
+        On disk soon after; forgetting it in a crash only means checking again.
+        """
+        self._checked = (term, position)
+        self._disk.submit(self._state.note_checked, term, position)
+
+    def override(self, limit_s: float) -> None:
+        """An operator accepts data loss: this node may try without being eligible.
+
+        For `limit_s` seconds, or until a term is won. It still needs the lock: a living leader is not
+        pushed aside.
+        """
+        self._override_until = self._clock() + limit_s
+        log.warning("election_overridden", node=self._me.name, limit_s=limit_s)
+
+    def stand_aside(self, reason: str, limit_s: float) -> None:
+        """Do not try for `limit_s` seconds."""
+        self._aside = (reason, self._clock() + limit_s)
+
+    def close(self) -> None:
+        """Give back the elector's thread."""
+        self._disk.close()
+
+    @contextlib.asynccontextmanager
+    async def term(self, prepare: Prepare) -> AsyncIterator[Term]:
+        """Wait until this node may lead and does; the body runs as the leader of a new term.
+
+        `prepare(record)` is awaited under the lock, before the claim, with the record in force: it
+        ends and reaps this node's mirror. The body is cancelled, and LeadershipLostError raised in
+        its place, when the hold is lost or was not proved for `lease_s`. Leaving the body in any way
+        lets go of the lock, after the body's own cleaning up.
+
+        Raises:
+            LeadershipLostError: the term was lost while the body ran.
+        """
+        while True:
+            asked_at, hold = await self._win()
+            began = False
+            tenure = Tenure(hold, self._timings, clock=self._clock, proved_at=asked_at, on_lost=self._lost)
+            try:
+                async with tenure:
+                    term = await self._take_over(tenure, prepare)
+                    if term is not None:
+                        began = True
+                        yield term
+            except (LeadershipLostError, ElectionUnavailableError, TimeoutError) as error:
+                if began:
+                    raise
+                log.warning(
+                    "leadership_not_taken", error=str(error) or f"prepare took over {PREPARE_LIMIT_S:g} s"
+                )
+            finally:
+                self._end(tenure.lost)
+                await hold.release()
+            if began:
+                return
+            await asyncio.sleep(self._timings.retry_s)
+
+    async def _win(self) -> tuple[float, Hold]:
+        """Watch until the lock is ours. Returns the clock before it was asked for, and the hold."""
+        while True:
+            pause_s = self._timings.retry_s
+            try:
+                async with asyncio.timeout(self._timings.lease_s):
+                    if await self._look():
+                        asked_at = self._clock()
+                        hold = await self._engine.try_acquire()
+                        if hold is not None:
+                            return asked_at, hold
+            except ElectionUnavailableError as error:
+                self._in_trouble(error.message)
+                pause_s = max(pause_s, self._timings.heartbeat_s)
+            except TimeoutError:
+                waited = f"did not answer for {self._timings.lease_s:g} s"
+                self._in_trouble(f"{self._engine.place} {waited}: check the shared volume")
+            await asyncio.sleep(pause_s)
+
+    async def _look(self) -> bool:
+        """Read the record, keep the view fresh, and say whether to try for the lock."""
+        record = await self._engine.read()
+        await self._admit(record)
+        decision = self._decide(record)
+        if isinstance(decision, Unavailable):
+            raise ElectionUnavailableError(decision.reason)
+        standby = f"{record.leader.name} leads" if record.term else "nobody has led yet"
+        reason = decision.reason if isinstance(decision, Watch) else ""
+        self._show(record=record, reason=f"{standby}; {reason}" if reason else standby, trouble=None)
+        return isinstance(decision, Try)
+
+    async def _admit(self, record: ClusterRecord) -> None:
+        """Check that the record is this cluster's, and remember it durably before acting on it."""
+        if (problem := distrust(record, self._state.known, self._engine.place)) is not None:
+            raise ElectionUnavailableError(problem.reason)
+        if not self._state.noted(record):
+            await self._disk.call(self._state.note, record)
+
+    def _decide(self, record: ClusterRecord) -> Try | Watch | Unavailable:
+        now = self._clock()
+        seen_s = now - self._record_since if record == self._record else 0.0
+        known = self._state.known
+        if self._checked is not None:
+            known = replace(known, checked_term=self._checked[0], position=self._checked[1])
+        aside = self._aside[0] if self._aside is not None and now < self._aside[1] else None
+        standing = Standing(self._me, known, seen_s=seen_s, aside=aside, override=now < self._override_until)
+        return decide(
+            record, standing, place=self._engine.place, handover_wait_s=self._timings.handover_wait_s
+        )
+
+    async def _take_over(self, tenure: Tenure, prepare: Prepare) -> Term | None:
+        """Everything between the lock and the body; None if it turns out not to be this node's turn."""
+        record = await tenure.hold.read()
+        await self._admit(record)
+        decision = self._decide(record)
+        if not isinstance(decision, Try):
+            return None
+        self._show(record=record, reason="taking over", trouble=None)
+        log.info("leadership_taking_over", after_term=record.term, why=decision.why)
+        async with asyncio.timeout(PREPARE_LIMIT_S):
+            await prepare(record)
+        known = self._state.known
+        opening = ClusterRecord(
+            cluster_id=record.cluster_id,
+            term=max(record.term, known.highest_term, known.reserved_term) + 1,
+            version=1,
+            leader=self._me,
+            ssh=self._advertised.ssh,
+            http=self._advertised.http,
+            host_keys=self._advertised.host_keys,
+            mode=self._advertised.mode,
+            sync_set=carried_over(record, self._me),
+        )
+        claimed = await tenure.hold.claim(opening, former=record)
+        await self._disk.call(self._state.note, claimed)
+        term = Term(tenure, claimed, self._pulse)
+        self._term, self._override_until, self._aside = term, 0.0, None
+        self._show(record=claimed, reason="not open yet", trouble=None)
+        log.info("leadership_won", term=claimed.term, sync_set=[member.name for member in claimed.sync_set])
+        return term
+
+    def _lost(self, reason: str) -> None:
+        term = self._term
+        if term is not None:
+            term.close()
+            log.error("leadership_lost", term=term.number, reason=reason)
+        self._show(record=self._record, reason=f"leadership lost: {reason}", trouble=self._trouble)
+
+    def _end(self, lost: str | None) -> None:
+        """The term is over, however it ended."""
+        term, self._term = self._term, None
+        if term is not None:
+            term.close()
+            reason = f"leadership lost: {lost}" if lost is not None else "stepped down"
+            self._show(record=term.record, reason=reason, trouble=self._trouble)
+            log.info("leadership_ended", term=term.number, clean=term.record.clean)
+
+    def _in_trouble(self, trouble: str) -> None:
+        self._show(record=self._record, reason="the leader lock is unavailable", trouble=trouble)
+
+    def _show(self, *, record: ClusterRecord | None, reason: str, trouble: str | None) -> None:
+        """Change what `view` says; one log line for a change of words, none while nothing changes."""
+        if record != self._record:
+            self._record_since = self._clock()
+        if trouble != self._trouble:
+            if trouble is not None:
+                log.error("election_unavailable", problem=trouble)
+            else:
+                log.info("election_available_again")
+        elif reason != self._reason and self._term is None:
+            log.info("election_standby", reason=reason, term=record.term if record else 0)
+        changed = (record, reason, trouble) != (self._record, self._reason, self._trouble)
+        self._record, self._reason, self._trouble = record, reason, trouble
+        if changed:
+            self._pulse()
+
+    def _pulse(self) -> None:
+        """Wake everybody in `wait_for`."""
+        self._changed.set()
+        self._changed = asyncio.Event()

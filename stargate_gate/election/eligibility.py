@@ -1,0 +1,134 @@
+"""Who may try to lead: a pure decision on the record and on what this node knows of itself."""
+
+from dataclasses import dataclass
+
+from stargate_gate.election.port import ClusterRecord, Member
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a data_dir remembers of its cluster; identity.py keeps it on disk.
+
+    cluster_id     the cluster this data_dir belongs to; None until it has joined one
+    highest_term   the largest term that was seen in force
+    reserved_term  the largest term that this node itself has tried to take; never used again
+    checked_term   the term against whose leader every repository here was fully checked
+    position       how much of that term's feed is applied here, at least
+    lock_file      device and inode of the lock file that was seen last (the flock engine's)
+    """
+
+    cluster_id: str | None = None
+    highest_term: int = 0
+    reserved_term: int = 0
+    checked_term: int | None = None
+    position: int = 0
+    lock_file: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Try:
+    """This node may take the lock. `why` is for the log."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Somebody else's turn; `reason` tells operators why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """The record is not to be trusted; `reason` says what to do."""
+
+    reason: str
+
+
+Decision = Try | Watch | Unavailable
+
+
+@dataclass(frozen=True)
+class Standing:
+    """This node, as the decision sees it.
+
+    known     what its data_dir knows
+    seen_s    for how long it has been seeing this very record, in seconds
+    aside     why it stands aside at the moment, if it does
+    override  an operator accepts that data may be lost
+    """
+
+    me: Member
+    known: Known
+    seen_s: float
+    aside: str | None = None
+    override: bool = False
+
+
+def distrust(record: ClusterRecord, known: Known, place: str) -> Unavailable | None:
+    """Why the record that was read at `place` is not the one of this node's cluster, if so."""
+    if known.cluster_id is not None and record.cluster_id != known.cluster_id:
+        return Unavailable(
+            f"{place} belongs to cluster {record.cluster_id}, but this data_dir joined {known.cluster_id}: "
+            f"mount the right volume or correct election.flock.path; to move this node to the other cluster, "
+            f"start it with an empty data_dir"
+        )
+    if record.term < known.highest_term:
+        return Unavailable(
+            f"{place} is at term {record.term}, but this data_dir has seen term {known.highest_term}: an older "
+            f"copy was restored, or the volume was recreated; put the newest copy back (see the runbook: "
+            f"lost lock volume)"
+        )
+    return None
+
+
+def decide(record: ClusterRecord, standing: Standing, *, place: str, handover_wait_s: float) -> Decision:
+    """What this node may do about the leader lock, given the record in force.
+
+    Also asked again under the lock, on a record that was read under it.
+    """
+    if (unavailable := distrust(record, standing.known, place)) is not None:
+        return unavailable
+    if standing.override:
+        return Try("an operator accepts data loss")
+    if standing.aside is not None:
+        return Watch(standing.aside)
+    if record.successor is not None and record.successor != standing.me and standing.seen_s < handover_wait_s:
+        return Watch(f"{record.successor.name} was asked to take over from {record.leader.name}")
+    return _by_content(record, standing)
+
+
+def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
+    """Who holds what was acknowledged? (name, data_dir id) tells; a name alone proves nothing."""
+    me, known = standing.me, standing.known
+    if me == record.leader:
+        return Try("this node led last")
+    if me in record.sync_set:
+        if known.checked_term == record.term and known.position < record.position:
+            return Watch(
+                f"this node holds {known.position} changes of term {record.term}, {record.position} are needed"
+            )
+        return Try("this node is in the sync set")
+    if record.mode == "async" and record.term > 0 and known.checked_term == record.term:
+        return Try(f"this node was fully checked against the leader of term {record.term}")
+    if me.name in {member.name for member in record.eligible}:
+        return Watch(
+            f"{me.name} has led or was in sync with another data_dir; this one has to be checked against the leader first"
+        )
+    return Watch(f"this node is not in the sync set of term {record.term}")
+
+
+def carried_over(record: ClusterRecord, me: Member) -> tuple[Member, ...]:
+    """The sync set of a new term: all who might have led instead keep being needed until the new
+    leader writes otherwise."""
+    return tuple(sorted(record.eligible - {me}))
+
+
+def needed(in_force: ClusterRecord, attempted: ClusterRecord | None) -> frozenset[Member]:
+    """Whose acknowledgements a push needs while the outcome of a record write may be unknown.
+
+    Either record may be the one that the next leader finds, so the union of both sync sets.
+    """
+    others = attempted.sync_set if attempted is not None else ()
+    return frozenset({*in_force.sync_set, *others})

@@ -1,0 +1,75 @@
+"""Which file systems can be trusted with the leader lock, told from /proc/self/mountinfo. Pure.
+
+flock(2) on NFSv3 and SMB may exist on one machine only, or be lost without a signal. See nfs(5) for
+`vers` and `local_lock`, proc_pid_mountinfo(5) for the format.
+"""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+OLDEST_NFS = (4, 1)  # sessions: a lost lock shows as EIO
+NEVER = {
+    "cifs": "SMB does not keep locks between machines reliably",
+    "smb3": "SMB does not keep locks between machines reliably",
+    "smbfs": "SMB does not keep locks between machines reliably",
+    "fuse.sshfs": "sshfs keeps locks on one machine only",
+}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mounted file system; `options` are those of the super block."""
+
+    point: str
+    type: str
+    options: frozenset[str]
+
+
+def mount_of(path: str, mountinfo: str) -> Mount | None:
+    """The mount that an absolute path without symlinks is on; the last one wins where several match."""
+    found: Mount | None = None
+    for line in mountinfo.splitlines():
+        mount = _parse(line)
+        if mount is None or not PurePosixPath(path).is_relative_to(mount.point):
+            continue
+        if found is None or len(mount.point) >= len(found.point):
+            found = mount
+    return found
+
+
+def objection(mount: Mount) -> str | None:
+    """Why the leader lock must not be on this mount; None where nothing speaks against it."""
+    if mount.type in NEVER:
+        return f"{mount.point} is {mount.type}: {NEVER[mount.type]}; use NFSv4.1 or a cluster file system"
+    if mount.type not in {"nfs", "nfs4"}:
+        return None
+    options = dict(option.partition("=")[::2] for option in mount.options)
+    if (local := options.get("local_lock", "none")) not in {"none", "posix"}:
+        return f"{mount.point} is mounted with local_lock={local}, which keeps locks on this machine: mount it without"
+    version = options.get("vers", "4" if mount.type == "nfs4" else "3")
+    if _version(version) < OLDEST_NFS:
+        return f"{mount.point} is NFS version {version}, whose locks can be lost unseen: mount it with vers=4.1 or later"
+    return None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in text.split(".") if number.isdecimal()]
+    return tuple([*numbers, 0, 0][:2])
+
+
+def _parse(line: str) -> Mount | None:
+    left, separator, right = line.partition(" - ")
+    fields, rest = left.split(" "), right.split(" ")
+    if (
+        not separator
+        or len(fields) < len("id parent dev root point".split())
+        or len(rest) < len("type source options".split())
+    ):
+        return None
+    return Mount(_unescape(fields[4]), rest[0], frozenset(rest[2].split(",")))
+
+
+def _unescape(field: str) -> str:
+    for escaped, plain in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        field = field.replace(escaped, plain)
+    return field

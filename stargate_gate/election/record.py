@@ -1,0 +1,197 @@
+"""The cluster record on disk: four checksummed slots in one small file of fixed size. Pure.
+
+    offset      0   8192   16384   24576   32768
+                even   even    odd     odd     heartbeat stamp
+                term   term    term    term
+
+The lower half belongs to the leaderships with an even term, the upper to those with an odd one. A
+record is written into *both* slots of its half, one after the other, so that
+
+- a write that tears leaves the former one in the other slot;
+- a new leadership does not touch what the former left (it is in the other half);
+- a write of an older leader, frozen in the middle of its system call and woken much later, destroys
+  one copy at most: the reading that follows each write stops that leader. (With one copy a write of
+  term T that lands in term T+2 could bring back a sync set that T+2 had already shrunk; see
+  tests/election/test_interleavings.py.)
+
+Version 0 of a term is a claim: "this number is taken". It is never in force: who may take over is
+said by the newest record with a version of at least 1. Only steps.py writes claims.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stargate_gate.election.port import ClusterRecord, Member
+
+COPIES = 2
+SLOT_COUNT = 2 * COPIES
+SLOT_BYTES = 8192  # 20 members with names of 253 bytes fit
+STAMP_OFFSET = SLOT_COUNT * SLOT_BYTES
+STAMP_BYTES = 4096
+FILE_BYTES = STAMP_OFFSET + STAMP_BYTES
+MAGIC = b"stargate cluster record, format 1; "
+CLAIM = 0  # the version of a claim
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A slot with something in it that is no whole record: half written, overwritten or damaged."""
+
+    digest: str
+
+
+Slot = ClusterRecord | Torn | None  # None: never written
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What one reading of the file showed, slot by slot."""
+
+    contents: tuple[Slot, ...]
+
+    @property
+    def records(self) -> tuple[ClusterRecord, ...]:
+        """The whole records, claims among them."""
+        return tuple(slot for slot in self.contents if isinstance(slot, ClusterRecord))
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was ever written: not the same as damaged."""
+        return all(slot is None for slot in self.contents)
+
+    def half(self, term: int) -> tuple[Slot, ...]:
+        """The slots that belong to `term`."""
+        return tuple(self.contents[index] for index in slots_of(term))
+
+
+def order(record: ClusterRecord) -> tuple[int, int]:
+    """Larger is newer."""
+    return record.term, record.version
+
+
+def slots_of(term: int) -> range:
+    """The indices of the slots that a leadership with this term writes."""
+    first = term % 2 * COPIES
+    return range(first, first + COPIES)
+
+
+def in_force(slots: Slots) -> ClusterRecord | None:
+    """The newest record that is not a mere claim; None in an empty or a damaged file."""
+    return max((record for record in slots.records if record.version > CLAIM), key=order, default=None)
+
+
+def largest_term(slots: Slots) -> int:
+    """The largest term that anybody has used or claimed, as far as the file tells; -1 if none."""
+    return max((record.term for record in slots.records), default=-1)
+
+
+def next_term(slots: Slots, former: ClusterRecord, minimum: int) -> int:
+    """The number for the leadership after `former`: unused, and in the other half of the file."""
+    term = max(largest_term(slots) + 1, former.term + 1, minimum)
+    return term if term % 2 != former.term % 2 else term + 1
+
+
+def encode(record: ClusterRecord) -> bytes:
+    """The bytes of one slot, SLOT_BYTES long.
+
+    Raises:
+        ValueError: the record does not fit.
+    """
+    payload = json.dumps(_to_json(record), separators=(",", ":"), sort_keys=True).encode()
+    head = MAGIC + f"sha256 {hashlib.sha256(payload).hexdigest()} bytes {len(payload)}\n".encode()
+    if len(head) + len(payload) > SLOT_BYTES:
+        raise ValueError(
+            f"the cluster record needs {len(head) + len(payload)} bytes, a slot has {SLOT_BYTES}: "
+            f"{len(record.sync_set)} members with names that long do not fit"
+        )
+    return (head + payload).ljust(SLOT_BYTES, b"\0")
+
+
+def decode(content: bytes) -> Slots:
+    """All slots of a file's content, which may be too short or damaged anywhere."""
+    return Slots(
+        tuple(
+            _decode_slot(content[index * SLOT_BYTES : (index + 1) * SLOT_BYTES])
+            for index in range(SLOT_COUNT)
+        )
+    )
+
+
+def new_file(record: ClusterRecord) -> bytes:
+    """The content of a new lock file with `record` in force."""
+    blank = bytes(SLOT_BYTES)
+    mine = slots_of(record.term)
+    slots = (encode(record) if index in mine else blank for index in range(SLOT_COUNT))
+    return b"".join(slots) + bytes(STAMP_BYTES)
+
+
+def _decode_slot(slot: bytes) -> Slot:
+    if not slot.strip(b"\0"):
+        return None
+    try:
+        head, _, rest = slot.partition(b"\n")
+        words = head.removeprefix(MAGIC).split(b" ")
+        if not head.startswith(MAGIC) or len(words) != len(("sha256", "digest", "bytes", "length")):
+            raise ValueError(head)
+        payload = rest[: int(words[3])]
+        if hashlib.sha256(payload).hexdigest().encode() != words[1]:
+            raise ValueError(words[1])
+        return _from_json(json.loads(payload))
+    except (ValueError, KeyError, TypeError):
+        return Torn(hashlib.sha256(slot).hexdigest())
+
+
+def _to_json(record: ClusterRecord) -> dict[str, Any]:
+    return {
+        "cluster_id": record.cluster_id,
+        "term": record.term,
+        "version": record.version,
+        "leader": _member_to_json(record.leader),
+        "ssh": record.ssh,
+        "http": record.http,
+        "host_keys": list(record.host_keys),
+        "mode": record.mode,
+        "sync_set": [_member_to_json(member) for member in record.sync_set],
+        "position": record.position,
+        "clean": record.clean,
+        "successor": record.successor and _member_to_json(record.successor),
+    }
+
+
+def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
+    """Unknown keys are ignored, so that a newer node may add some during a rolling upgrade."""
+    return ClusterRecord(
+        cluster_id=_typed(value, "cluster_id", str),
+        term=_typed(value, "term", int),
+        version=_typed(value, "version", int),
+        leader=_member_from_json(value["leader"]),
+        ssh=_typed(value, "ssh", str),
+        http=_typed(value, "http", str),
+        host_keys=tuple(str(key) for key in _typed(value, "host_keys", list)),
+        mode=_typed(value, "mode", str),
+        sync_set=tuple(_member_from_json(member) for member in _typed(value, "sync_set", list)),
+        position=_typed(value, "position", int),
+        clean=_typed(value, "clean", bool),
+        successor=None if value["successor"] is None else _member_from_json(value["successor"]),
+    )
+
+
+def _typed(value: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    found = value[key]
+    if not isinstance(found, kind):
+        raise TypeError(key)
+    return found
+
+
+def _member_to_json(member: Member) -> list[str]:
+    return [member.name, member.data_dir_id]
+
+
+def _member_from_json(value: Any) -> Member:
+    name, data_dir_id = value
+    return Member(str(name), str(data_dir_id))

@@ -1,0 +1,112 @@
+"""One leadership of this node: its number, its record, and whether it still stands."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from stargate_gate.election.eligibility import needed
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.tenure import Tenure
+from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+
+
+class Term:
+    """Handed out by `Elector.term`; of no use after that scope has ended."""
+
+    def __init__(self, tenure: Tenure, record: ClusterRecord, on_change: Callable[[], None]) -> None:
+        self._tenure = tenure
+        self._record = record
+        self._attempted: ClusterRecord | None = None
+        self._on_change = on_change
+        self._writing = asyncio.Lock()
+        self._open = False
+        self.closed_because = "not open yet"  # for operators; of no meaning while open
+
+    @property
+    def number(self) -> int:
+        """The fencing token: stamp it on everything that is sent or written."""
+        return self._record.term
+
+    @property
+    def record(self) -> ClusterRecord:
+        """The record that was in force when it was last known for certain."""
+        return self._record
+
+    @property
+    def needed(self) -> frozenset[Member]:
+        """Whose acknowledgements a push needs now: of both records while the last write is uncertain."""
+        return needed(self._record, self._attempted)
+
+    @property
+    def is_open(self) -> bool:
+        """`open` was called, and neither `close` nor the end of the term came after it."""
+        return self._open
+
+    def valid(self) -> bool:
+        """This node leads, provably, at this moment. Ask right before whatever must not be done without."""
+        return self._tenure.valid()
+
+    def open(self) -> None:
+        """Writes are accepted from now on."""
+        self._set_open(is_open=True)
+
+    def close(self, reason: str = "stepping down") -> None:
+        """No new writes are accepted; the term goes on."""
+        self.closed_because = reason
+        self._set_open(is_open=False)
+
+    async def update(
+        self,
+        *,
+        sync_set: Iterable[Member] | None = None,
+        position: int | None = None,
+        clean: bool | None = None,
+        successor: Member | None = None,
+    ) -> None:
+        """Put the next version of the record in force; what is None stays as it is, except `successor`.
+
+        `successor` goes with `clean` and is dropped by every update that does not name it.
+
+        Raises:
+            LeadershipLostError: the term is over.
+            ElectionUnavailableError: the old or the new record is in force. `needed` is the union of
+                both until an update succeeds.
+        """
+        async with self._writing:
+            before = self._attempted or self._record
+            changed = replace(
+                self._record,
+                version=before.version + 1,
+                sync_set=self._record.sync_set if sync_set is None else tuple(sorted(set(sync_set))),
+                position=self._record.position if position is None else position,
+                clean=self._record.clean if clean is None else clean,
+                successor=successor,
+            )
+            await self._write(changed)
+
+    async def _write(self, changed: ClusterRecord) -> None:
+        if not self.valid():
+            raise LeadershipLostError(self._tenure.lost or "the lease has run out")
+        self._attempted = changed if self._attempted is None else _both(self._attempted, changed)
+        try:
+            async with asyncio.timeout(self._tenure.left_s()):
+                await self._tenure.hold.write(changed)
+        except LeadershipLostError as error:
+            self._tenure.lose(error.message.removeprefix("not leader: "))
+            raise
+        except TimeoutError as error:
+            raise ElectionUnavailableError(
+                "the cluster record could not be written in time: outcome unknown"
+            ) from error
+        self._record, self._attempted = changed, None
+        self._on_change()
+
+    def _set_open(self, *, is_open: bool) -> None:
+        if self._open != is_open:
+            self._open = is_open
+            self._on_change()
+
+
+def _both(first: ClusterRecord, second: ClusterRecord) -> ClusterRecord:
+    """Either of two uncertain writes may be in force: the later one, with the sync sets of both."""
+    return replace(second, sync_set=tuple(sorted({*first.sync_set, *second.sync_set})))
