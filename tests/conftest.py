@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Let a synchronous test have no event loop: looptime asks for one, and asyncio would make and leak it."""
+    """A synchronous test has no event loop: looptime asks for one, and asyncio would make and leak it."""
     asyncio.set_event_loop(None)
 
 

@@ -1,0 +1,49 @@
+"""Finding the node on this machine by its YAML file, and asking it something."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stargate_gate.config.load import load_config
+from stargate_gate.datadir.layout import DataDir
+from stargate_gate.health.control_client import ANSWER_LIMIT_S, Answer, ask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+config_option: Callable[[F], F] = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The node's YAML file; else $STARGATE_CONFIG, else the built-in single node.",
+)
+
+
+def ask_node(
+    config_file: Path | None,
+    command: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    limit_s: float = ANSWER_LIMIT_S,
+) -> Answer:
+    """Send `command` to the node that the YAML file describes.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+        UnavailableError: no such node runs, or it gives no answer within `limit_s` seconds.
+        NotAllowedError: the node belongs to another user.
+    """
+    data_dir = load_config(config_file).node.data_dir
+    return ask(DataDir(data_dir, id="").control_socket, command, args, limit_s=limit_s)
+
+
+def show(answer: Answer) -> int:
+    """Print what the node said; its exit status."""
+    if answer.output:
+        click.echo(answer.output, nl=not answer.output.endswith("\n"))
+    if answer.error:
+        click.echo(f"stargate: {answer.error}", err=True)
+    return answer.exit
