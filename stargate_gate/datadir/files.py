@@ -56,5 +56,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     value = json.loads(content)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} does not hold a JSON object")
+        raise ValueError(f"{path} does not hold a JSON object")  # noqa: TRY004 - the content is wrong, not a type
     return value

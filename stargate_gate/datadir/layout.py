@@ -90,8 +90,9 @@ def open_data_dir(root: Path) -> DataDir:
         info = root.stat()
         if info.st_uid != os.geteuid():
             raise ConfigurationError(
-                [f"node.data_dir: {root} belongs to uid {info.st_uid}, but stargate runs as uid "
-                 f"{os.geteuid()}: chown it, or run as its owner"]
+                [
+                    f"node.data_dir: {root} is uid {info.st_uid}'s, stargate is uid {os.geteuid()}: chown it",
+                ]
             )
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
@@ -100,7 +101,7 @@ def open_data_dir(root: Path) -> DataDir:
         return DataDir(root, _identity(root / "state" / "data_dir_id"))
     except OSError as error:
         raise ConfigurationError(
-            [f"node.data_dir: {root} cannot be used ({error.strerror}): make it a directory this user can write"]
+            [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
 
 

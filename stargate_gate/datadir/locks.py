@@ -1,0 +1,174 @@
+"""The local locks of a data_dir: one node per data_dir, who leads here, who writes here.
+
+Plain flock(2) on local files, never on the shared volume. A lock belongs to the open file
+description: whoever inherits the descriptor holds the lock with it, even after a `kill -9` of the
+node. So every descriptor is close-on-exec, except where inheriting is the point (the writers lock).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import subprocess
+from typing import Self
+
+from stargate_gate.datadir.children import exited
+from stargate_gate.datadir.layout import DataDir
+from stargate_gate.errors import UnavailableError
+
+TOKEN_BYTES = 32
+PROBE_GRACE_S = 1.0  # flock(1) ends by itself at its limit; this is for a machine that was asleep
+FLOCK_CONFLICT = 75  # what we ask flock(1) to exit with at its limit
+
+
+def open_lock_file(path: str | os.PathLike[str]) -> int:
+    """A close-on-exec descriptor of the lock file at `path`, made 0600 if missing, links refused."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def try_lock(fd: int, kind: int) -> bool:
+    """Take the flock `kind` (LOCK_EX or LOCK_SH) on `fd` if it is free right now."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class NodeLock:
+    """Held by the one `stargate serve` that owns a data_dir, from start to end."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def acquire(cls, datadir: DataDir) -> Self:
+        """Take it, at once or not at all.
+
+        Raises:
+            UnavailableError: another node runs on this data_dir.
+        """
+        fd = open_lock_file(datadir.node_lock)
+        try:
+            if not try_lock(fd, fcntl.LOCK_EX):
+                raise _taken(fd)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+    def close(self) -> None:
+        """Let go. Harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _taken(fd: int) -> UnavailableError:
+    owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+    return UnavailableError(
+        f"another stargate serve runs on this data_dir (pid {owner}): stop it first, "
+        "or give this one a data_dir of its own"
+    )
+
+
+class LeadingLock:
+    """Held while this node leads. The pre-receive hook asks the kernel for it, so it goes with the node.
+
+    Not for two tasks at a time.
+    """
+
+    def __init__(self, datadir: DataDir) -> None:
+        self._path = datadir.leading_lock
+        self._fd: int | None = None
+        self._token = ""
+
+    @property
+    def held(self) -> bool:
+        """Between `acquire` and `release`."""
+        return self._fd is not None
+
+    @property
+    def token(self) -> str:
+        """The token of this leadership, "" when not held."""
+        return self._token
+
+    async def acquire(self, limit_s: float) -> str:
+        """Take the lock and write a fresh token into its file; returns the token (64 hex digits).
+
+        Hooks that probe hold the lock for a moment, again and again, so this waits in the kernel's
+        queue, by way of flock(1): non-blocking attempts were starved.
+
+        Raises:
+            UnavailableError: not had within `limit_s` seconds, or flock(1) is missing.
+            OSError: the file cannot be opened or written.
+        """
+        if self._fd is not None:
+            raise RuntimeError("the leading lock is held already")
+        fd = open_lock_file(self._path)
+        try:
+            os.fchmod(fd, 0o600)
+            await _lock_in_kernel_queue(fd, limit_s)
+            token = secrets.token_hex(TOKEN_BYTES)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, token.encode() + b"\n", 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._token = fd, token
+        return token
+
+    def release(self) -> None:
+        """Forget the token and let go. Harmless when not held."""
+        fd, self._fd, self._token = self._fd, None, ""
+        if fd is None:
+            return
+        try:
+            with contextlib.suppress(OSError):  # a full or broken disk must not keep the lock
+                os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
+
+
+async def _lock_in_kernel_queue(fd: int, limit_s: float) -> None:
+    """Wait for the exclusive flock on `fd` with a child that shares the descriptor for that long.
+
+    The child is flock(1) from util-linux. The lock it takes belongs to the shared open file
+    description, so it stays with `fd` when the child has ended. A cancelled wait ends the child.
+    """
+    if try_lock(fd, fcntl.LOCK_EX):
+        return
+    argv = ["flock", "-x", "-w", f"{max(limit_s, 0.001):.3f}", "-E", str(FLOCK_CONFLICT), str(fd)]
+    try:
+        child = subprocess.Popen(  # noqa: ASYNC220 - spawning does not block; waiting happens elsewhere
+            argv,
+            pass_fds=(fd,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise UnavailableError("flock(1) is missing on this machine: install util-linux") from error
+    try:
+        async with asyncio.timeout(limit_s + PROBE_GRACE_S):
+            await exited(child.pid)
+            status = child.wait()
+    except TimeoutError:
+        status = FLOCK_CONFLICT
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    if status == FLOCK_CONFLICT:
+        raise UnavailableError(f"the leading lock could not be had within {limit_s:g} s")
+    if status != 0:
+        raise UnavailableError(f"flock(1) failed with status {status}: is it the one from util-linux?")

@@ -1,0 +1,115 @@
+"""Telling a process from another that got its number later: (pid, start time, boot id). proc(5)."""
+
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_AFTER_NAME = 19  # starttime is field 22 of /proc/PID/stat; 3 is the first after the name in brackets
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process of one boot of this machine; `start` in clock ticks since boot."""
+
+    pid: int
+    start: int
+    boot: str
+
+    def alive(self) -> bool:
+        """Whether that very process still runs; a zombie does not."""
+        return process_id(self.pid) == self
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal this very process, never another with its number; False if it is gone.
+
+        Raises:
+            PermissionError: it belongs to somebody else.
+        """
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            # Gone, or a kernel without pidfds, where the check just before has to be enough.
+            return self._send_by_number(number)
+        try:
+            if not self.alive():
+                return False
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+    def send_group(self, number: signal.Signals) -> bool:
+        """Signal the process group that this process leads; False if it is gone or leads none."""
+        try:
+            if not self.alive() or os.getpgid(self.pid) != self.pid:
+                return False
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _send_by_number(self, number: signal.Signals) -> bool:
+        try:
+            if not self.alive():
+                return False
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def boot_id() -> str:
+    """The random id of this boot of the kernel."""
+    return (PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def process_id(pid: int) -> ProcessId | None:
+    """Who runs under `pid` now; None if nobody does, or only a zombie."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if len(fields) <= _AFTER_NAME or fields[0] in {b"Z", b"X"}:
+        return None
+    return ProcessId(pid, int(fields[_AFTER_NAME]), boot_id())
+
+
+def holders_of(path: Path) -> list[ProcessId]:
+    """The processes, other than this one, that have the file at `path` open, as far as /proc shows them.
+
+    An flock on an inherited descriptor belongs to all who have it open, and /proc/locks names only
+    the one that took it.
+    """
+    try:
+        wanted = path.stat()
+    except FileNotFoundError:
+        return []
+    found = []
+    for pid in _pids():
+        who = process_id(pid) if pid != os.getpid() else None
+        if who is not None and _has_open(pid, wanted) and who.alive():
+            found.append(who)
+    return found
+
+
+def _pids() -> Iterator[int]:
+    with os.scandir(PROC) as entries:
+        yield from (int(entry.name) for entry in entries if entry.name.isdigit())
+
+
+def _has_open(pid: int, wanted: os.stat_result) -> bool:
+    folder = PROC / str(pid) / "fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208 - names are all that is needed, and cheap
+            with contextlib.suppress(OSError):
+                info = (folder / name).stat()
+                if stat.S_ISREG(info.st_mode) and os.path.samestat(info, wanted):
+                    return True
+    return False

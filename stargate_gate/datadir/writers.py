@@ -1,0 +1,245 @@
+"""Who writes to the repositories here: the writers lock, and one record per git process that writes.
+
+The theory. The node holds `writers.lock` shared, and every git process that writes inherits the
+descriptor, as do that one's children. After a `kill -9` of the node the kernel therefore still knows
+whether any of them lives. The next node asks for the lock exclusively: it waits a little, then ends
+whoever is left, and only then touches what they may have left behind. The records tell which
+repositories to look at; who is to be ended is told by the records and by who has the lock file open.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import structlog
+
+from stargate_gate.datadir.files import write_durably
+from stargate_gate.datadir.layout import DataDir
+from stargate_gate.datadir.locks import open_lock_file, try_lock
+from stargate_gate.datadir.procs import ProcessId, boot_id, holders_of, process_id
+from stargate_gate.errors import UnavailableError
+
+log = structlog.get_logger()
+
+WAIT_S = 2.0  # for processes that end by themselves: their input ended with the node
+TERM_S = 3.0  # git removes its lock files when it is asked to end
+KILL_S = 10.0  # only a process in uninterruptible I/O takes longer
+POLL_S = 0.02  # flock(2) has no other bounded wait that is not a process of its own
+
+Sweep: TypeAlias = Callable[[frozenset[Path] | None], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class WriterRecord:
+    """One git process that writes. `process` is None for the moment before it has a number."""
+
+    repository: Path
+    process: ProcessId | None
+
+    def encode(self) -> bytes:
+        """As one JSON object."""
+        who = self.process
+        value: dict[str, str | int] = {
+            "repository": os.fsencode(self.repository).decode("utf-8", "surrogateescape")
+        }
+        if who is not None:
+            value.update(pid=who.pid, start=who.start, boot=who.boot)
+        return json.dumps(value).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, content: bytes) -> Self:
+        """The reverse of `encode`.
+
+        Raises:
+            ValueError: half written, or no record.
+        """
+        value = json.loads(content)
+        try:
+            path = Path(os.fsdecode(value["repository"].encode("utf-8", "surrogateescape")))
+            if "pid" not in value:
+                return cls(path, None)
+            return cls(path, ProcessId(int(value["pid"]), int(value["start"]), str(value["boot"])))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no writer record: {content[:80]!r}") from error
+
+
+class WriterRecords:
+    """The records in run/writers/. Not durable on purpose: after a reboot every repository is looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._boot = boot_id()
+
+    def announce(self, repository: Path) -> Path:
+        """Note that a process is about to write to `repository`, before it exists; returns the record's path.
+
+        Raises:
+            OSError: it cannot be written, and so the process must not be started.
+        """
+        path = self._folder / secrets.token_hex(8)
+        path.write_bytes(WriterRecord(repository, None).encode())
+        return path
+
+    def complete(self, path: Path, repository: Path, pid: int) -> None:
+        """Add who it is. Without this a later node still finds the process by the lock it inherited."""
+        who = process_id(pid)
+        if who is None:
+            return
+        beside = path.with_name(f".{path.name}")
+        try:
+            beside.write_bytes(WriterRecord(repository, who).encode())
+            beside.rename(path)
+        except OSError as error:
+            log.warning("writer_record_incomplete", pid=pid, error=str(error))
+
+    def remove(self, path: Path) -> None:
+        """The process is reaped and its repository clean."""
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def read(self) -> list[WriterRecord | None]:
+        """All records; None for one that cannot be read."""
+        found: list[WriterRecord | None] = []
+        for path in self._folder.iterdir():
+            try:
+                found.append(WriterRecord.decode(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError):
+                found.append(None)
+        return found
+
+    def clear(self) -> None:
+        """Forget all, after their repositories were swept."""
+        for path in list(self._folder.iterdir()):
+            self.remove(path)
+
+
+class WritersLock:
+    """The shared hold of a running node; `fd` is what git processes that write inherit."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to pass on.
+
+        Raises:
+            UnavailableError: the lock was closed; nothing may be started any more.
+        """
+        if self._fd < 0:
+            raise UnavailableError("this node is stopping")
+        return self._fd
+
+    def close(self) -> None:
+        """Let go of the node's own share. Harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @classmethod
+    async def open_exclusively_then_share(
+        cls,
+        datadir: DataDir,
+        sweep: Sweep,
+        *,
+        wait_s: float = WAIT_S,
+        term_s: float = TERM_S,
+        kill_s: float = KILL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Make sure that nobody writes here, clean up, and hold the lock shared from then on.
+
+        Only for the holder of the node lock. `sweep` is awaited while nobody writes, with the
+        repositories that were being written when the node before this one died; None means all of
+        them, after a reboot or when the records do not tell.
+
+        Raises:
+            UnavailableError: somebody still writes after SIGKILL and `kill_s` seconds.
+        """
+        fd = open_lock_file(datadir.writers_lock)
+        records = WriterRecords(datadir.writers)
+        try:
+            await _end_all_writers(fd, datadir, records, (wait_s, term_s, kill_s), clock)
+            await sweep(_to_sweep(datadir, records))
+            records.clear()
+            _note_boot(datadir)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+
+async def _end_all_writers(
+    fd: int,
+    datadir: DataDir,
+    records: WriterRecords,
+    limits_s: tuple[float, float, float],
+    clock: Callable[[], float],
+) -> None:
+    """Take the lock on `fd` exclusively: wait, then ask the holders to end, then end them."""
+    for number, limit_s in zip((None, signal.SIGTERM, signal.SIGKILL), limits_s, strict=True):
+        until = clock() + limit_s
+        signalled: set[ProcessId] = set()
+        while not try_lock(fd, fcntl.LOCK_EX):
+            if clock() >= until:
+                break
+            if number is not None:
+                for who in await asyncio.to_thread(_living_writers, datadir, records):
+                    if who not in signalled:
+                        signalled.add(who)
+                        _signal(who, number)
+            await asyncio.sleep(POLL_S)
+        else:
+            return
+    holders = ", ".join(str(who.pid) for who in holders_of(datadir.writers_lock))
+    raise UnavailableError(
+        f"processes of an earlier node still write to this data_dir and do not end "
+        f"(pid {holders or 'unknown'}): end them, then start again"
+    )
+
+
+def _living_writers(datadir: DataDir, records: WriterRecords) -> set[ProcessId]:
+    """Everyone known to write here: by record, and by having the lock file open."""
+    recorded = {
+        entry.process for entry in records.read() if entry and entry.process and entry.process.alive()
+    }
+    return recorded.union(holders_of(datadir.writers_lock))
+
+
+def _signal(who: ProcessId, number: signal.Signals) -> None:
+    log.warning("ending_writer_of_an_earlier_node", pid=who.pid, signal=number.name)
+    try:
+        if not who.send_group(number):
+            who.send(number)
+    except PermissionError as error:
+        log.error("cannot_end_writer", pid=who.pid, error=str(error))  # noqa: TRY400 - the reason is enough
+
+
+def _to_sweep(datadir: DataDir, records: WriterRecords) -> frozenset[Path] | None:
+    """Which repositories may hold leftovers; None: any."""
+    try:
+        same_boot = (datadir.run / "boot_id").read_text("ascii").strip() == boot_id()
+    except (OSError, ValueError):
+        same_boot = False
+    found = records.read()
+    if not same_boot or any(entry is None for entry in found):
+        return None
+    return frozenset(entry.repository for entry in found if entry is not None)
+
+
+def _note_boot(datadir: DataDir) -> None:
+    path = datadir.run / "boot_id"
+    if not path.exists() or path.read_text("ascii", "replace").strip() != boot_id():
+        write_durably(path, boot_id().encode() + b"\n")

@@ -1,0 +1,96 @@
+"""pkt-lines, the frames of git's protocol: gitprotocol-common(5). Pure."""
+
+import enum
+from typing import TypeAlias
+
+HEADER_BYTES = 4
+MAX_PAYLOAD_BYTES = 65516  # LARGE_PACKET_DATA_MAX
+MAX_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES
+
+
+class Special(enum.Enum):
+    """The packets that carry nothing and mean something by their length."""
+
+    FLUSH = b"0000"
+    DELIMITER = b"0001"  # protocol v2
+    RESPONSE_END = b"0002"  # protocol v2, stateless
+
+
+Packet: TypeAlias = bytes | Special
+
+FLUSH = Special.FLUSH.value
+_SPECIALS = {int(special.value, 16): special for special in Special}
+
+
+class PktLineError(ValueError):
+    """What was received are not pkt-lines."""
+
+
+def encode(payload: bytes) -> bytes:
+    """One data packet.
+
+    Raises:
+        ValueError: the payload is longer than MAX_PAYLOAD_BYTES.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a pkt-line takes {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+    return b"%04x" % (HEADER_BYTES + len(payload)) + payload
+
+
+def error_line(message: str) -> bytes:
+    """The packet that makes any git client stop with `fatal: remote error: <message>`.
+
+    Control characters become spaces, so that a message stays one line; too long a one is cut.
+    """
+    text = "".join(char if char.isprintable() else " " for char in message)
+    return encode(b"ERR " + text.encode("utf-8", "replace")[: MAX_PAYLOAD_BYTES - 4])
+
+
+class Parser:
+    """Cuts a stream into packets, however the bytes arrive. Holds less than one packet back.
+
+    After a PktLineError the stream is lost; the parser says so again on every call.
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._broken: PktLineError | None = None
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes of a packet that is not complete yet."""
+        return bytes(self._held)
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """Every packet that `data` completes, in order.
+
+        Raises:
+            PktLineError: a length that is none. Packets before it in the same `data` are lost.
+        """
+        if self._broken is not None:
+            raise self._broken
+        self._held += data
+        packets: list[Packet] = []
+        start = 0
+        while len(self._held) - start >= HEADER_BYTES:
+            length = self._length(bytes(self._held[start : start + HEADER_BYTES]))
+            special = _SPECIALS.get(length)
+            if special is not None:
+                packets.append(special)
+                start += HEADER_BYTES
+                continue
+            if len(self._held) - start < length:
+                break
+            packets.append(bytes(self._held[start + HEADER_BYTES : start + length]))
+            start += length
+        del self._held[:start]
+        return packets
+
+    def _length(self, header: bytes) -> int:
+        # int(…, 16) would take "+0x1" and "1_2a" as well
+        if all(byte in b"0123456789abcdefABCDEF" for byte in header):
+            length = int(header, 16)
+            if length in _SPECIALS or HEADER_BYTES <= length <= MAX_PACKET_BYTES:
+                return length
+        self._broken = PktLineError(f"not the length of a pkt-line: {header!r}")
+        raise self._broken

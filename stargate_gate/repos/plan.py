@@ -1,0 +1,62 @@
+"""From the refs that are here to the refs that are wanted, as transactions of git update-ref. Pure."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RefChange:
+    """One ref from `old` to `new`; None means that it is not there. Names may hold surrogates (any bytes)."""
+
+    ref: str
+    old: str | None
+    new: str | None
+
+
+def plan_transactions(local: Mapping[str, str], wanted: Mapping[str, str]) -> list[list[RefChange]]:
+    """The transactions, in order, that bring `local` to `wanted`; none of them empty.
+
+    A file cannot be where a folder is: `a` → `a/b` fails in one transaction of git's. So deletions
+    that make room for a new ref come first, in a transaction of their own; all else is in one.
+    """
+    changes = [
+        RefChange(ref, local.get(ref), wanted.get(ref))
+        for ref in sorted({*local, *wanted})
+        if local.get(ref) != wanted.get(ref)
+    ]
+    created = {change.ref for change in changes if change.old is None}
+    folders = {folder for ref in created for folder in _folders(ref)}
+    makes_room = [
+        change
+        for change in changes
+        if change.new is None and (change.ref in folders or not created.isdisjoint(_folders(change.ref)))
+    ]
+    first = {change.ref for change in makes_room}
+    rest = [change for change in changes if change.ref not in first]
+    return [transaction for transaction in (makes_room, rest) if transaction]
+
+
+def update_ref_input(changes: Iterable[RefChange]) -> bytes:
+    """The input for `git update-ref --stdin -z`: one transaction that also checks every old value.
+
+    Where a symbolic ref has the name, it is replaced itself and not what it points to.
+    """
+    return b"".join(b"option no-deref\0" + _command(change) for change in changes)
+
+
+def _command(change: RefChange) -> bytes:
+    ref = os.fsencode(change.ref)
+    old = (change.old or "").encode("ascii")
+    if change.new is None:
+        return b"delete %b\0%b\0" % (ref, old)
+    new = change.new.encode("ascii")
+    if change.old is None:
+        return b"create %b\0%b\0" % (ref, new)
+    return b"update %b\0%b\0%b\0" % (ref, new, old)
+
+
+def _folders(ref: str) -> list[str]:
+    """Every name that is a folder when `ref` is a file: "a/b/c" → ["a", "a/b"]."""
+    parts = ref.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
