@@ -29,7 +29,7 @@ def serve(config_file: Path | None) -> None:
     os.umask(UMASK)
     config = load_config(config_file)
     _require_files(config, config_file)
-    configure_logging(config.log)
+    configure_logging(config.log.format, config.log.level)
     asyncio.run(run_node(config))
 
 

@@ -1,0 +1,64 @@
+"""`stargate bootstrap`: makes the leader lock of a new cluster, once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from stargate_gate.cli.running_node import config_option
+from stargate_gate.config.load import config_path, load_checked_config
+from stargate_gate.config.model import Config
+from stargate_gate.datadir.layout import open_data_dir
+from stargate_gate.datadir.locks import NodeLock
+from stargate_gate.election.bootstrap import bootstrap as make_leader_lock
+from stargate_gate.election.identity import FILE_NAME, ElectionState
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.errors import UsageError
+
+
+@click.command("bootstrap")
+@config_option
+def bootstrap(config_file: Path | None) -> None:
+    """Make a cluster's leader lock, once.
+
+    Run it on one node, before the first start of any: that node leads first. It refuses a second
+    time. Nothing else ever makes this file, so that a shared volume which is not mounted cannot look
+    like a new cluster.
+    """
+    config = load_checked_config(config_file)
+    record = bootstrap_cluster(config)
+    file = config_path(config_file)
+    click.echo("\n".join(_report(config, record, str(file or "FILE"))))
+
+
+def bootstrap_cluster(config: Config) -> ClusterRecord:
+    """Make the leader lock that `config` names, and let its data_dir join; the first record.
+
+    Raises:
+        UsageError: the file describes no cluster, or the cluster was bootstrapped before.
+        UnavailableError: a node runs on this data_dir, or the file cannot be made.
+    """
+    path = config.election.flock.path
+    if config.cluster is None or path is None:
+        raise UsageError(
+            "there is no `cluster:` in the YAML file, and a single node needs no bootstrap: start it with "
+            "`stargate serve`, or name a cluster's file with -c"
+        )
+    data_dir = open_data_dir(config.node.data_dir)
+    with NodeLock.acquire(data_dir):
+        state = ElectionState(data_dir.state / FILE_NAME)
+        return make_leader_lock(path, state, Member(config.node.name, data_dir.id))
+
+
+def _report(config: Config, record: ClusterRecord, file: str) -> Iterator[str]:
+    cluster = config.cluster.name if config.cluster is not None else ""
+    yield f"cluster {cluster} is made; its id is {record.cluster_id}"
+    yield f"{record.leader.name} leads first; the leader lock is {config.election.flock.path}"
+    yield ""
+    yield "Next:"
+    yield f"  1. Start this node:          stargate serve -c {file}"
+    yield "  2. Copy to every other node, over a channel you trust:"
+    for key in (config.cluster.key if config.cluster is not None else None, *config.ssh.host_keys):
+        yield f"       {key}"
+    yield "     Write its YAML file, and:  stargate check-config FILE && stargate serve -c FILE"
+    yield f"  3. Wait for its sync set:    stargate status -c {file}"

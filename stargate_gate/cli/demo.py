@@ -1,0 +1,142 @@
+"""`stargate demo`: two nodes on loopback, commands to paste, and a leader to kill."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from stargate_gate.cli.demo_files import DemoFiles, demo_files, push_first_commit
+from stargate_gate.cli.demo_nodes import DemoNode
+from stargate_gate.cli.demo_text import Screen, ended, guide, took_over
+from stargate_gate.errors import UnavailableError
+
+START_LIMIT_S = 30.0
+TAKE_OVER_LIMIT_S = 10.0
+BACK_LIMIT_S = 60.0
+PAUSE_S = 5.0  # a dead node stays away for so long: time to push to the other one
+MAX_QUICK_ENDS = 3  # a node that ends that often within QUICK_S of its start is not started again
+QUICK_S = 3.0
+
+
+@click.command("demo")
+def demo() -> None:
+    """A two-node cluster on loopback, to try it out.
+
+    Makes keys and configuration in a temp dir, starts two nodes in the foreground, and prints what
+    to paste into a second terminal. A node that is killed comes back as a standby. Ctrl-C ends and
+    removes everything.
+    """
+    screen = Screen()
+    try:
+        with demo_files() as files:
+            asyncio.run(_play_until_signal(files, screen))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
+    play = _Play(files, screen)
+    task = asyncio.create_task(play.run(), name="demo")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+class _Play:
+    """The two nodes, and what happens to them."""
+
+    def __init__(self, files: DemoFiles, screen: Screen) -> None:
+        self._files = files
+        self._screen = screen
+        self._nodes = tuple(
+            DemoNode(node, screen.line, environment=screen.environment) for node in files.nodes
+        )
+        self._leader = self._nodes[0]
+
+    async def run(self) -> None:
+        """Until cancelled. Both nodes have ended when this returns.
+
+        Raises:
+            UnavailableError: the nodes do not come up.
+        """
+        try:
+            self._screen.say(f"starting two nodes; everything is in {self._files.root}")
+            await self._start()
+            self._screen.page(guide(self._files, self._leader.pid))
+            async with asyncio.TaskGroup() as group:
+                for node in self._nodes:
+                    group.create_task(self._keep(node), name=f"keep {node.name}")
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                self._screen.say("ending both nodes")
+            await asyncio.gather(*(node.end() for node in self._nodes), return_exceptions=True)
+
+    async def _start(self) -> None:
+        """The first node leads, the second is in its sync set, and there is something to clone."""
+        first, second = self._nodes
+        await first.start()
+        await self._require(first, lambda status: status["ready"], "lead")
+        await second.start()
+        await self._require(second, _follows, "follow")
+        if not await first.wait_status(lambda status: second.name in status["sync_set"], START_LIMIT_S):
+            raise UnavailableError(f"{second.name} did not get into the sync set: see the lines above")
+        await asyncio.to_thread(push_first_commit, self._files, first.files)
+
+    async def _require(self, node: DemoNode, accept: Any, what: str) -> None:
+        if not await node.wait_status(accept, START_LIMIT_S):
+            raise UnavailableError(f"{node.name} did not come to {what}: see the lines above")
+
+    async def _keep(self, node: DemoNode) -> None:
+        """Tell how the node ends, who leads then, and start it again, for ever."""
+        loop = asyncio.get_running_loop()
+        quick_ends = 0
+        while quick_ends < MAX_QUICK_ENDS:
+            started_s = loop.time()
+            status = await node.wait()
+            quick_ends = quick_ends + 1 if loop.time() - started_s < QUICK_S else 0
+            ended_s = loop.time()
+            self._screen.say(ended(node.name, status))
+            await self._tell_leader(node, ended_s)
+            self._screen.say(f"{node.name} comes back in {PAUSE_S:.0f} s")
+            await asyncio.sleep(PAUSE_S)
+            await node.start()
+            await self._tell_back(node)
+        raise UnavailableError(f"{node.name} ends as soon as it is started: see the lines above")
+
+    def _other(self, node: DemoNode) -> DemoNode:
+        first, second = self._nodes
+        return second if node is first else first
+
+    async def _tell_leader(self, dead: DemoNode, ended_s: float) -> None:
+        other = self._other(dead)
+        status = await other.wait_status(lambda status: bool(status["ready"]), TAKE_OVER_LIMIT_S)
+        if not status:
+            self._screen.say(f"nobody leads: {other.name} may not, it was not in the sync set")
+        elif other is self._leader:
+            self._screen.say(f"{other.name} goes on leading, in term {status['term']}")
+        else:
+            self._leader = other
+            gap_s = asyncio.get_running_loop().time() - ended_s
+            for line in took_over(other.files, status["term"], gap_s, other.pid):
+                self._screen.say(line)
+
+    async def _tell_back(self, node: DemoNode) -> None:
+        other = self._other(node)
+        status = await node.wait_status(lambda status: status["ready"] or _follows(status), BACK_LIMIT_S)
+        if status.get("ready"):
+            self._leader = node
+            self._screen.say(f"{node.name} is back and leads, in term {status['term']} (pid {node.pid})")
+        elif status and await other.wait_status(lambda status: node.name in status["sync_set"], BACK_LIMIT_S):
+            self._screen.say(f"{node.name} is back as a standby, in the sync set; kill the leader again:")
+            self._screen.say(f"   kill -9 {other.pid}")
+
+
+def _follows(status: Mapping[str, Any]) -> bool:
+    return bool((status["mirror"] or {}).get("connected"))

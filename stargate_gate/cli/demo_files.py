@@ -1,0 +1,209 @@
+"""Everything the demo needs on disk, made at run time in a fresh temp dir, gone at its end."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stargate_gate.cli.bootstrap import bootstrap_cluster
+from stargate_gate.config.load import load_config
+from stargate_gate.errors import GitFailedError, UnavailableError
+
+PREFIX = "stargate-demo-"
+LOOPBACK = "127.0.0.1"
+NAMES = ("node-a", "node-b")
+SSH_PORTS = (2201, 2202)
+HTTP_PORTS = (8081, 8082)
+REPOSITORY = "hello"
+COMMAND_LIMIT_S = 30.0
+
+README = """\
+# hello
+
+Pushed to one node, held by two.
+"""
+
+
+@dataclass(frozen=True)
+class NodeFiles:
+    """One node: its name, its YAML file, where it listens on loopback."""
+
+    name: str
+    config_file: Path
+    ssh_port: int
+    http_port: int
+
+    @property
+    def url(self) -> str:
+        """What git clones from and pushes to."""
+        return f"ssh://git@{LOOPBACK}:{self.ssh_port}/{REPOSITORY}"
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """The temp dir and what is in it."""
+
+    root: Path
+    ssh_config: Path
+    nodes: tuple[NodeFiles, ...]
+
+    @property
+    def git_ssh_command(self) -> str:
+        """What git runs instead of `ssh`: the demo's key and host key, nothing of the user's."""
+        return f"ssh -F {self.ssh_config}"
+
+
+@contextlib.contextmanager
+def demo_files() -> Iterator[DemoFiles]:
+    """Make everything; remove it at the end, and what demos that were killed left behind.
+
+    Raises:
+        UnavailableError: a program or the disk is missing.
+    """
+    _remove_left_behind()
+    root = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with contextlib.ExitStack() as at_end:
+        at_end.callback(shutil.rmtree, root, ignore_errors=True)
+        at_end.enter_context(_owned(root))
+        yield _make(root)
+
+
+@contextlib.contextmanager
+def _owned(root: Path) -> Iterator[bool]:
+    """Hold the lock that says a demo runs there; False if another one does."""
+    with (root / ".running").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _remove_left_behind() -> None:
+    """After a `kill -9` of the demo its nodes are gone (see demo_nodes), but its folder is still there."""
+    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if root.stat().st_uid == os.geteuid() and (root / ".running").exists():
+                with _owned(root) as left_behind:
+                    if left_behind:
+                        shutil.rmtree(root, ignore_errors=True)
+
+
+def _make(root: Path) -> DemoFiles:
+    for name, comment in (("cluster", "demo cluster"), ("host", "demo host"), ("you", "you@demo")):
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(root / name))
+    (root / "shared").mkdir()
+    public = {name: (root / f"{name}.pub").read_text() for name in ("you", "host")}
+    (root / "authorized_keys").write_text(
+        f'environment="STARGATE_USER=you",environment="STARGATE_ACCESS=admin" {public["you"]}'
+    )
+    (root / "known_hosts").write_text(f"stargate-demo {public['host']}")
+    (root / "ssh").write_text(_ssh_config(root))
+    nodes = tuple(
+        NodeFiles(name, root / f"{name}.yaml", _port(ssh), _port(http))
+        for name, ssh, http in zip(NAMES, SSH_PORTS, HTTP_PORTS, strict=True)
+    )
+    for node in nodes:
+        node.config_file.write_text(yaml.safe_dump(_node_config(root, node), sort_keys=False))
+    bootstrap_cluster(load_config(nodes[0].config_file))
+    return DemoFiles(root, root / "ssh", nodes)
+
+
+def _node_config(root: Path, node: NodeFiles) -> dict[str, Any]:
+    return {
+        "node": {"name": node.name, "data_dir": str(root / node.name)},
+        "cluster": {
+            "name": "demo",
+            "address": f"{LOOPBACK}:{SSH_PORTS[0]}",
+            "key": str(root / "cluster"),
+        },
+        "ssh": {
+            "listen": f"{LOOPBACK}:{node.ssh_port}",
+            "host_keys": [str(root / "host")],
+            "authorized_keys": str(root / "authorized_keys"),
+        },
+        "election": {"flock": {"path": str(root / "shared" / "leader.lock")}},
+        "health": {"listen": f"{LOOPBACK}:{node.http_port}"},
+        "log": {"format": "console"},
+    }
+
+
+def _ssh_config(root: Path) -> str:
+    """In place of the user's own: one key, one pinned host key for both nodes, no agent."""
+    return "\n".join(
+        (
+            "Host *",
+            "  User git",
+            f"  IdentityFile {root / 'you'}",
+            "  IdentitiesOnly yes",
+            "  IdentityAgent none",
+            "  HostKeyAlias stargate-demo",
+            f"  UserKnownHostsFile {root / 'known_hosts'}",
+            "  StrictHostKeyChecking yes",
+            "  ConnectTimeout 10",
+            "  LogLevel ERROR",
+            "",
+        )
+    )
+
+
+def _port(wanted: int) -> int:
+    """`wanted` if it is free on loopback, else one that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                free: int = probe.getsockname()[1]
+                return free
+    raise UnavailableError("no free port on loopback: end some programs")
+
+
+def push_first_commit(files: DemoFiles, node: NodeFiles) -> None:
+    """Make the demo's repository as a user would: a plain `git push`.
+
+    Raises:
+        GitFailedError: git said no.
+        UnavailableError: git is missing, or gave no answer.
+    """
+    work_tree = files.root / "first"
+    environment = {
+        "GIT_SSH_COMMAND": files.git_ssh_command,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    git = ("git", "-C", str(work_tree), "-c", "user.name=demo", "-c", "user.email=demo@localhost")
+    work_tree.mkdir()
+    (work_tree / "README.md").write_text(README)
+    for args in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "first")):
+        _run(*git, *args, environment=environment)
+    _run(*git, "push", "-q", node.url, "main", environment=environment)
+
+
+def _run(*argv: str, environment: Mapping[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            argv,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise UnavailableError(f"{argv[0]} is missing: apt-get install git openssh-client") from None
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{argv[0]} gave no answer in {COMMAND_LIMIT_S:.0f} s") from None
+    if done.returncode:
+        raise GitFailedError(argv, done.returncode, done.stderr)

@@ -1,0 +1,139 @@
+"""The demo's nodes as child processes: started, read line by line, asked over HTTP, ended and reaped."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stargate_gate.cli.demo_files import LOOPBACK, NodeFiles
+
+MAX_LINE_BYTES = 2**20
+ASK_LIMIT_S = 1.0
+POLL_S = 0.02
+END_LIMIT_S = 12.0  # election.drain_s and a little more
+
+
+class DemoNode:
+    """One `stargate serve`. `on_line` gets its name and each line that it writes.
+
+    `environment` is added to the demo's own.
+    """
+
+    def __init__(
+        self, files: NodeFiles, on_line: Callable[[str, str], None], *, environment: Mapping[str, str]
+    ) -> None:
+        self.files = files
+        self._environment = dict(environment)
+        self._on_line = on_line
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.files.name
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 while it does not run."""
+        return self._process.pid if self._process is not None and self.alive else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C reaches only the demo, which then ends it.
+
+        setpriv(1) has the kernel kill it when the demo dies, even by `kill -9`.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *_ended_with_parent(),
+            *(sys.executable, "-P", "-m", "stargate_gate.cli.main"),
+            *("serve", "-c", str(self.files.config_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=MAX_LINE_BYTES,
+            env={**os.environ, **self._environment},
+        )
+        self._reader = asyncio.create_task(self._read_lines(), name=f"lines of {self.name}")
+
+    async def wait(self) -> int:
+        """Its exit status once it has ended and all its lines were handed on; negative: a signal."""
+        if self._process is None or self._reader is None:
+            raise RuntimeError(f"{self.name} was not started")
+        status = await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reader, ASK_LIMIT_S)  # a child of its own may hold the pipe
+        return status
+
+    async def end(self) -> None:
+        """SIGTERM, and after END_LIMIT_S SIGKILL; returns when it is gone."""
+        if self._process is None:
+            return
+        if self.alive:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(END_LIMIT_S):
+                await self._process.wait()
+        finally:
+            if self.alive:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
+            if self._reader is not None:
+                self._reader.cancel()
+                await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def status(self) -> dict[str, Any]:
+        """What its /status says; {} when it gives no answer."""
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                return await _get_json(self.files.http_port, "/status")
+        except (OSError, TimeoutError, ValueError):
+            return {}
+
+    async def wait_status(self, accept: Callable[[dict[str, Any]], bool], limit_s: float) -> dict[str, Any]:
+        """The first status that `accept` takes; {} if there is none within `limit_s`, or it has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self.alive:
+                    status = await self.status()
+                    if status and accept(status):
+                        return status
+                    await asyncio.sleep(POLL_S)
+        return {}
+
+    async def _read_lines(self) -> None:
+        assert self._process is not None  # noqa: S101 # start() made it
+        assert self._process.stdout is not None  # noqa: S101 # asked for
+        while True:
+            try:
+                line = await self._process.stdout.readline()
+            except ValueError:
+                continue  # longer than MAX_LINE_BYTES: asyncio has dropped it
+            if not line:
+                return
+            self._on_line(self.name, line.decode(errors="replace").rstrip())
+
+
+def _ended_with_parent() -> tuple[str, ...]:
+    program = shutil.which("setpriv")
+    return (program, "--pdeathsig", "KILL") if program else ()
+
+
+async def _get_json(port: int, path: str) -> dict[str, Any]:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = await reader.read(-1)
+    finally:
+        writer.close()
+    return dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
