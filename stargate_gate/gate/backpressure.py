@@ -1,0 +1,160 @@
+"""What asyncssh lacks so that a transfer costs a window of memory and not its size.
+
+Up: SSHChannel._deliver_data re-opens the *whole* receive window on the first packet it delivers after
+a pause, while the rest of the backlog still waits, so that a slow reader's backlog grows without end
+(a 315 MB upload took 372 MB). `PacedChannel` re-opens the window by what was really taken.
+
+Down: the connection ignores the transport's pause_writing, and during a re-keying it defers packets
+without a bound. A client that offers a window of gigabytes and reads slowly (PuTTY offers 2 GiB) would
+make the server hold a whole clone. `PacedConnection` lets writers wait for both.
+
+This leans on private code of asyncssh. It is used only while that code is what was read: otherwise the
+stock behaviour stays, loudly, which costs memory but serves. tests/gate/test_backpressure.py tells the
+maintainer.
+"""
+
+import asyncio
+import functools
+import hashlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+import structlog
+from asyncssh.channel import SSHChannel, SSHServerChannel
+from asyncssh.connection import SSHConnection
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import UInt32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger()
+
+WINDOW_BYTES = 2 * 1024 * 1024  # OpenSSH's: 20 MB/s at a round trip of 100 ms, and the bound of one upload
+ADJUST_SHARE = 4  # tell the client of taken bytes a quarter of the window at a time
+
+# SHA-256 over the source of the functions below, as of asyncssh 2.24.1.
+CHECKED_SOURCE = "c98234865e1c62776de84613c1e956faf0f6aff71c23265cb7d7052fc55c31e6"
+
+
+def source_digest() -> str:
+    """SHA-256 over the source of everything in asyncssh that this module leans on."""
+    functions: tuple[Callable[..., Any], ...] = (
+        SSHChannel._deliver_data,  # noqa: SLF001  # here and below: that is what this module is for
+        SSHChannel._accept_data,  # noqa: SLF001
+        SSHChannel._flush_recv_buf,  # noqa: SLF001
+        SSHChannel._process_data,  # noqa: SLF001
+        SSHChannel.send_packet,
+        SSHServerChannel.__init__,
+        SSHServerChannel._process_env_request,  # noqa: SLF001
+        SSHConnection.pause_writing,
+        SSHConnection.resume_writing,
+        SSHConnection.send_packet,
+        SSHConnection._send_deferred_packets,  # noqa: SLF001
+        asyncssh.SSHServerConnection.create_server_channel,
+    )
+    text = "".join(inspect.getsource(function) for function in functions)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def asyncssh_is_as_checked() -> bool:
+    """Whether the installed asyncssh has the code that this module was written against; logs if not."""
+    try:
+        same = source_digest() == CHECKED_SOURCE
+    except (AttributeError, OSError, TypeError):
+        same = False
+    if not same:
+        log.warning(
+            "asyncssh_not_as_checked",
+            version=asyncssh.__version__,
+            effect="large pushes and clones with slow peers may take memory of their own size",
+            remedy="install asyncssh 2.24.1, or a newer stargate",
+        )
+    return same
+
+
+class PacedChannel(SSHServerChannel[bytes]):
+    """A session channel whose receive window is opened by what the session has taken, and no more.
+
+    What was delivered and not yet taken never exceeds the window. Of the environment that a client
+    sends, only GIT_PROTOCOL is kept: asyncssh keeps any number of variables, and lets them override
+    what a key's environment= says.
+    """
+
+    _untold_bytes = 0
+
+    def taken(self, n: int) -> None:
+        """The session has passed `n` more bytes on: let the client send as many again."""
+        self._untold_bytes += n
+        if self._untold_bytes >= self._init_recv_window // ADJUST_SHARE and self._recv_state == "open":
+            self._recv_window += self._untold_bytes
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._untold_bytes))
+            self._untold_bytes = 0
+
+    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
+        """As asyncssh's, without the adjustment of the window."""
+        if self._session is not None:
+            self._session.data_received(data, datatype)
+
+    def _process_env_request(self, packet: asyncssh.packet.SSHPacket) -> bool:
+        name = packet.get_string()
+        value = packet.get_string()
+        packet.check_end()
+        if name == b"GIT_PROTOCOL":
+            self._env[name] = value
+        return True
+
+
+class PacedConnection(asyncssh.SSHServerConnection):
+    """A connection that says when more may be written, and opens paced channels."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
+        super().__init__(loop, options)
+        self._transport_takes = True
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    async def wait_writable(self) -> None:
+        """Return once the transport's buffer is low and no key exchange holds packets back."""
+        while self._deferred_packets or not self._transport_takes:
+            self._writable.clear()
+            await self._writable.wait()
+
+    def unsent_bytes(self) -> int:
+        """How much the transport holds; for telling a slow client from one that has stopped."""
+        transport = self._transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def pause_writing(self) -> None:
+        """asyncio: the transport's buffer is over its high-water mark."""
+        self._transport_takes = False
+
+    def resume_writing(self) -> None:
+        """asyncio: it is below its low-water mark again."""
+        self._transport_takes = True
+        self._writable.set()
+
+    def _send_deferred_packets(self) -> None:
+        super()._send_deferred_packets()
+        self._writable.set()
+
+    def create_paced_channel(self) -> SSHServerChannel[bytes]:
+        """A channel for one session, of bytes."""
+        if not asyncssh_is_as_checked():
+            return self.create_server_channel(encoding=None, window=WINDOW_BYTES)
+        self._update_recv_pktlen(self._max_pktsize)
+        return PacedChannel(
+            self,
+            self._loop,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=None,
+            errors="strict",
+            window=WINDOW_BYTES,
+            max_pktsize=self._max_pktsize,
+        )

@@ -1,0 +1,324 @@
+"""One SSH connection: who is it, and what may it open.
+
+Identity is bound to the key that made a valid signature. asyncssh asks for validation of mere offers
+too (RFC 4252, section 7, the query without a signature), and it merges what a client sends by SetEnv
+into a key's environment=; neither counts here.
+"""
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import asyncssh
+import structlog
+from asyncssh.channel import SSHServerChannel
+from asyncssh.packet import PacketDecodeError, SSHPacket
+
+from stargate_gate.gate.backpressure import PacedConnection
+from stargate_gate.gate.channel import SshChannel
+from stargate_gate.gate.identity import Identity, printable
+from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate.keys import KeyEntry, fingerprint_of
+from stargate_gate.gate.ports import Request
+
+log = structlog.get_logger()
+
+LOGIN_NAME = "git"
+MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them all, OpenSSH's server takes 6
+MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
+MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
+IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
+SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
+
+SIGNATURE_ALGORITHMS = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)  # no "ssh-rsa": that is RSA with SHA-1
+SK_USER_VERIFIED = 0x04  # flag of a security key's signature: OpenSSH, PROTOCOL.u2f
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A key that may log in: a line of authorized_keys, or the cluster's own key (entry None)."""
+
+    identity: Identity
+    entry: KeyEntry | None
+
+
+class FrontDesk(Protocol):
+    """Where connections and sessions are kept. `SshServer` is it."""
+
+    def logged_in(self, visitor: "Visitor") -> None:
+        """This one has proved who it is."""
+
+    def left(self, visitor: "Visitor") -> None:
+        """This one is gone, logged in or not."""
+
+    def serve(self, session: "ExecSession") -> None:
+        """A client asks for a command: start it, and put its task into `session.task`."""
+
+
+class Visitor(asyncssh.SSHServer):
+    """What asyncssh asks about one connection. Made by `SshServer` for each."""
+
+    def __init__(
+        self,
+        keys: KeyFile,
+        cluster_key: bytes | None,
+        desk: "FrontDesk",
+        *,
+        stall_limit_s: float,
+    ) -> None:
+        self._keys = keys
+        self._cluster_key = cluster_key
+        self._desk = desk
+        self._stall_limit_s = stall_limit_s
+        self._candidate: _Match | None = None
+        self._proved: _Match | None = None
+        self._attempts = 0
+        self._sessions = 0
+        self._idle: asyncio.TimerHandle | None = None
+        self._since = time.monotonic()
+        self.identity: Identity | None = None
+        self.source = ""
+        self.connection: GateConnection
+
+    # --- asyncssh's callbacks -------------------------------------------------------------------
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """A TCP connection is there."""
+        if not isinstance(conn, GateConnection):
+            raise TypeError("a Visitor belongs to a GateConnection")
+        self.connection = conn
+        conn.visitor = self
+        self.source = str(conn.get_extra_info("peername", ("unknown",))[0])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, for whatever reason."""
+        self._stop_idling()
+        if self.identity is None:
+            reason = "the client has left" if exc is None else printable(str(exc), 200)
+            report = log.info if self.connection.get_extra_info("client_version") else log.debug
+            report(
+                "not_logged_in",
+                source=self.source,
+                reason=reason,
+                attempts=self._attempts,
+                duration_s=round(time.monotonic() - self._since, 3),
+            )
+        self._desk.left(self)
+
+    def begin_auth(self, username: str) -> bool:
+        """Authentication is always needed."""
+        del username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The only way in."""
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether `key` might log in as `username`: for an offer as well as before a signature is checked."""
+        self._candidate = self._match(username, key.public_data)
+        return self._candidate is not None
+
+    def auth_completed(self) -> None:
+        """A signature was valid, and the client knows."""
+        if self._proved is None:  # asyncssh let somebody in whom validate_public_key did not
+            self.connection.abort()
+            return
+        self.identity = self._proved.identity
+        log.debug("logged_in", user=self.identity.user, source=self.source)
+        self._desk.logged_in(self)
+        self._start_idling()
+
+    def session_requested(self) -> "tuple[SSHServerChannel[bytes], ExecSession] | bool":
+        """A channel for one command, unless there are too many."""
+        most = MAX_PEER_CHANNELS if self.identity and self.identity.access == "peer" else MAX_CHANNELS
+        if self.identity is None or self._sessions >= most:
+            return False
+        channel = self.connection.create_paced_channel()
+        self._sessions += 1
+        self._stop_idling()
+        return channel, ExecSession(self, self._desk, stall_limit_s=self._stall_limit_s)
+
+    # --- GateConnection's and ExecSession's side ------------------------------------------------
+
+    def _match(self, username: str, blob: bytes) -> _Match | None:
+        if username != LOGIN_NAME:
+            return None
+        if self._cluster_key is not None and secrets.compare_digest(blob, self._cluster_key):
+            return _Match(Identity("cluster", "peer", fingerprint_of(blob), self.source), None)
+        entry = self._keys.current().find(blob, self.source, datetime.now(UTC))
+        return None if entry is None else _Match(entry.identity(self.source), entry)
+
+    @property
+    def touch_required(self) -> bool:
+        """Whether the key in question must have been touched, if it is a security key."""
+        entry = self._candidate.entry if self._candidate else None
+        return entry is None or entry.options.touch_required
+
+    def prove(self, signature: bytes) -> bool:
+        """The candidate's signature is mathematically valid: does it satisfy the line's options too?"""
+        entry = self._candidate.entry if self._candidate else None
+        if not signature_is_acceptable(
+            signature, verify_required=entry is not None and entry.options.verify_required
+        ):
+            return False
+        self._proved = self._candidate
+        return True
+
+    def attempt(self) -> None:
+        """One more key offered, or one more failure: close when there are too many."""
+        self._attempts += 1
+        if self._attempts >= MAX_ATTEMPTS:
+            self.connection.disconnect(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many authentication failures"
+            )
+
+    def session_closed(self) -> None:
+        """A channel is gone."""
+        self._sessions -= 1
+        if not self._sessions:
+            self._start_idling()
+
+    def _start_idling(self) -> None:
+        self._stop_idling()
+        self._idle = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self.connection.close)
+
+    def _stop_idling(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+
+def signature_is_acceptable(signature: bytes, *, verify_required: bool) -> bool:
+    """Whether the algorithm is one of ours, and a security key has checked its user where it must.
+
+    RFC 4253, section 6.6; OpenSSH's PROTOCOL.u2f: flags and a counter end a security key's signature.
+    """
+    packet = SSHPacket(signature)
+    try:
+        algorithm = packet.get_string().decode("ascii", "replace")
+        if algorithm not in SIGNATURE_ALGORITHMS:
+            return False
+        if not verify_required or not algorithm.startswith("sk-"):
+            return True
+        packet.get_string()
+        return bool(packet.get_byte() & SK_USER_VERIFIED)
+    except PacketDecodeError:
+        return False
+
+
+class GateConnection(PacedConnection):
+    """The wire side of a connection: asyncssh's, with what it lacks: proof of identity, a cap on attempts."""
+
+    visitor: Visitor
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """Called with and without a signature; only a valid one proves anything.
+
+        Nothing is awaited between the candidate's choice and the proof, so that no other key can
+        come between them.
+        """
+        valid = await super().validate_public_key(username, key_data, msg, signature)
+        if valid and msg:
+            return self.visitor.prove(signature)
+        if valid:
+            self.visitor.attempt()
+        return valid
+
+    def send_userauth_failure(self, partial_success: bool) -> None:  # noqa: FBT001  # asyncssh's signature
+        """A key or a method was refused."""
+        super().send_userauth_failure(partial_success)
+        self.visitor.attempt()
+
+    def get_key_option(self, option: str, default: object = None) -> object:
+        """What authorized_keys says of the key in question; asyncssh asks for this one option."""
+        return not self.visitor.touch_required if option == "no-touch-required" else default
+
+
+class ExecSession(asyncssh.SSHServerSession[bytes]):
+    """One channel: turns asyncssh's callbacks into a `Request` and an `SshChannel`."""
+
+    def __init__(self, visitor: Visitor, desk: "FrontDesk", *, stall_limit_s: float) -> None:
+        self._visitor = visitor
+        self._desk = desk
+        self._stall_limit_s = stall_limit_s
+        self._command: str | None = None
+        self._terminal = False
+        self._raw: SSHServerChannel[bytes]
+        self.channel: SshChannel
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
+        """The channel is open."""
+        self._raw = chan
+        self.channel = SshChannel(chan, self._visitor.connection, stall_limit_s=self._stall_limit_s)
+
+    def pty_requested(self, *_: object) -> bool:
+        """Accepted and ignored, except for the line ends."""
+        self._terminal = True
+        return True
+
+    def shell_requested(self) -> bool:
+        """Plain `ssh`."""
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        """`ssh … command`."""
+        self._command = command
+        return True
+
+    def session_started(self) -> None:
+        """The client knows that its request was accepted."""
+        self._desk.serve(self)
+
+    def request(self) -> Request:
+        """What is asked for, and by whom."""
+        identity = self._visitor.identity
+        if identity is None:
+            raise RuntimeError("a session opened before authentication")
+        git_protocol = self._raw.get_environment_bytes().get(b"GIT_PROTOCOL")
+        return Request(
+            identity=identity,
+            command=self._command,
+            git_protocol=None if git_protocol is None else git_protocol.decode("ascii", "replace"),
+            session_id=secrets.token_hex(SESSION_ID_BYTES),
+            terminal=self._terminal,
+        )
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """There is data; servers receive no extended data."""
+        del datatype
+        self.channel.feed(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more, but may still read: keep the channel open."""
+        self.channel.feed_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """The client's window is full."""
+        self.channel.hold()
+
+    def resume_writing(self) -> None:
+        """Everything has been sent."""
+        self.channel.go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel or the connection is gone: whatever runs for it ends."""
+        del exc
+        self._visitor.session_closed()
+        self.channel.feed_lost()
+        if self.task is not None:
+            self.task.cancel()

@@ -1,0 +1,64 @@
+"""What may be done: the gate's two decisions, as values. Pure.
+
+First `authorise`: what the identity may ask for at all. Then `gate`: whether this node takes writes.
+A refusal is an error that nobody has raised yet: its exit code is for programs, its line for people.
+"""
+
+from stargate_gate.errors import NotAllowedError, NotLeaderError, StargateError
+from stargate_gate.gate.commands import (
+    Command,
+    GitService,
+    PeerCommand,
+    RepoCreate,
+    RepoDelete,
+    unknown_command,
+)
+from stargate_gate.gate.identity import Identity
+from stargate_gate.gate.ports import GateView
+
+
+def authorise(identity: Identity, command: Command) -> StargateError | None:
+    """None if `identity` may ask for `command`. Says nothing of leaders."""
+    match command:
+        case PeerCommand(words=words) if identity.access != "peer":
+            return unknown_command(words[0])
+        case GitService(writes=True) if identity.access not in {"write", "admin"}:
+            return _not_allowed(identity, "push")
+        case RepoCreate() | RepoDelete() if identity.access != "admin":
+            return _not_allowed(identity, "create or delete repositories")
+    return None
+
+
+def _not_allowed(identity: Identity, deed: str) -> NotAllowedError:
+    return NotAllowedError(
+        f"not allowed: {identity.user} has {identity.access} access and may not {deed}; ask an operator"
+    )
+
+
+def writes(command: Command) -> bool:
+    """Whether `command` has to pass the gate."""
+    return isinstance(command, RepoCreate | RepoDelete) or (
+        isinstance(command, GitService) and command.writes
+    )
+
+
+def gate(view: GateView) -> NotLeaderError | None:
+    """None if this node takes writes. The words "not leader" are always in the message."""
+    if view.accepting:
+        return None
+    return NotLeaderError(not_leader_message(view))
+
+
+def not_leader_message(view: GateView) -> str:
+    """One line: what this node is, and where to go. No operator detail."""
+    if view.leader == view.node:
+        return f"not leader: {view.node} takes no writes at the moment, try again"
+    if view.leader is None or not view.leader_alive:
+        return f"not leader: {view.node} is a standby; no leader is known yet, try again"
+    where = f" at {_with_login(view.leader_url)}" if view.leader_url else ""
+    return f"not leader: {view.node} is a standby; the leader is {view.leader}{where}"
+
+
+def _with_login(url: str) -> str:
+    """ssh://host:port as git users write it."""
+    return url if "@" in url else url.replace("ssh://", "ssh://git@", 1)

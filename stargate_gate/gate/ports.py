@@ -1,0 +1,126 @@
+"""What the gate asks of the rest of the node, and what it works on. node.py fills these in.
+
+All protocols, no code: the gate knows neither the elector nor the feed.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from stargate_gate.gate.commands import PeerCommand
+from stargate_gate.gate.identity import Identity
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.store import Repository
+
+
+class Channel(Protocol):
+    """One exec request of a client. An SSH channel is one; so may be a local socket.
+
+    Every call raises ConnectionError once the client is gone, and in writes also once it has taken
+    nothing for the stall limit.
+    """
+
+    async def read(self, n: int) -> bytes:
+        """Up to `n` bytes that the client sent; b"" at its end of file. Holds the client back."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to the client's stdout; returns when it is on its way and not buffered here."""
+
+    async def write_error(self, data: bytes) -> None:
+        """Send to the client's stderr, likewise."""
+
+    async def exit(self, status: int) -> None:
+        """Send the exit status after everything else, and close; waits for the last byte to be out."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One exec request.
+
+    command       as the client sent it; None for a plain `ssh`
+    git_protocol  the client's GIT_PROTOCOL, unchecked; nothing else of its environment is read
+    terminal      the client asked for a terminal: it wants lines to end in CR LF
+    """
+
+    identity: Identity
+    command: str | None
+    git_protocol: str | None
+    session_id: str
+    terminal: bool = False
+
+
+@dataclass(frozen=True)
+class GateView:
+    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown."""
+
+    accepting: bool
+    node: str
+    leader: str | None
+    leader_url: str | None
+    leader_alive: bool
+    term: int
+    reason: str
+
+
+class Leadership(Protocol):
+    """May writes start, and may they go on?"""
+
+    def view(self) -> GateView:
+        """As of now, from memory."""
+
+    async def wait_decided(self, limit_s: float) -> GateView:
+        """Wait until this node accepts writes or knows a live leader; the view as it is at the limit."""
+
+    def token(self) -> str:
+        """The leading lock's token; the pre-receive hook asks for it."""
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """The scope of one write. Entered before its process starts, left after it was reaped.
+
+        Raises:
+            NotLeaderError: on entering, if writes are not accepted.
+            LeadershipLostError: on leaving, if leadership was lost meanwhile; the body was cancelled.
+        """
+
+
+class Changes(Protocol):
+    """Replication's ear."""
+
+    async def pushed(self, repository: Repository) -> None:
+        """receive-pack has ended there, whatever its status."""
+
+    async def created(self, repository: Repository) -> None:
+        """A new repository is there, durably."""
+
+    async def deleted(self, name: RepositoryName) -> None:
+        """A repository is in the trash, durably."""
+
+    async def replicated(self, repository: Repository) -> None:
+        """Wait until the sync set holds what the repository holds now.
+
+        Raises:
+            TryAgainError: not in time.
+        """
+
+
+class Peers(Protocol):
+    """Runs what only the cluster key may run."""
+
+    async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
+        """Serve one peer at the address `peer_of`; returns the exit status."""
+
+
+class Reports(Protocol):
+    """How the node does, from memory."""
+
+    def healthy(self) -> tuple[bool, str]:
+        """Does it work; one line for people."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Does it lead and take writes; one line for people."""
+
+    def status_text(self) -> str:
+        """The status page."""
+
+    def status_json(self) -> str:
+        """The same as one JSON object."""

@@ -1,0 +1,325 @@
+"""One request from its first byte to its exit status: `Gate.handle`. Independent of asyncssh.
+
+parse (64) → authorise (77) → gate (9) → find or create (66) → run git → [replicate, gate again,
+release the report: with the held-back report] → exit status
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from stargate_gate.errors import (
+    GitFailedError,
+    NoSuchRepositoryError,
+    StargateError,
+    UnavailableError,
+)
+from stargate_gate.exitcodes import ExitCode
+from stargate_gate.gate import decision
+from stargate_gate.gate.commands import (
+    Command,
+    GitService,
+    Health,
+    PeerCommand,
+    Ready,
+    RepoCreate,
+    RepoDelete,
+    RepoList,
+    ShowStatus,
+    Welcome,
+    is_git_service,
+    parse_command,
+)
+from stargate_gate.gate.identity import printable
+from stargate_gate.gate.ports import Changes, Channel, Leadership, Peers, Reports, Request
+from stargate_gate.gate.relay import relay
+from stargate_gate.gate.replies import refuse, say, welcome
+from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.store import Repository, Store
+
+log = structlog.get_logger()
+
+MAX_LOGGED_COMMAND = 200  # characters
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What of the configuration concerns requests. `hooks` is the folder that holds pre-receive."""
+
+    hooks: Path
+    create_on_push: bool = True
+    handover_wait_s: float = 5.0
+    max_sessions: int = 200
+
+
+@dataclass
+class _Visit:
+    """One request while it is served: its channel, counted, and what its log line will say."""
+
+    request: Request
+    channel: Channel
+    started: float = field(default_factory=time.monotonic)
+    bytes_in: int = 0
+    bytes_out: int = 0
+    repository: str | None = None
+    refusal: str | None = None
+
+    async def read(self, n: int) -> bytes:
+        data = await self.channel.read(n)
+        self.bytes_in += len(data)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        await self.channel.write(data)
+
+    async def write_error(self, data: bytes) -> None:
+        await self.channel.write_error(data)
+
+    async def exit(self, status: int) -> None:
+        await self.channel.exit(status)
+
+    async def say(self, text: str) -> None:
+        await say(self, text, terminal=self.request.terminal)
+
+    def log(self, status: int | None, ended: str) -> None:
+        """The one line per session. `exit` is None when the client was gone before its status."""
+        log.info(
+            "session",
+            user=self.request.identity.user,
+            source=self.request.identity.source,
+            command=printable(self.request.command or "", MAX_LOGGED_COMMAND),
+            repository=self.repository,
+            exit=status,
+            ended=ended,
+            refusal=self.refusal,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            duration_s=round(time.monotonic() - self.started, 3),
+        )
+
+
+class Gate:
+    """The front door's decisions and deeds. One per node; `handle` runs many times at once."""
+
+    def __init__(  # noqa: PLR0917  # node.py passes its parts in this order
+        self,
+        store: Store,
+        processes: GitProcesses,
+        leadership: Leadership,
+        changes: Changes,
+        peers: Peers,
+        reports: Reports,
+        settings: GateSettings,
+    ) -> None:
+        self._store = store
+        self._processes = processes
+        self._leadership = leadership
+        self._changes = changes
+        self._peers = peers
+        self._reports = reports
+        self._settings = settings
+        self._running = 0
+
+    @property
+    def running(self) -> int:
+        """Requests that work on repositories at this moment, peers' included."""
+        return self._running
+
+    async def handle(self, request: Request, channel: Channel) -> int | None:
+        """Serve one request to its end; None if the client was gone before its exit status.
+
+        Never raises but CancelledError (the client is gone, or the node stops); then everything
+        that ran for the request has ended and was reaped.
+        """
+        visit = _Visit(request, channel)
+        status: int | None = None
+        ended = "cancelled"
+        with bound_contextvars(session=request.session_id):
+            try:
+                answer = await self._answer(visit)
+                await visit.exit(answer)
+                status, ended = answer, "exit"
+            except ConnectionError as error:
+                ended = str(error) or "the client is gone"
+            finally:
+                visit.log(status, ended)
+        return status
+
+    async def _answer(self, visit: _Visit) -> int:
+        """The exit status, after all output; refusals and failures are said here."""
+        try:
+            return await self._serve(visit)
+        except GitFailedError as error:
+            log.exception("session_failed", error=str(error))
+            refusal: StargateError = _internal(visit.request)
+        except StargateError as error:
+            refusal = error
+        except ConnectionError:
+            raise
+        except TimeoutError:
+            refusal = UnavailableError("nothing was sent either way for too long; the session is ended")
+        except Exception as error:
+            log.exception("session_failed", error=repr(error))
+            refusal = _internal(visit.request)
+        visit.refusal = refusal.message
+        service = is_git_service(visit.request.command)
+        await refuse(visit, refusal, service, begun=visit.bytes_out > 0, terminal=visit.request.terminal)
+        return refusal.exit_code
+
+    async def _serve(self, visit: _Visit) -> int:
+        command = parse_command(visit.request.command)
+        if isinstance(command, GitService | RepoCreate | RepoDelete):
+            visit.repository = str(command.name)
+        if refusal := decision.authorise(visit.request.identity, command):
+            raise refusal
+        if decision.writes(command):
+            await self._pass_gate()
+        return await self._run(command, visit)
+
+    async def _pass_gate(self) -> None:
+        """Return if this node takes writes. A node that knows no live leader waits for one."""
+        view = self._leadership.view()
+        if not view.accepting and not view.leader_alive:
+            view = await self._leadership.wait_decided(self._settings.handover_wait_s)
+        if refusal := decision.gate(view):
+            raise refusal
+
+    async def _run(self, command: Command, visit: _Visit) -> int:
+        match command:
+            case Welcome():
+                await visit.say(welcome(visit.request.identity, self._leadership.view().node))
+            case Health():
+                return await self._report(visit, self._reports.healthy(), ExitCode.UNAVAILABLE)
+            case Ready():
+                return await self._report(visit, self._reports.ready(), ExitCode.NOT_LEADER)
+            case ShowStatus(json=json):
+                await visit.say(self._reports.status_json() if json else self._reports.status_text())
+            case PeerCommand():
+                return await self._peers.run(command, visit, visit.request.identity.source)
+            case _:
+                return await self._run_counted(command, visit)
+        return ExitCode.OK
+
+    async def _report(self, visit: _Visit, report: tuple[bool, str], otherwise: ExitCode) -> int:
+        well, line = report
+        if well:
+            await visit.say(line)
+            return ExitCode.OK
+        visit.refusal = line
+        await refuse(visit, StargateError(line), service=None, begun=False, terminal=visit.request.terminal)
+        return otherwise
+
+    async def _run_counted(self, command: Command, visit: _Visit) -> int:
+        """What costs processes and disk: bounded. Peers always come in: the sync set depends on it."""
+        if self._running >= self._settings.max_sessions and visit.request.identity.access != "peer":
+            raise UnavailableError("this node serves as many sessions as it may, try again later")
+        self._running += 1
+        try:
+            match command:
+                case GitService(writes=True):
+                    return await self._receive_pack(command, visit)
+                case GitService():
+                    return await self._read_service(command, visit)
+                case RepoCreate():
+                    await self._create(command)
+                case RepoDelete():
+                    await self._delete(command)
+                case RepoList():
+                    names = sorted(str(repository.name) for repository in await self._store.list())
+                    if names:
+                        await visit.say("\n".join(names))
+            return ExitCode.OK
+        finally:
+            self._running -= 1
+
+    async def _read_service(self, command: GitService, visit: _Visit) -> int:
+        repository = self._store.find(command.name)
+        if repository is None:
+            raise _missing(command.name)
+        process = await self._processes.start(
+            self._argv(command, repository, visit), env=self._environment(visit), writes=None
+        )
+        return await relay(process, visit)
+
+    async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
+        async with self._leadership.writing():
+            repository = await self._find_or_create(command.name)
+            try:
+                status = await self._push(command, repository, visit)
+            finally:
+                await finish(self._after_push(repository))
+            # Place of the held-back report: until then git's own report is with the client already.
+            await self._changes.replicated(repository)
+        return status
+
+    async def _find_or_create(self, name: RepositoryName) -> Repository:
+        repository = self._store.find(name)
+        if repository is not None:
+            return repository
+        if not self._settings.create_on_push:
+            raise _missing(name)
+        repository, created = await self._store.ensure(name)
+        if created:
+            log.info("repository_created", repository=str(name))
+            await self._changes.created(repository)
+        return repository
+
+    async def _push(self, command: GitService, repository: Repository, visit: _Visit) -> int:
+        """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
+        process = await self._processes.start(
+            self._argv(command, repository, visit),
+            env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),
+            writes=repository.path,
+        )
+        return await relay(process, visit)
+
+    async def _after_push(self, repository: Repository) -> None:
+        """HEAD first, so that one change tells of both. What fails here fails no push."""
+        try:
+            await self._store.settle_head(repository)
+        except (StargateError, OSError) as error:
+            log.warning("head_not_settled", repository=str(repository.name), error=str(error))
+        try:
+            await self._changes.pushed(repository)
+        except (StargateError, OSError) as error:
+            log.warning("push_not_told", repository=str(repository.name), error=str(error))
+
+    async def _create(self, command: RepoCreate) -> None:
+        async with self._leadership.writing():
+            repository = await self._store.create(command.name, object_format=command.object_format)
+            log.info("repository_created", repository=str(command.name))
+            await finish(self._changes.created(repository))
+            await self._changes.replicated(repository)
+
+    async def _delete(self, command: RepoDelete) -> None:
+        async with self._leadership.writing():
+            if self._store.find(command.name) is None:
+                raise _missing(command.name)
+            await self._store.delete(command.name)
+            log.info("repository_deleted", repository=str(command.name))
+            await finish(self._changes.deleted(command.name))
+
+    def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
+        peer = visit.request.identity.access == "peer"
+        return service_argv(command.service, repository.path, peer=peer, hooks=self._settings.hooks)
+
+    def _environment(self, visit: _Visit, **more: str) -> dict[str, str]:
+        """What git and its hooks see; of the client's environment a well-formed GIT_PROTOCOL only."""
+        protocol = valid_git_protocol(visit.request.git_protocol)
+        if protocol is not None:
+            more["GIT_PROTOCOL"] = protocol
+        return git_environment(extra={"STARGATE_USER": visit.request.identity.user, **more})
+
+
+def _missing(name: RepositoryName) -> NoSuchRepositoryError:
+    return NoSuchRepositoryError(f"no such repository: {name}")
+
+
+def _internal(request: Request) -> StargateError:
+    return StargateError(f"internal error; tell an operator the session {request.session_id}")

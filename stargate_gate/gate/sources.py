@@ -1,0 +1,82 @@
+"""The `from=` option of an authorized_keys line: which addresses a key may be used from. Pure.
+
+As in sshd(8), AUTHORIZED_KEYS FILE FORMAT, and PATTERNS in ssh_config(5): addresses, address/length,
+wildcards `*` and `?`, and `!` in front of what is excluded. Names are never looked up: a pattern that
+is a host name matches no client.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class SourcePattern:
+    """One comma-separated item. `network` is None for a wildcard, which `regex` holds instead."""
+
+    excludes: bool
+    network: Network | None
+    regex: re.Pattern[str] | None
+
+    def matches(self, address: Address) -> bool:
+        """Whether this item names `address`; says nothing of `excludes`."""
+        if self.network is not None:
+            return address.version == self.network.version and address in self.network
+        return self.regex is not None and self.regex.fullmatch(str(address)) is not None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A whole `from=` list."""
+
+    patterns: tuple[SourcePattern, ...]
+
+    def allow(self, source: str) -> bool:
+        """Whether a client at `source` may use the key. An exclusion beats every inclusion."""
+        try:
+            address = normal_address(source)
+        except ValueError:
+            return False
+        hits = [pattern.excludes for pattern in self.patterns if pattern.matches(address)]
+        return bool(hits) and not any(hits)
+
+
+def normal_address(text: str) -> Address:
+    """`text` as an address; an IPv4 client of an IPv6 socket is an IPv4 client; no zone.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def parse_sources(text: str) -> Sources:
+    """The value of `from=`.
+
+    Raises:
+        ValueError: an item is empty or a network that does not exist; the message says which.
+    """
+    return Sources(tuple(_parse_item(item.strip()) for item in text.split(",")))
+
+
+def _parse_item(item: str) -> SourcePattern:
+    excludes = item.startswith("!")
+    pattern = item[1:] if excludes else item
+    if not pattern:
+        raise ValueError("from= has an empty item")
+    if "/" in pattern:
+        try:
+            return SourcePattern(excludes, ipaddress.ip_network(pattern), None)
+        except ValueError as error:
+            raise ValueError(f"from= has the network {pattern!r}, but {error}") from error
+    try:
+        return SourcePattern(excludes, ipaddress.ip_network(normal_address(pattern)), None)
+    except ValueError:
+        regex = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+        return SourcePattern(excludes, None, re.compile(regex, re.IGNORECASE))
