@@ -119,12 +119,13 @@ class ControlServer:
                 answer = await self._answer(reader)
             async with asyncio.timeout(WRITE_LIMIT_S):
                 writer.write(_line(answer))
-                await writer.drain()
+                writer.close()
+                await writer.wait_closed()  # all of it is out
         except (OSError, TimeoutError):
             pass  # the client has gone, or does not read: nobody to tell
         finally:
             self._tasks.discard(task)
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> Mapping[str, Any]:
         try:

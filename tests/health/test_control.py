@@ -32,6 +32,8 @@ class Handler:
                 raise NoSuchRepositoryError("no repository 'x'")
             case "bug":
                 raise RuntimeError("secret detail")
+            case "large":
+                return {"output": "x" * 5_000_000}
             case "stuck":
                 self.stuck.set()
                 await asyncio.Event().wait()
@@ -93,6 +95,12 @@ async def test_only_the_owner_can_connect(path: Path) -> None:
 async def test_errors_keep_their_exit_status(path: Path) -> None:
     """A refusal inside the node is the command's exit status and error line."""
     assert await asyncio.to_thread(ask, path, "missing") == Answer(66, "", "no repository 'x'")
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_large_answer_arrives_whole(path: Path) -> None:
+    """As the names of a hundred thousand repositories, to a client that reads slowly."""
+    assert len((await asyncio.to_thread(ask, path, "large")).output) == 5_000_000
 
 
 @pytest.mark.usefixtures("server")
