@@ -50,7 +50,7 @@ def parse_repository_name(raw: str) -> RepositoryName:
     return RepositoryName(value)
 
 
-def component_problem(component: str) -> str | None:
+def component_problem(component: str) -> str | None:  # noqa: PLR0911 - a list of rules
     """Why `component`, without its .git, cannot be part of a name; None if it can."""
     if not component:
         return "it has an empty component"
@@ -68,5 +68,5 @@ def component_problem(component: str) -> str | None:
 
 
 def _bad(raw: str, problem: str) -> UsageError:
-    shown = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "…"
-    return UsageError(f"not a repository name: {ascii(shown)}: {problem}; write it like org/app")
+    shown = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "..."
+    return UsageError(f"not a repository name: {shown!a}: {problem}; write it like org/app")

@@ -1,0 +1,110 @@
+"""How git is started: its arguments and its environment come from here and from nowhere else. Pure.
+
+A repository may have been copied in from anywhere, and its config file can name programs. Flags win
+over the repository's own config; what no flag can take back is removed when the repository is
+adopted (adoption.py). Together: no hooks but ours, no file system monitor, no command that lists the
+refs of an alternate, no program that checks signatures but gpg and ssh-keygen, and no transport but
+`fd::`, so that a config's `url.*.insteadOf`, `core.sshCommand` or promisor remote reaches nothing.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from stargate_gate.repos.repository import Repository
+
+Service: TypeAlias = Literal["upload-pack", "receive-pack", "upload-archive"]
+
+RESERVED = "refs/stargate"  # rescued refs live here; never advertised, never pushed, never mirrored
+MAX_GIT_PROTOCOL_BYTES = 64
+
+# Last one wins, and the command line comes after the repository's own config (git-config(1),
+# transfer.hideRefs; tried with 2.39.5).
+_HIDE_RESERVED = (f"transfer.hideRefs={RESERVED}",)
+_HIDE_ONLY_RESERVED = ("transfer.hideRefs=!refs/", f"transfer.hideRefs={RESERVED}")
+
+_ALWAYS = (
+    # durable means on disk: git does not sync refs by itself
+    "core.fsync=all",
+    "core.fsyncMethod=fsync",
+    # nothing that git starts outlives the command
+    "gc.auto=0",
+    "gc.autoDetach=false",
+    "maintenance.auto=false",
+    "receive.autogc=false",
+    "fetch.writeCommitGraph=false",
+    # a repository's config starts no programs and leads nowhere else
+    "core.fsmonitor=false",
+    "core.alternateRefsCommand=true",
+    "core.askPass=true",
+    "credential.helper=",
+    "gpg.program=gpg",
+    "gpg.openpgp.program=gpg",
+    "gpg.x509.program=gpgsm",
+    "gpg.ssh.program=ssh-keygen",
+    "receive.denyCurrentBranch=refuse",
+    "fetch.recurseSubmodules=false",
+    # files that root or another user copied in: only data_dir's owner can put them there
+    "safe.directory=*",
+    "safe.bareRepository=all",
+)
+
+_SERVING = (
+    "uploadpack.allowFilter=true",  # partial clones
+    "receive.advertisePushOptions=true",
+)
+
+_PASSED_ON = ("PATH", "TMPDIR")
+_FIXED = {
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "fd",
+    "GIT_ADVICE": "0",
+}
+
+_GIT_PROTOCOL = re.compile(r"version=[0-9](?::[a-z0-9=.-]+)*", re.ASCII)
+
+
+def git_argv(*args: str, config: Sequence[str] = ()) -> list[str]:
+    """`git`, the constant flags, then `config` ("key=value"; wins over the constant ones), then `args`."""
+    flags = (*_ALWAYS, *_HIDE_RESERVED, *config)
+    return ["git", *(word for flag in flags for word in ("-c", flag)), *args]
+
+
+def repository_argv(repository: Repository, *args: str, config: Sequence[str] = ()) -> list[str]:
+    """A git command of Stargate's own in `repository`: found by path alone, and no hooks run."""
+    return git_argv(f"--git-dir={repository.path}", *args, config=("core.hooksPath=/dev/null", *config))
+
+
+def service_argv(service: Service, repository: Repository, *, hooks: Path, peer: bool = False) -> list[str]:
+    """One of git's three server programs on `repository`.
+
+    hooks  data_dir/hooks: these and no others run.
+    peer   for a mirror: everything but refs/stargate is advertised, also what the repository's own
+           hideRefs hides from users, or a mirror would remove it.
+    """
+    config = [*_SERVING, f"core.hooksPath={hooks}"]
+    if peer:
+        config += _HIDE_ONLY_RESERVED
+    options = ["--strict"] if service == "upload-pack" else []
+    return git_argv(service, *options, str(repository.path), config=config)
+
+
+def git_environment(*, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a git process: a fixed part, an allow-list of this node's, and `extra`."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {"PATH": os.defpath, **passed_on, **_FIXED, **(extra or {})}
+
+
+def valid_git_protocol(value: str | None) -> str | None:
+    """A client's GIT_PROTOCOL if it is well-formed ("version=2", "version=1:key=value"), else None."""
+    if value is None or len(value) > MAX_GIT_PROTOCOL_BYTES or not _GIT_PROTOCOL.fullmatch(value):
+        return None
+    return value

@@ -1,0 +1,392 @@
+"""Git processes: each in a process group of its own, always reaped, and none of them forgotten.
+
+The theory. `GitProcesses.start` gives every process a keeper task that belongs to nobody who could
+be cancelled: it waits for the exit, ends what is left of the process group *before* it reaps the
+leader (until then the group's number cannot be given away), sweeps the repository if a writer ended
+badly and nobody else writes there, and removes the record. Callers wait for the keeper, behind a
+shield. Cancelling a caller at any await therefore loses nothing; `end` and `end_all` make it sure.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+import structlog
+
+from stargate_gate.datadir.children import exited
+from stargate_gate.datadir.layout import DataDir
+from stargate_gate.datadir.writers import WriterRecords, WritersLock
+from stargate_gate.errors import GitFailedError, UnavailableError
+from stargate_gate.repos.git import git_environment
+from stargate_gate.repos.pipes import Pipe, open_reader, open_writer
+from stargate_gate.repos.writing import Writings
+
+log = structlog.get_logger()
+
+PIPE = subprocess.PIPE
+DEVNULL = subprocess.DEVNULL
+
+TERM_GRACE_S = 2.0  # git removes its lock files on SIGTERM; it does nothing else then
+KILL_LIMIT_S = 30.0  # after SIGKILL only I/O that hangs in the kernel keeps a process
+GROUP_LIMIT_S = 5.0  # for the rest of a killed group to go
+GROUP_POLL_S = 0.005  # nothing tells when a process group that is not ours to reap is gone
+MAX_STDERR_BYTES = 64 * 1024  # of what is kept for an error message
+MAX_STDOUT_BYTES = 256 * 1024 * 1024  # the refs of the largest repositories are tens of megabytes
+CHUNK_BYTES = 64 * 1024
+
+T = TypeVar("T")
+
+
+async def finish(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+    """Await `work` to its end even if the caller is cancelled meanwhile; the cancellation follows then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.warning("failed_while_cancelled", error=str(problem))
+        raise cancelled
+    return task.result()
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a git process left: the end of a long stderr, all of stdout."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class GitProcess:
+    """One running git. Whoever started it calls `end` in the end, in `finally` or by `async with`."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self.pid = popen.pid
+        self._popen = popen
+        self._pipes: list[Pipe] = []
+        self._keeper: asyncio.Task[int] | None = None
+        self._stdin: asyncio.StreamWriter | None = None
+        self._stdout: asyncio.StreamReader | None = None
+        self._stderr: asyncio.StreamReader | None = None
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter:
+        """Its standard input, if a pipe was asked for."""
+        return _piped(self._stdin)
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        """Its standard output, if a pipe was asked for. Can be read to the end after the exit, too."""
+        return _piped(self._stdout)
+
+    @property
+    def stderr(self) -> asyncio.StreamReader:
+        """Its standard error, if a pipe was asked for."""
+        return _piped(self._stderr)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status once it is reaped, negative for a signal."""
+        return self._popen.returncode
+
+    async def wait(self) -> int:
+        """Wait until it is reaped and cleaned up after; the exit status, negative for a signal."""
+        return await asyncio.shield(_piped(self._keeper))
+
+    async def end(self, grace_s: float = TERM_GRACE_S) -> int:
+        """End its process group if it still runs, reap it, close the pipes; the exit status.
+
+        SIGTERM, after `grace_s` seconds SIGKILL; with 0, SIGKILL at once. Can be repeated. A
+        cancellation takes effect when all that is done.
+
+        Raises:
+            UnavailableError: SIGKILL did not end it within KILL_LIMIT_S: its I/O hangs in the kernel.
+        """
+        return await finish(self._end(grace_s))
+
+    async def communicate(self, given: bytes = b"") -> Completed:
+        """Write `given`, read what comes, wait. Too much output kills it (MAX_STDOUT_BYTES)."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._give(given))
+            out = group.create_task(self._take_all())
+            err = group.create_task(self._take_end())
+        return Completed(await self.wait(), out.result(), err.result())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send `number` to the process group, if it is not reaped."""
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def open_pipes(self) -> None:
+        """Make streams of the pipes. Called once, by whoever started it."""
+        popen = self._popen
+        if popen.stdin is not None:
+            pipe, self._stdin = await open_writer(popen.stdin)
+            self._pipes.append(pipe)
+        if popen.stdout is not None:
+            pipe, self._stdout = await open_reader(popen.stdout)
+            self._pipes.append(pipe)
+        if popen.stderr is not None:
+            pipe, self._stderr = await open_reader(popen.stderr)
+            self._pipes.append(pipe)
+
+    def keep(self, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
+        """Start the keeper; `cleaned_up` is awaited with the status after reaping. Called once."""
+        self._keeper = asyncio.create_task(self._keep(cleaned_up), name=f"keep-git-{self.pid}")
+
+    async def _keep(self, cleaned_up: Callable[[int], Awaitable[None]]) -> int:
+        try:
+            await exited(self.pid)
+        finally:
+            # The leader is not reaped yet, so the group is still this one. In the normal case it is
+            # empty but for the leader. If the keeper itself is cancelled, the loop is being closed.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            status = self._popen.wait()
+        await _group_gone(self.pid)
+        await cleaned_up(status)
+        return status
+
+    async def _end(self, grace_s: float) -> int:
+        keeper = _piped(self._keeper)
+        try:
+            if not keeper.done() and grace_s > 0:
+                self.signal(signal.SIGTERM)
+                await asyncio.wait({keeper}, timeout=grace_s)
+            if not keeper.done():
+                self.signal(signal.SIGKILL)
+                await asyncio.wait({keeper}, timeout=KILL_LIMIT_S)
+            if not keeper.done():
+                log.error("git_process_does_not_end", pid=self.pid)
+                raise UnavailableError(f"git process {self.pid} does not end: its disk does not answer")
+            return await keeper
+        finally:
+            for pipe in self._pipes:
+                await pipe.close()
+
+    async def _give(self, given: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # it may end without having read all
+            self.stdin.write(given)
+            await self.stdin.drain()
+        self.stdin.close()
+
+    async def _take_all(self) -> bytes:
+        taken = bytearray()
+        while chunk := await self.stdout.read(CHUNK_BYTES):
+            if len(taken) > MAX_STDOUT_BYTES:
+                self.signal(signal.SIGKILL)
+            else:
+                taken += chunk
+        return bytes(taken)
+
+    async def _take_end(self) -> bytes:
+        taken = bytearray()
+        while chunk := await self.stderr.read(CHUNK_BYTES):
+            taken += chunk
+            del taken[:-MAX_STDERR_BYTES]
+        return bytes(taken)
+
+
+class GitProcesses:
+    """All git processes of a node. One per node; it passes the writers lock on to those that write."""
+
+    def __init__(self, datadir: DataDir, writers: WritersLock) -> None:
+        self._lock = writers
+        self._records = WriterRecords(datadir.writers)
+        self._writings = Writings(self._records)
+        self._running: set[GitProcess] = set()
+        self._starting: set[asyncio.Task[GitProcess]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        *,
+        writes: Path | None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] = PIPE,
+        stdout: int | IO[bytes] = PIPE,
+        stderr: int | IO[bytes] = PIPE,
+        pass_fds: Sequence[int] = (),
+    ) -> GitProcess:
+        """Start `argv` in a session of its own, in "/", with `env` (default: git_environment()).
+
+        writes  the repository it may write to: the process is recorded before it exists, inherits
+                the writers lock, and the repository is swept if it ends badly.
+
+        If the caller is cancelled meanwhile, the process is ended and reaped before that shows.
+
+        Raises:
+            UnavailableError: it cannot be started, or this node is stopping.
+        """
+        task = asyncio.create_task(self._start(argv, writes, env, (stdin, stdout, stderr), tuple(pass_fds)))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await finish(_discard(task))
+            raise
+
+    async def complete(
+        self,
+        argv: Sequence[str],
+        *,
+        limit_s: float,
+        input: bytes = b"",  # noqa: A002 - as in subprocess.run
+        writes: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Completed:
+        """Run `argv` to its end, whatever its status.
+
+        Raises:
+            GitFailedError: it took longer than `limit_s` seconds, and was ended.
+            UnavailableError: it cannot be started.
+        """
+        process = await self.start(argv, writes=writes, env=env, pass_fds=pass_fds)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await process.communicate(input)
+        except TimeoutError:
+            status = await process.end()
+            raise GitFailedError(argv, status, f"it took longer than {limit_s:g} s".encode()) from None
+        finally:
+            await process.end()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        limit_s: float,
+        input: bytes = b"",  # noqa: A002 - as in subprocess.run
+        writes: Path | None = None,
+        ok: Collection[int] = (0,),
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> bytes:
+        """Run `argv` to its end; its stdout.
+
+        Raises:
+            GitFailedError: its status is not in `ok`, or it took longer than `limit_s` seconds.
+            UnavailableError: it cannot be started.
+        """
+        done = await self.complete(
+            argv, limit_s=limit_s, input=input, writes=writes, env=env, pass_fds=pass_fds
+        )
+        if done.status not in ok:
+            raise GitFailedError(argv, done.status, done.stderr)
+        return done.stdout
+
+    async def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
+        """End and reap everything that runs or is about to, and return when nothing does."""
+        while self._running or self._starting:
+            for task in list(self._starting):
+                await asyncio.wait({task})
+            await asyncio.gather(*(process.end(grace_s) for process in list(self._running)))
+
+    async def _start(
+        self,
+        argv: Sequence[str],
+        writes: Path | None,
+        env: Mapping[str, str] | None,
+        streams: tuple[int | IO[bytes], int | IO[bytes], int | IO[bytes]],
+        pass_fds: tuple[int, ...],
+    ) -> GitProcess:
+        record: Path | None = None
+        try:
+            if writes is not None:
+                pass_fds = (*pass_fds, self._lock.fd)
+                record = await self._writings.enter(writes)
+            process = GitProcess(_spawn(argv, env, streams, pass_fds))
+        except OSError as error:
+            if writes is not None and record is not None:
+                await self._writings.leave(writes, record, clean=True)
+            raise UnavailableError(f"cannot start {argv[0]}: {error.strerror}") from error
+        if writes is not None and record is not None:
+            self._records.complete(record, writes, process.pid)
+        self._running.add(process)
+
+        async def cleaned_up(status: int) -> None:
+            try:
+                if writes is not None and record is not None:
+                    await self._writings.leave(writes, record, clean=status == 0)
+            finally:
+                self._running.discard(process)
+
+        process.keep(cleaned_up)
+        try:
+            await process.open_pipes()
+        except BaseException:
+            await process.end(0)
+            raise
+        return process
+
+
+def _spawn(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None,
+    streams: tuple[int | IO[bytes], int | IO[bytes], int | IO[bytes]],
+    pass_fds: tuple[int, ...],
+) -> subprocess.Popen[bytes]:
+    stdin, stdout, stderr = streams
+    return subprocess.Popen(
+        list(argv),
+        bufsize=0,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        cwd="/",
+        env=git_environment() if env is None else dict(env),
+        start_new_session=True,
+    )
+
+
+async def _discard(starting: "asyncio.Task[GitProcess]") -> None:
+    """End what was started for a caller that is gone."""
+    await asyncio.wait({starting})
+    if not starting.cancelled() and starting.exception() is None:
+        await starting.result().end(0)
+
+
+async def _group_gone(group: int) -> None:
+    """Wait until nobody is left in the killed process group. Its members are not our children."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + GROUP_LIMIT_S
+    while loop.time() < until:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        # As process 1 of a container this node inherits them, and has to reap them.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
+        await asyncio.sleep(GROUP_POLL_S)
+    log.warning("killed_processes_linger", group=group)
+
+
+def _piped(stream: T | None) -> T:
+    if stream is None:
+        raise RuntimeError("no pipe was asked for")
+    return stream

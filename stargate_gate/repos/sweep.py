@@ -1,0 +1,86 @@
+"""Removing what a killed git leaves behind: lock files that refuse pushes for ever, temporary files.
+
+Only while no git writes to the repository: then no lock file and no temporary file has an owner.
+"""
+
+import contextlib
+import fnmatch
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+# Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
+_FILES = {
+    ".": ("*.lock", "packed-refs.new", "shallow_??????", "gc.pid"),
+    "info": ("*.lock", "refs_??????"),
+    "objects": ("*.lock", "tmp_obj_*", "tmp_pack_*", "tmp_idx_*"),
+    "objects/info": ("*.lock", "packs_??????", "tmp_graph_*"),
+    "objects/info/commit-graphs": ("*.lock", "tmp_graph_*"),
+    "objects/pack": ("*.lock", "tmp_*", ".tmp-*"),
+}
+_FOLDERS = ("tmp_objdir-*", "incoming-*")  # in objects/: the quarantine of a push
+_LOOSE = ("tmp_obj_*",)
+_KEPT_BY = (b"receive-pack ", b"fetch-pack ")  # a running push's mark on its pack; git removes it at the end
+
+
+def sweep_repository(path: Path) -> list[str]:
+    """Remove what killed git processes left in the repository at `path`; returns what, relative to it.
+
+    Raises:
+        OSError: something could not be removed; the rest was not looked at.
+    """
+    removed: list[str] = []
+    for entry in _leftovers(path):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)  # noqa: PTH108 - a DirEntry has no Path
+            removed.append(os.path.relpath(entry.path, path))
+    return removed
+
+
+def _leftovers(path: Path) -> Iterator["os.DirEntry[str]"]:
+    for folder, patterns in _FILES.items():
+        for entry in _entries(path / folder):
+            if _matches(entry, patterns) and not entry.is_dir(follow_symlinks=False):
+                yield entry
+    for entry in _entries(path / "objects"):
+        if not entry.is_dir(follow_symlinks=False):
+            continue
+        if _matches(entry, _FOLDERS):
+            yield entry
+        elif len(entry.name) == 2:  # noqa: PLR2004 - the loose objects whose id begins with that
+            yield from (loose for loose in _entries(entry.path) if _matches(loose, _LOOSE))
+    yield from _stale_keeps(path / "objects/pack")
+    yield from _ref_locks(path / "refs")
+
+
+def _stale_keeps(packs: Path) -> Iterator["os.DirEntry[str]"]:
+    """The marks that keep a pack from being repacked, made by a push and not by an operator."""
+    for entry in _entries(packs):
+        if entry.name.endswith(".keep") and entry.is_file(follow_symlinks=False):
+            with contextlib.suppress(OSError), open(entry.path, "rb") as file:  # noqa: PTH123 - a DirEntry
+                if file.read(64).startswith(_KEPT_BY):
+                    yield entry
+
+
+def _ref_locks(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _ref_locks(entry.path)
+        elif entry.name.endswith(".lock"):
+            yield entry
+
+
+def _entries(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _matches(entry: "os.DirEntry[str]", patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in patterns)
