@@ -63,10 +63,10 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(args: Sequence[str]) -> int:
+def run(args: Sequence[str], command: click.Command = cli, name: str = "stargate") -> int:
     """Run one command; its exit status. Errors are told on stderr, in lines that begin with "stargate: "."""
     try:
-        status = cli.main(args=list(args), prog_name="stargate", standalone_mode=False)
+        status = command.main(args=list(args), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

@@ -36,11 +36,11 @@ def ask(
         NotAllowedError: the socket belongs to somebody else.
     """
     data_dir = path.parent.parent
-    request = json.dumps({"command": command, "args": dict(args or {})}).encode() + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         _connect(sock, path, limit_s)
         try:
-            return _parse(_exchange(sock, request, limit_s), data_dir)
+            sock.sendall(_request(command, args))
+            return _parse(_receive(sock, time.monotonic() + limit_s), data_dir)
         except TimeoutError:
             raise UnavailableError(
                 f"the stargate serve on {data_dir} gave no answer in {limit_s:g} s: see its log"
@@ -49,6 +49,31 @@ def ask(
             raise UnavailableError(
                 f"the stargate serve on {data_dir} went away while answering ({error.strerror}): ask again"
             ) from error
+
+
+def hand_over(path: Path, args: Mapping[str, Any], descriptors: tuple[int, int, int]) -> Answer:
+    """Let the node serve a session on `descriptors`: stdin, stdout, stderr; wait as long as it runs.
+
+    `args` are those of `control.SessionHandler`.
+
+    Raises:
+        UnavailableError: no node listens there, or it went away.
+        NotAllowedError: the socket belongs to somebody else.
+    """
+    data_dir = path.parent.parent
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        _connect(sock, path, ANSWER_LIMIT_S)
+        try:
+            socket.send_fds(sock, [_request("session", args)], descriptors)
+            return _parse(_receive(sock, None), data_dir)
+        except OSError as error:
+            raise UnavailableError(
+                f"the stargate serve on {data_dir} went away in the middle ({error.strerror}): try again"
+            ) from error
+
+
+def _request(command: str, args: Mapping[str, Any] | None) -> bytes:
+    return json.dumps({"command": command, "args": dict(args or {})}).encode() + b"\n"
 
 
 def _connect(sock: socket.socket, path: Path, limit_s: float) -> None:
@@ -71,13 +96,12 @@ def _connect(sock: socket.socket, path: Path, limit_s: float) -> None:
         ) from error
 
 
-def _exchange(sock: socket.socket, request: bytes, limit_s: float) -> bytes:
-    deadline = time.monotonic() + limit_s
-    sock.sendall(request)
+def _receive(sock: socket.socket, deadline_s: float | None) -> bytes:
+    """All that comes until the other side closes, at most MAX_ANSWER_BYTES; None: no deadline."""
     parts: list[bytes] = []
     size = 0
     while size <= MAX_ANSWER_BYTES:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        sock.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
         part = sock.recv(CHUNK_BYTES)
         if not part:
             break

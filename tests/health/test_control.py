@@ -118,13 +118,21 @@ async def test_a_bug_is_told_without_its_detail(path: Path) -> None:
     "request_line",
     [
         b"", b"\n", b"hello\n", b"[]\n", b"\xff\n", b'{"command": 1}\n', b'{"command": "x", "args": []}\n',
-        b"[" * 50_000 + b"\n", b'{"command": "' + b"x" * 200_000 + b'"}\n', b'{"args": {}}\n',
+        b"[" * 50_000 + b"\n", b'{"command": "' + b"x" * 70_000 + b'"}\n', b'{"args": {}}\n',
     ],
 )  # fmt: skip
 async def test_garbage_is_a_usage_error(path: Path, request_line: bytes) -> None:
     """One clear line with exit 64, and the server goes on."""
     answer = await raw(path, request_line)
     assert answer["exit"] == 64
+    assert (await asyncio.to_thread(ask, path, "status")).exit == 0
+
+
+@pytest.mark.usefixtures("server")
+async def test_an_endless_request_is_cut_off(path: Path) -> None:
+    """Memory for a request is bounded; the server goes on."""
+    with pytest.raises((ConnectionError, json.JSONDecodeError)):
+        await raw(path, b"x" * 50_000_000 + b"\n")
     assert (await asyncio.to_thread(ask, path, "status")).exit == 0
 
 
