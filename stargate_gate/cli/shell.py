@@ -9,6 +9,7 @@ client's environment is believed but SSH_ORIGINAL_COMMAND and GIT_PROTOCOL, whic
 
 import os
 import sys
+import syslog
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from stargate_gate.cli.main import run
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_config
 from stargate_gate.datadir.layout import DataDir
+from stargate_gate.errors import StargateError
 from stargate_gate.health.control_client import hand_over
 
 COMMAND_VARIABLE = "SSH_ORIGINAL_COMMAND"  # sshd(8): what the client asked for
@@ -48,11 +50,25 @@ def shell(config_file: Path | None, user: str, access: str) -> int:
         "git_protocol": os.environ.get(PROTOCOL_VARIABLE),
         "source": os.environ.get(CONNECTION_VARIABLE, "").split(" ")[0],
     }
-    data_dir = load_config(config_file).node.data_dir
-    answer = hand_over(DataDir(data_dir, id="").control_socket, args, (0, 1, 2))
+    try:
+        data_dir = load_config(config_file).node.data_dir
+        answer = hand_over(DataDir(data_dir, id="").control_socket, args, (0, 1, 2))
+    except StargateError as error:
+        return _tell_both(error)
     if answer.error:
         click.echo(f"stargate: {answer.error}", err=True)
     return answer.exit
+
+
+def _tell_both(error: StargateError) -> int:
+    """The detail, with its paths, is for the operator's syslog; the client learns what to do."""
+    syslog.openlog("stargate-shell", syslog.LOG_PID, syslog.LOG_AUTH)
+    for line in error.message.splitlines():
+        syslog.syslog(syslog.LOG_ERR, line)
+    click.echo(
+        "stargate: the node behind this SSH server does not answer: try again, or tell an operator", err=True
+    )
+    return error.exit_code
 
 
 def main() -> None:
