@@ -51,8 +51,7 @@ class NodeLock:
         """
         fd = open_lock_file(datadir.node_lock)
         try:
-            if not try_lock(fd, fcntl.LOCK_EX):
-                raise _taken(fd)
+            _take_or_tell_owner(fd)
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         except BaseException:
@@ -73,9 +72,11 @@ class NodeLock:
         self.close()
 
 
-def _taken(fd: int) -> UnavailableError:
+def _take_or_tell_owner(fd: int) -> None:
+    if try_lock(fd, fcntl.LOCK_EX):
+        return
     owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-    return UnavailableError(
+    raise UnavailableError(
         f"another stargate serve runs on this data_dir (pid {owner}): stop it first, "
         "or give this one a data_dir of its own"
     )

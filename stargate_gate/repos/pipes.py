@@ -26,7 +26,10 @@ class Pipe:
     async def close(self) -> None:
         """Close it, dropping what was not written."""
         if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.abort()
+            # asyncio closes a second time if it is told so, and fails in that. Closing with something
+            # left to write is the one state in which it would wait for the reader.
+            if not self._transport.is_closing() or self._transport.get_write_buffer_size():
+                self._transport.abort()
         else:
             self._transport.close()
         await self._protocol.lost.wait()

@@ -1,6 +1,5 @@
 """From the refs that are here to the refs that are wanted, as transactions of git update-ref. Pure."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,16 @@ class RefChange:
     ref: str
     old: str | None
     new: str | None
+
+
+def decode_ref(name: bytes) -> str:
+    """A ref's name as text; bytes that are not UTF-8 become surrogates, the same on every machine."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def encode_ref(name: str) -> bytes:
+    """The reverse of `decode_ref`."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def plan_transactions(local: Mapping[str, str], wanted: Mapping[str, str]) -> list[list[RefChange]]:
@@ -46,7 +55,7 @@ def update_ref_input(changes: Iterable[RefChange]) -> bytes:
 
 
 def _command(change: RefChange) -> bytes:
-    ref = os.fsencode(change.ref)
+    ref = encode_ref(change.ref)
     old = (change.old or "").encode("ascii")
     if change.new is None:
         return b"delete %b\0%b\0" % (ref, old)

@@ -10,6 +10,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
+from stargate_gate.datadir.layout import DataDir
+from stargate_gate.repos.walk import walk
+
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
 _FILES = {
     ".": ("*.lock", "packed-refs.new", "shallow_??????", "gc.pid"),
@@ -22,6 +27,33 @@ _FILES = {
 _FOLDERS = ("tmp_objdir-*", "incoming-*")  # in objects/: the quarantine of a push
 _LOOSE = ("tmp_obj_*",)
 _KEPT_BY = (b"receive-pack ", b"fetch-pack ")  # a running push's mark on its pack; git removes it at the end
+
+NEW_PREFIX = ".new-"  # of a repository being made: hidden, so that neither a walk nor a name finds it
+
+log = structlog.get_logger()
+
+
+def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
+    """What a starting node does while nobody writes: sweep these repositories (None: all).
+
+    Half-made ones are removed. Problems with one are logged and do not keep the node from its start.
+    """
+    for entry in datadir.repositories.glob(f"{NEW_PREFIX}*"):
+        shutil.rmtree(entry, ignore_errors=True)
+    if paths is None:
+        paths = frozenset(repository.path for repository in walk(datadir.repositories, _not_now))
+    for path in sorted(paths):
+        try:
+            removed = sweep_repository(path)
+        except OSError as error:
+            log.warning("repository_not_swept", path=str(path), error=str(error))
+            continue
+        if removed:
+            log.info("repository_swept", path=str(path), removed=removed[:10], count=len(removed))
+
+
+def _not_now(_path: str, _reason: str) -> None:
+    """What is not served is reported when the repositories are listed."""
 
 
 def sweep_repository(path: Path) -> list[str]:

@@ -1,0 +1,169 @@
+"""Making a repository that was copied in one of ours: an id, our hooks, and no programs in its config."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+import structlog
+
+from stargate_gate.datadir.files import write_durably
+from stargate_gate.errors import GitFailedError, UnavailableError
+from stargate_gate.repos import gitconfig
+from stargate_gate.repos.git import git_argv
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.repository import ID_FILE, Repository, read_id
+
+log = structlog.get_logger()
+
+CONFIG_LIMIT_S = 10.0
+ID_BYTES = 16
+CONFIG_MODE = 0o640
+KEPT_CONFIG = "config.before-stargate"
+
+Signature: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What is known of an adopted repository; `since` is when its id file was last written (ctime, ns)."""
+
+    id: str
+    since: int
+    signature: Signature
+
+
+def new_id() -> str:
+    """A fresh repository id."""
+    return secrets.token_hex(ID_BYTES)
+
+
+class Adoption:
+    """Adopts repositories, and remembers which it has seen, by the stat of their config and id files."""
+
+    def __init__(self, processes: GitProcesses, hooks: Path) -> None:
+        self._processes = processes
+        self._hooks = hooks
+        self._seen: dict[Path, Adopted] = {}
+        self._turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        self._reported: set[tuple[Path, str]] = set()
+
+    def adopted(self, path: Path) -> Adopted | None:
+        """What is known of the repository at `path`; None if it lacks an id or our config.
+
+        Two stat calls once it is known.
+
+        Raises:
+            OSError: it is gone meanwhile, or cannot be read.
+        """
+        try:
+            identity = (path / ID_FILE).lstat()
+        except FileNotFoundError:
+            return None
+        signature = (*_signature((path / "config").lstat()), *_signature(identity))
+        known = self._seen.get(path)
+        if known is not None and known.signature == signature:
+            return known
+        id_ = read_id(path)
+        if id_ is None or not gitconfig.is_sealed((path / "config").read_bytes(), self._hooks):
+            return None
+        self._seen[path] = Adopted(id_, identity.st_ctime_ns, signature)
+        return self._seen[path]
+
+    def forget_all_but(self, paths: Collection[Path]) -> None:
+        """Forget repositories that are not among `paths` any more."""
+        for path in self._seen.keys() - set(paths):
+            del self._seen[path]
+
+    async def adopt(self, repository: Repository) -> None:
+        """Give it what it lacks. Harmless when repeated, and by many at once.
+
+        Raises:
+            UnavailableError: its config cannot be read or written, so it cannot be served.
+        """
+        path = repository.path
+        turn = self._turns.setdefault(path, asyncio.Lock())
+        async with turn:
+            try:
+                if self.adopted(path) is None:
+                    await self._adopt(repository)
+            except (OSError, GitFailedError) as error:
+                self._report(repository, str(error))
+                raise UnavailableError(
+                    f"repository {repository.name} is damaged: ask its operator"
+                ) from error
+
+    async def renew_id(self, repository: Repository) -> None:
+        """Give a copy of another repository an id of its own.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        await asyncio.to_thread(write_durably, repository.path / ID_FILE, new_id().encode() + b"\n")
+        log.info("repository_copy_got_its_own_id", repository=str(repository.name))
+
+    async def _adopt(self, repository: Repository) -> None:
+        path = repository.path
+        content = await asyncio.to_thread((path / "config").read_bytes)
+        if not gitconfig.is_sealed(content, self._hooks):
+            await self._replace_config(repository, content)
+        if not await asyncio.to_thread(_has_id, path):
+            await asyncio.to_thread(write_durably, path / ID_FILE, new_id().encode() + b"\n")
+
+    def _report(self, repository: Repository, error: str) -> None:
+        """Say it once for each repository and reason: a list is made every minute."""
+        if (repository.path, error) not in self._reported:
+            self._reported.add((repository.path, error))
+            log.warning("repository_not_adopted", repository=str(repository.name), error=error)
+
+    async def _replace_config(self, repository: Repository, before: bytes) -> None:
+        config = repository.path / "config"
+        argv = git_argv("config", "--file", str(config), "--no-includes", "--list", "-z")
+        entries = gitconfig.parse_list(await self._processes.run(argv, limit_s=CONFIG_LIMIT_S))
+        unsupported = gitconfig.unsupported(entries)
+        if unsupported is not None:
+            self._report(repository, unsupported)
+            raise UnavailableError(f"repository {repository.name} cannot be served: {unsupported}")
+        after = gitconfig.seal(gitconfig.adopted(entries, self._hooks))
+        await asyncio.to_thread(_replace, repository.path, before, after)
+        dropped = sorted({os.fsdecode(entry.key) for entry in entries if gitconfig.is_dropped(entry)})
+        log.info("repository_adopted", repository=str(repository.name), config_dropped=dropped)
+
+
+def write_fresh_config(path: Path, object_format: str, hooks: Path) -> None:
+    """Give the new repository at `path` the config that adoption would give it."""
+    write_durably(path / "config", gitconfig.seal(gitconfig.fresh(object_format, hooks)), mode=CONFIG_MODE)
+
+
+def _signature(info: os.stat_result) -> Signature:
+    return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _has_id(path: Path) -> bool:
+    try:
+        return read_id(path) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _replace(path: Path, before: bytes, after: bytes) -> None:
+    """Replace the config under git's own lock for it, unless it has changed from `before` meanwhile."""
+    lock = path / "config.lock"
+    os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, CONFIG_MODE))
+    try:
+        config = path / "config"
+        if config.read_bytes() != before:
+            raise OSError(errno.EBUSY, "the config changes while it is being read", str(config))
+        kept = path / KEPT_CONFIG
+        if not kept.exists():
+            write_durably(kept, before, mode=CONFIG_MODE)
+        write_durably(config, after, mode=CONFIG_MODE)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            lock.unlink()

@@ -1,0 +1,81 @@
+"""Where deleted repositories wait until their days are over: trash/<UTC stamp>-<id>/<name>.git.
+
+Beside each, about.json says name, id and time; it is on disk before the repository comes.
+"""
+
+import contextlib
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
+from stargate_gate.repos.names import SUFFIX
+from stargate_gate.repos.repository import Repository
+
+log = structlog.get_logger()
+
+ABOUT = "about.json"
+_STAMP = "%Y%m%dT%H%M%S.%fZ"
+
+
+def move_to_trash(trash: Path, repository: Repository, identity: str, now: datetime) -> Path:
+    """Rename the repository into the trash, durably; returns where it is now.
+
+    Raises:
+        OSError: it is where it was.
+    """
+    entry = trash / f"{now.astimezone(UTC).strftime(_STAMP)}-{identity}"
+    target = entry / f"{repository.name}{SUFFIX}"
+    target.parent.mkdir(parents=True)
+    about = {"name": str(repository.name), "id": identity, "deleted_at": now.astimezone(UTC).isoformat()}
+    try:
+        write_json_durably(entry / ABOUT, about)
+        for folder in _up_to(target.parent, trash):
+            fsync_dir(folder)
+        repository.path.rename(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(entry)
+        raise
+    fsync_dir(target.parent)
+    fsync_dir(repository.path.parent)
+    return target
+
+
+def empty_trash(trash: Path, keep: timedelta, now: datetime) -> list[str]:
+    """Remove for good what was deleted longer ago than `keep`; returns the names of the repositories."""
+    removed = []
+    for entry in sorted(trash.iterdir()):
+        try:
+            name, deleted_at = _about(entry)
+            if now - deleted_at < keep:
+                continue
+            shutil.rmtree(entry)
+        except OSError as error:
+            log.warning("trash_not_emptied", entry=entry.name, error=str(error))
+            continue
+        log.info("repository_removed_from_trash", repository=name, deleted_at=deleted_at.isoformat())
+        removed.append(name)
+    return removed
+
+
+def _about(entry: Path) -> tuple[str, datetime]:
+    """Name and time of deletion; of what has no readable side file, its own name and age."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, NotADirectoryError):
+        about = read_json(entry / ABOUT)
+        if about is not None:
+            deleted_at = datetime.fromisoformat(about["deleted_at"])
+            if deleted_at.tzinfo is not None:
+                return str(about["name"]), deleted_at
+    return entry.name, datetime.fromtimestamp(os.lstat(entry).st_mtime, UTC)
+
+
+def _up_to(folder: Path, top: Path) -> list[Path]:
+    """`folder` and its parents, up to and including `top`."""
+    folders = [folder]
+    while folders[-1] != top:
+        folders.append(folders[-1].parent)
+    return folders
