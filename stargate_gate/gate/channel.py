@@ -87,13 +87,22 @@ class SshChannel:
             raise ConnectionResetError("the client is gone")
         if not self._received:
             return b""
-        data = self._received.popleft()
-        if len(data) > n:
-            self._received.appendleft(data[n:])
-            data = data[:n]
+        data = self._take(n)
         self._received_bytes -= len(data)
         self._taken(len(data))
         return data
+
+    def _take(self, n: int) -> bytes:
+        """As much as is there, up to `n`: SSH packets are smaller than what a pipe takes at once."""
+        taken: list[bytes] = []
+        while self._received and n > 0:
+            data = self._received.popleft()
+            if len(data) > n:
+                self._received.appendleft(data[n:])
+                data = data[:n]
+            taken.append(data)
+            n -= len(data)
+        return b"".join(taken)
 
     def _taken(self, n: int) -> None:
         if isinstance(self._channel, PacedChannel):

@@ -27,6 +27,7 @@ from stargate_gate.gate.ports import Request
 log = structlog.get_logger()
 
 LOGIN_NAME = "git"
+USERAUTH_SERVICE = b"ssh-userauth"  # RFC 4252, section 4
 MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them all, OpenSSH's server takes 6
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
@@ -240,6 +241,8 @@ class GateConnection(PacedConnection):
     def send_userauth_failure(self, partial_success: bool) -> None:  # noqa: FBT001  # asyncssh's signature
         """A key or a method was refused."""
         super().send_userauth_failure(partial_success)
+        # paramiko asks for the service again before each key; asyncssh would disconnect (sshd does not).
+        self._next_service = USERAUTH_SERVICE
         self.visitor.attempt()
 
     def get_key_option(self, option: str, default: object = None) -> object:

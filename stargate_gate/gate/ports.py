@@ -10,7 +10,7 @@ from typing import Protocol
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.identity import Identity
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.store import Repository
+from stargate_gate.repos.repository import Repository
 
 
 class Channel(Protocol):

@@ -30,7 +30,7 @@ async def relay(process: GitProcess, channel: Channel, *, silence_limit_s: float
         async with asyncio.timeout(silence_limit_s) as silence:
             status = await _Pumps(process, channel, silence, silence_limit_s).run()
     finally:
-        await finish(process.end(END_GRACE_S))
+        await process.end(END_GRACE_S)
     return status if status >= 0 else 128 - status
 
 

@@ -40,7 +40,8 @@ from stargate_gate.gate.replies import refuse, say, welcome
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 
@@ -280,11 +281,15 @@ class Gate:
         return await relay(process, visit)
 
     async def _after_push(self, repository: Repository) -> None:
-        """HEAD first, so that one change tells of both. What fails here fails no push."""
-        try:
-            await self._store.settle_head(repository)
-        except (StargateError, OSError) as error:
-            log.warning("head_not_settled", repository=str(repository.name), error=str(error))
+        """HEAD first, so that one change tells of both. What fails here fails no push.
+
+        A node that has lost its leadership leaves HEAD alone: the new leader's comes with the mirror.
+        """
+        if self._leadership.view().accepting:
+            try:
+                await self._store.settle_head(repository)
+            except (StargateError, OSError) as error:
+                log.warning("head_not_settled", repository=str(repository.name), error=str(error))
         try:
             await self._changes.pushed(repository)
         except (StargateError, OSError) as error:
