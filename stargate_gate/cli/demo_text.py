@@ -48,7 +48,11 @@ class Screen:
 
 
 def guide(files: DemoFiles, leader_pid: int) -> str:
-    """The page that is printed once both nodes run. Every command works verbatim in sh and bash."""
+    """The page that is printed once both nodes run.
+
+    Every command works verbatim in sh and bash, also when several are pasted at once: so `ssh -n`,
+    which does not eat the lines behind it.
+    """
     first, second = files.nodes
     ssh = files.git_ssh_command
     return f"""\
@@ -65,8 +69,8 @@ def guide(files: DemoFiles, leader_pid: int) -> str:
     echo one >> README.md; git commit -qam one; git push
 
  3. Ask how the nodes do.
-    ssh -p {first.ssh_port} -F {files.ssh_config} {LOOPBACK} health
-    ssh -p {second.ssh_port} -F {files.ssh_config} {LOOPBACK} status
+    ssh -n -p {first.ssh_port} -F {files.ssh_config} {LOOPBACK} health
+    ssh -n -p {second.ssh_port} -F {files.ssh_config} {LOOPBACK} status
     curl -i http://{LOOPBACK}:{first.http_port}/readyz
 
  4. Push to the standby: it refuses, "not leader", and names the leader.
