@@ -1,0 +1,48 @@
+"""How refs change: the difference of two snapshots, and of several in a row. Pure."""
+
+from collections.abc import Mapping
+
+from stargate_gate.replication.messages import MAX_DELTA_CHANGES, MAX_DELTA_CHARACTERS, Delta
+from stargate_gate.repos.plan import RefChange
+from stargate_gate.repos.refs import RefSnapshot
+
+
+def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
+    """What brings a copy from `before` to `after`; None if that is too much for one message.
+
+    A ref that is there and has no value any more is no deletion.
+    """
+    changes = (
+        RefChange(ref, before.refs.get(ref), after.refs.get(ref))
+        for ref in sorted({*before.refs, *after.refs})
+        if before.refs.get(ref) != after.refs.get(ref) and ref not in after.broken
+    )
+    return _bounded(tuple(changes))
+
+
+def joined(first: Delta | None, second: Delta | None) -> Delta | None:
+    """`first` and then `second` as one; None if either is unknown, or they do not follow each other."""
+    if first is None or second is None:
+        return None
+    changes: dict[str, RefChange] = {change.ref: change for change in first}
+    for change in second:
+        earlier = changes.pop(change.ref, None)
+        if earlier is not None and earlier.new != change.old:
+            return None
+        whole = RefChange(change.ref, change.old if earlier is None else earlier.old, change.new)
+        if whole.old != whole.new:
+            changes[change.ref] = whole
+    return _bounded(tuple(changes.values()))
+
+
+def before_and_after(delta: Delta) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """What the changed refs are before and after `delta`."""
+    return (
+        {change.ref: change.old for change in delta if change.old is not None},
+        {change.ref: change.new for change in delta if change.new is not None},
+    )
+
+
+def _bounded(delta: Delta) -> Delta | None:
+    characters = sum(len(change.ref) for change in delta)
+    return None if len(delta) > MAX_DELTA_CHANGES or characters > MAX_DELTA_CHARACTERS else delta

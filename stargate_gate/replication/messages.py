@@ -1,0 +1,396 @@
+"""What leader and standby say to each other: one JSON object a line, both ways. Pure.
+
+    standby                                  leader
+    Join            →                                     who I am
+                    ←                        Welcome | Refused
+                    ←                        ListBegin ListPart… ListEnd      everything there is; repeated
+                    ←                        Changed | Deleted                as it happens
+                    ←                        Heartbeat                        every heartbeat_s
+    Applied         →                                     done, on disk
+    Checked         →                                     everything of a list is done
+    Alive           →                                     the answer to each Heartbeat
+
+    stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+
+All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
+bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias, TypeVar
+
+from stargate_gate.election.port import Member
+from stargate_gate.errors import UsageError
+from stargate_gate.repos.git import RESERVED
+from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.plan import RefChange
+
+PROTOCOL = 1  # raised when an older node could misunderstand
+MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
+PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
+MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
+MAX_DELTA_CHARACTERS = 128 * 1024
+MAX_BROKEN_REFS = 100  # refs without a value that one repository may have; more means a broken disk
+
+Delta: TypeAlias = tuple[RefChange, ...]
+T = TypeVar("T")
+
+
+class MessageError(ValueError):
+    """What was received is no message of this protocol."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One repository of the leader's. `digest` is RefSnapshot's; None: the leader cannot read it now."""
+
+    name: RepositoryName
+    id: str
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Join:
+    """A standby introduces itself. `instance` is random for each start of the node."""
+
+    protocol: int
+    member: Member
+    instance: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The leader will not feed this standby; `reason` is one line for its operator."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """The leader of `term` feeds this standby from now on."""
+
+    protocol: int
+    term: int
+    leader: Member
+    heartbeat_s: float
+
+
+@dataclass(frozen=True)
+class ListBegin:
+    """The list number `check` begins. It covers every change up to `seq`, and perhaps later ones."""
+
+    term: int
+    check: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class ListPart:
+    """Some of the list."""
+
+    term: int
+    check: int
+    repositories: tuple[Listed, ...]
+
+
+@dataclass(frozen=True)
+class ListEnd:
+    """The list is complete if `count` repositories were in it."""
+
+    term: int
+    check: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The repository has changed, or is new.
+
+    seq    position of the newest change that this tells of; earlier ones of the repository included
+    head   what HEAD says now, as in RefSnapshot
+    delta  how the refs have changed since the standby was last told; None: compare everything
+    """
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
+    head: str
+    delta: Delta | None
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """There is no repository of that name any more."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The leader works, and everything up to `seq` was sent."""
+
+    term: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The standby has that change of that repository, and all before it, on disk."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The standby has everything of the list `check`, and of what arrived while it was sent."""
+
+    term: int
+    check: int
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The standby works; it has everything up to `position` (0 until it was checked)."""
+
+    term: int
+    position: int
+
+
+@dataclass(frozen=True)
+class SnapshotBegin:
+    """All refs of one repository follow, as they were at or after `seq`."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
+    object_format: str
+    head: str
+
+
+@dataclass(frozen=True)
+class RefsPart:
+    """Some refs: ref → object id."""
+
+    term: int
+    refs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SnapshotEnd:
+    """The snapshot is complete if `count` refs were in it. `broken`: refs there that have no value."""
+
+    term: int
+    count: int
+    broken: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The leader has no repository of that name, as of `seq`."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+
+
+FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Deleted | Heartbeat
+FromStandby: TypeAlias = Join | Applied | Checked | Alive
+OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
+Message: TypeAlias = FromLeader | FromStandby | OfRefs
+
+_TYPES: Mapping[str, type[Any]] = {
+    "hello": Welcome,
+    "refused": Refused,
+    "list_begin": ListBegin,
+    "list": ListPart,
+    "list_end": ListEnd,
+    "changed": Changed,
+    "deleted": Deleted,
+    "heartbeat": Heartbeat,
+    "join": Join,
+    "applied": Applied,
+    "checked": Checked,
+    "alive": Alive,
+    "snapshot": SnapshotBegin,
+    "refs": RefsPart,
+    "snapshot_end": SnapshotEnd,
+    "gone": Gone,
+}
+_WORDS = {kind: word for word, kind in _TYPES.items()}
+_FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
+
+_OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
+_ID = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_HEAD = re.compile(rf"ref: {_REF.pattern}|{_OID.pattern}")
+_WORD = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def encode(message: Message) -> bytes:
+    """The line for `message`, with its end of line; longer than MAX_LINE_BYTES only by a caller's mistake."""
+    value: dict[str, Any] = {"type": _WORDS[type(message)]}
+    for name, kind in _FIELDS[type(message)]:
+        value[name] = _encode(getattr(message, name), kind)
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message in `line`, every part of it checked.
+
+    Raises:
+        MessageError: it is none.
+    """
+    try:
+        value = json.loads(line)
+        kind = _TYPES[value["type"]]
+        read = {name: _reader(name, of)(value[name]) for name, of in _FIELDS[kind]}
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+        raise MessageError(f"not a message of the feed: {line[:100]!r}: {error!r}") from error
+    message: Message = kind(**read)
+    return message
+
+
+def expect(line: bytes, *kinds: type[T]) -> T:
+    """`decode`, for where only some kinds of message may come.
+
+    Raises:
+        MessageError: it is another one, or none.
+    """
+    message = decode(line)
+    if not isinstance(message, kinds):
+        raise MessageError(f"{_WORDS[type(message)]!r} is out of place here")
+    return message
+
+
+def parts(items: Iterable[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    """Cut refs into pieces that fit a line each."""
+    part: dict[str, str] = {}
+    characters = 0
+    for ref, oid in items:
+        part[ref] = oid
+        characters += len(ref) + len(oid)
+        if characters > PART_CHARACTERS:
+            yield part
+            part, characters = {}, 0
+    if part:
+        yield part
+
+
+def _encode(value: Any, kind: Any) -> Any:
+    if kind is RepositoryName:
+        return str(value)
+    if kind is Member:
+        return [value.name, value.data_dir_id]
+    if kind == tuple[Listed, ...]:
+        return [[str(one.name), one.id, one.digest] for one in value]
+    if kind == Delta | None and value is not None:
+        return [[change.ref, change.old, change.new] for change in value]
+    return value
+
+
+def _text(pattern: re.Pattern[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(f"unexpected {value!r:.100}")
+        return value
+
+    return read
+
+
+_oid, _id, _digest, _head, _word = map(_text, (_OID, _ID, _DIGEST, _HEAD, _WORD))
+
+
+def _ref(value: Any) -> str:
+    if not isinstance(value, str) or not _REF.fullmatch(value):
+        raise ValueError(f"not a ref: {value!r:.100}")
+    if value == RESERVED or value.startswith(f"{RESERVED}/"):
+        raise ValueError(f"{value!r:.100} is reserved")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"not a number: {value!r:.100}")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value < 86400:  # noqa: PLR2004 - a day of silence
+        raise ValueError(f"not a time: {value!r:.100}")
+    return float(value)
+
+
+def _member(value: Any) -> Member:
+    name, data_dir_id = value
+    return Member(_word(name), _word(data_dir_id))
+
+
+def _name(value: Any) -> RepositoryName:
+    name = parse_repository_name(value)
+    if name.value != value:
+        raise ValueError(f"not a repository's name: {value!r:.100}")
+    return name
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"not a text: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
+    return value
+
+
+def _listed(value: Any) -> tuple[Listed, ...]:
+    return tuple(
+        Listed(_name(name), _id(identity), None if digest is None else _digest(digest))
+        for name, identity, digest in value
+    )
+
+
+def _delta(value: Any) -> Delta | None:
+    if value is None:
+        return None
+    return tuple(
+        RefChange(_ref(ref), None if old is None else _oid(old), None if new is None else _oid(new))
+        for ref, old, new in value
+    )
+
+
+def _refs(value: Any) -> Mapping[str, str]:
+    return {_ref(ref): _oid(oid) for ref, oid in value.items()}
+
+
+def _ref_names(value: Any) -> tuple[str, ...]:
+    return tuple(_ref(ref) for ref in value)
+
+
+_BY_NAME: Mapping[str, Callable[[Any], str]] = {
+    "id": _id,
+    "head": _head,
+    "object_format": _word,
+    "instance": _word,
+    "reason": _line,
+}
+_BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
+    int: _number,
+    float: _seconds,
+    Member: _member,
+    RepositoryName: _name,
+    tuple[Listed, ...]: _listed,
+    Delta | None: _delta,
+    Mapping[str, str]: _refs,
+    tuple[str, ...]: _ref_names,
+}
+
+
+def _reader(name: str, of: Any) -> Callable[[Any], Any]:
+    """How a field is read: by its name where it is a plain text, else by its type."""
+    return _BY_NAME[name] if of is str else _BY_TYPE[of]
