@@ -48,8 +48,8 @@ def _in_thread(pid: int, loop: asyncio.AbstractEventLoop, done: Callable[[], Non
     threading.Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
 
 
-def use_pidfd_child_watcher() -> None:
-    """Let asyncio's own subprocesses be watched without a thread for each, where that is not the default.
+def use_pidfd_child_watcher(loop: asyncio.AbstractEventLoop) -> None:
+    """Let asyncio's own subprocesses on `loop` be watched without a thread for each, where that is not the default.
 
     Python 3.11 has the better watcher and does not use it; 3.12 and later do so by themselves. The node
     calls this once, before it starts anything.
@@ -57,4 +57,6 @@ def use_pidfd_child_watcher() -> None:
     if sys.version_info < (3, 12):
         with contextlib.suppress(OSError):
             os.close(os.pidfd_open(os.getpid()))
-            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+            watcher = asyncio.PidfdChildWatcher()
+            watcher.attach_loop(loop)
+            asyncio.set_child_watcher(watcher)

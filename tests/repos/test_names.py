@@ -10,14 +10,18 @@ from stargate_gate.errors import UsageError
 from stargate_gate.repos.names import MAX_COMPONENT_BYTES, RepositoryName, parse_repository_name
 
 
-@pytest.mark.parametrize("raw", ["org/app", "org/app.git", "/org/app", "/org/app.git", "org/app/", "org/app.git/"])
+@pytest.mark.parametrize(
+    "raw", ["org/app", "org/app.git", "/org/app", "/org/app.git", "org/app/", "org/app.git/"]
+)
 def test_one_repository_has_several_spellings(raw: str) -> None:
     """`org/app`, `org/app.git` and `/org/app.git` are one repository."""
     assert parse_repository_name(raw) == RepositoryName("org/app")
     assert str(parse_repository_name(raw)) == "org/app"
 
 
-@pytest.mark.parametrize("raw", ["a", "A.b_c+d-e", "1", "_", "a/b/c/d/e/f/g/h", "x" * MAX_COMPONENT_BYTES, "a..b"])
+@pytest.mark.parametrize(
+    "raw", ["a", "A.b_c+d-e", "1", "_", "a/b/c/d/e/f/g/h", "x" * MAX_COMPONENT_BYTES, "a..b"]
+)
 def test_ordinary_names_are_taken(raw: str) -> None:
     """Letters, digits and . _ + - make a name, up to eight levels deep."""
     assert parse_repository_name(raw).value == raw

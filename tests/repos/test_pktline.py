@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.repos import pktline
-from stargate_gate.repos.pktline import MAX_PAYLOAD_BYTES, Packet, Parser, PktLineError, Special, encode, error_line
+from stargate_gate.repos.pktline import (
+    MAX_PAYLOAD_BYTES,
+    Packet,
+    Parser,
+    PktLineError,
+    Special,
+    encode,
+    error_line,
+)
 
 packets = st.lists(st.binary(max_size=300) | st.sampled_from(Special))
 
@@ -36,7 +44,9 @@ def test_the_largest_packet_is_taken_and_a_larger_one_is_not_made() -> None:
         encode(payload + b"x")
 
 
-@pytest.mark.parametrize("junk", [b"GET / HTTP/1.1", b"0003", b"fff1", b"+001", b"0x10", b"1_00", b" 010", b"zzzz"])
+@pytest.mark.parametrize(
+    "junk", [b"GET / HTTP/1.1", b"0003", b"fff1", b"+001", b"0x10", b"1_00", b" 010", b"zzzz"]
+)
 def test_garbage_is_refused_for_good(junk: bytes) -> None:
     """A length that is none ends the parsing, and says so again."""
     parser = Parser()

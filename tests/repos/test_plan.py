@@ -13,8 +13,22 @@ from tests.support.git import git, git_run
 
 # Names that are files and folders of each other, and odd ones.
 NAMES = [
-    *("refs/heads/a", "refs/heads/a/b", "refs/heads/a/b/c", "refs/heads/a/d", "refs/heads/b", "refs/heads/b/c"),
-    *("refs/tags/a", "refs/x/a", "refs/heads/ä", "refs/heads/\udcff\udcfe", "refs/heads/a-b", "refs/heads/a.b"),
+    *(
+        "refs/heads/a",
+        "refs/heads/a/b",
+        "refs/heads/a/b/c",
+        "refs/heads/a/d",
+        "refs/heads/b",
+        "refs/heads/b/c",
+    ),
+    *(
+        "refs/tags/a",
+        "refs/x/a",
+        "refs/heads/ä",
+        "refs/heads/\udcff\udcfe",
+        "refs/heads/a-b",
+        "refs/heads/a.b",
+    ),
 ]
 
 
@@ -52,7 +66,7 @@ def bring(repository: Path, wanted: Mapping[str, str]) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(ref_sets, min_size=1, max_size=3), packed=st.booleans())
 def test_git_carries_out_every_plan(
-    repository: Path, oids: list[str], steps: list[dict[str, str]], packed: bool
+    repository: Path, oids: list[str], steps: list[dict[str, str]], *, packed: bool
 ) -> None:
     """Whatever is there becomes whatever is wanted, `a` → `a/b` and back included, loose or packed."""
     for step in steps:
@@ -74,7 +88,9 @@ def test_a_plan_is_the_difference_and_nothing_else(local: dict[str, str], wanted
     assert {change.ref for change in changes} == {
         ref for ref in {*local, *wanted} if local.get(ref) != wanted.get(ref)
     }
-    assert all(change.old == local.get(change.ref) and change.new == wanted.get(change.ref) for change in changes)
+    assert all(
+        change.old == local.get(change.ref) and change.new == wanted.get(change.ref) for change in changes
+    )
     if len(plan) == 2:
         assert all(change.new is None for change in plan[0])
 
@@ -92,7 +108,9 @@ def test_a_changed_old_value_stops_the_whole_transaction(repository: Path, oids:
     """Nothing is overwritten that was not expected, and nothing else of that transaction happens."""
     bring(repository, {"refs/heads/a": oids[0], "refs/heads/b": oids[0]})
     stale = [RefChange("refs/heads/a", oids[1], oids[2]), RefChange("refs/heads/b", oids[0], oids[2])]
-    assert git_run("update-ref", "--stdin", "-z", cwd=repository, given=update_ref_input(stale)).returncode != 0
+    assert (
+        git_run("update-ref", "--stdin", "-z", cwd=repository, given=update_ref_input(stale)).returncode != 0
+    )
     assert read(repository) == {"refs/heads/a": oids[0], "refs/heads/b": oids[0]}
 
 

@@ -41,6 +41,17 @@ def make_work(path: Path, *, commits: int = 1, object_format: str = "sha1", bran
     return path
 
 
+def open_descriptors() -> int:
+    """How many this process has; one that leaks is a lock that stays."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def children() -> set[int]:
+    """The numbers of this process's children that run or were not reaped."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
 def wait_until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
     """Wait for a state of another process that sends no event.
 
