@@ -1,0 +1,228 @@
+"""The two halves of a node's life: leading a term, and following somebody else's.
+
+The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
+import: election, replication, datadir (leading lock), leadership, errors.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, Protocol
+
+import structlog
+
+from stargate_gate.config.model import Config
+from stargate_gate.datadir.locks import LeadingLock
+from stargate_gate.election.elector import Elector
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.term import Term
+from stargate_gate.election.views import LeadershipView
+from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.leadership import NodeLeadership
+from stargate_gate.replication.feed import Feed
+from stargate_gate.repos.process import finish
+
+log = structlog.get_logger()
+
+LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
+WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+
+SyncSetChange = Callable[[frozenset[Member]], Awaitable[None]]
+
+
+class Follower(Protocol):
+    """What the campaign asks of the mirror."""
+
+    async def follow(self, record: ClusterRecord) -> None:
+        """Mirror the leader that `record` names, until cancelled."""
+
+    async def end(self) -> None:
+        """End and reap all of it: when this returns, nothing of an older term changes a ref."""
+
+
+class NobodyToFollow:
+    """The follower of a single node: there is no other."""
+
+    async def follow(self, record: ClusterRecord) -> None:
+        """Until cancelled."""
+        log.warning("nobody_to_follow", leader=record.leader.name)
+        await asyncio.Event().wait()
+
+    async def end(self) -> None:
+        """Nothing runs."""
+
+
+class Campaign:
+    """Leads when it is this node's turn, follows when it is not. One per node.
+
+    make_feed         a new feed for a term, given its number and what to await on sync set changes
+    data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        elector: Elector,
+        leadership: NodeLeadership,
+        mirror: Follower,
+        leading_lock: LeadingLock,
+        *,
+        make_feed: Callable[[int, SyncSetChange], Feed],
+        data_dir_failing: Callable[[], float],
+        on_leading: Callable[[int], None],
+    ) -> None:
+        self._config = config
+        self._elector = elector
+        self._leadership = leadership
+        self._mirror = mirror
+        self._leading_lock = leading_lock
+        self._make_feed = make_feed
+        self._data_dir_failing = data_dir_failing
+        self._on_leading = on_leading
+        self._stop = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self.feed: Feed | None = None
+
+    def stop(self) -> None:
+        """Step down, and do not come back."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`: win terms, lead them, follow in between. Returns once this node has stepped down.
+
+        Cancelled, it ends its term at once, without handing over.
+        """
+        follow = asyncio.create_task(self._follow(), name="follow")
+        lead = asyncio.create_task(self._lead_terms(), name="lead")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and self.feed is not None:
+                await asyncio.wait({lead})  # each step of stepping down has its own limit
+        finally:
+            for task in (stop, follow, lead):
+                task.cancel()
+            results = await asyncio.gather(follow, lead, return_exceptions=True)
+            await finish(self._mirror.end())
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _lead_terms(self) -> None:
+        while not self._stop.is_set():
+            try:
+                async with self._elector.term(self._prepare) as term:
+                    await self._lead(term)
+            except LeadershipLostError as error:
+                log.warning("term_lost", reason=error.message)
+
+    async def _prepare(self, record: ClusterRecord) -> None:
+        """Under the leader lock, before the claim: nothing of an older term may change a ref after this.
+
+        `_follow` starts nothing meanwhile: the view says that this node is taking over.
+        """
+        following = self._following
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+        await self._mirror.end()
+        log.info("mirror_ended", after_term=record.term)
+
+    async def _lead(self, term: Term) -> None:
+        token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
+        try:
+            await self._start_alone(term)
+            feed = self.feed = self._make_feed(term.number, lambda members: self._put_in_force(term, members))
+            self._leadership.open(token)
+            term.open()
+            self._on_leading(term.number)
+            await self._step_down(term, feed, await self._reason_to_step_down(feed))
+        finally:
+            term.close()
+            await finish(self._end_term())
+
+    async def _start_alone(self, term: Term) -> None:
+        """While mode async is in force nobody is waited for, so nobody who was carried over into this term
+        may count as holding it: a standby comes back by having been checked in this term."""
+        if term.record.sync_set:
+            await term.update(sync_set=())
+
+    async def _put_in_force(self, term: Term, members: frozenset[Member]) -> None:
+        """The feed's sync set has changed. Raises ElectionUnavailableError: ask again."""
+        position = self.feed.position if self.feed is not None else 0
+        await term.update(sync_set=members, position=position)
+        log.info("sync_set_changed", term=term.number, sync_set=sorted(member.name for member in members))
+
+    async def _reason_to_step_down(self, feed: Feed) -> str:
+        """Waits until there is one."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.election.heartbeat_s):
+                    await self._stop.wait()
+                return "it is stopping"
+            failing_s = self._data_dir_failing()
+            if failing_s >= self._config.election.lease_s and any(s.in_sync for s in feed.standbys()):
+                return f"its data_dir has not taken writes for {failing_s:.0f} s"
+
+    async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
+        """readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named."""
+        election = self._config.election
+        log.info("stepping_down", term=term.number, reason=reason)
+        term.close(f"stepping down: {reason}")
+        if not await self._leadership.drain(election.drain_s):
+            log.warning("drain_limit_reached", drain_s=election.drain_s)
+            await self._leadership.close("is stepping down")
+        successor = await feed.caught_up(election.drain_s)
+        with contextlib.suppress(ElectionUnavailableError):
+            await term.update(position=feed.position, clean=True, successor=successor)
+        self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
+        log.info("stepped_down", term=term.number, successor=successor.name if successor else None)
+
+    async def _end_term(self) -> None:
+        """However the term ended. The leading lock goes first: from then on the hook refuses by itself."""
+        self._leading_lock.release()
+        await self._leadership.close("has lost its leadership")
+        feed, self.feed = self.feed, None
+        if feed is not None:
+            await feed.close()
+
+    async def _follow(self) -> NoReturn:
+        """Mirror whoever leads, as the record names them."""
+        while True:
+            target = _to_follow(self._elector.view(), self._elector.me)
+            if target is None:
+                await self._until_target_is_not(None)
+                continue
+            self._following = asyncio.create_task(self._mirror.follow(target), name="mirror")
+            watch = asyncio.create_task(self._until_target_is_not(_identity(target)), name="watch")
+            try:
+                await asyncio.wait({self._following, watch}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await finish(self._stop_following(watch))
+
+    async def _stop_following(self, watch: asyncio.Task[None]) -> None:
+        following, self._following = self._following, None
+        tasks = {watch} if following is None else {watch, following}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_target_is_not(self, identity: tuple[int, Member, str] | None) -> None:
+        def other(view: LeadershipView) -> bool:
+            return _identity(_to_follow(view, self._elector.me)) != identity
+
+        while not other(await self._elector.wait_for(other, WATCH_LIMIT_S)):
+            pass
+
+
+def _to_follow(view: LeadershipView, me: Member) -> ClusterRecord | None:
+    """The record of the leader that a standby should mirror, if one is named that is not itself."""
+    record = view.record
+    if view.role == "leader" or view.taking_over or record is None or not record.term or record.leader == me:
+        return None
+    return record
+
+
+def _identity(record: ClusterRecord | None) -> tuple[int, Member, str] | None:
+    """What makes it another leadership to follow; the record's other fields may change meanwhile."""
+    return None if record is None else (record.term, record.leader, record.ssh)

@@ -1,0 +1,423 @@
+"""The one place that puts the rooms together, and owns start and stop.
+
+Start:  data_dir and node lock → writers lock (end and sweep what an earlier node left) → repositories →
+        election → SSH, HTTP and control listeners → campaign.
+Stop:   readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named →
+        leader lock closed → listeners closed → every git process reaped → local locks closed.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from stargate_gate import __version__
+from stargate_gate.campaign import Campaign, NobodyToFollow, SyncSetChange
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.model import Config
+from stargate_gate.datadir.layout import DataDir, open_data_dir
+from stargate_gate.datadir.locks import LeadingLock, NodeLock
+from stargate_gate.datadir.writers import WritersLock
+from stargate_gate.election.bootstrap import bootstrap_single
+from stargate_gate.election.elector import Elector
+from stargate_gate.election.flock import FlockEngine
+from stargate_gate.election.identity import ElectionState
+from stargate_gate.election.port import Member
+from stargate_gate.election.views import Advertised, LeadershipView, Timings
+from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
+from stargate_gate.errors import ConfigurationError, NotLeaderError
+from stargate_gate.gate.commands import PeerCommand
+from stargate_gate.gate.hostkeys import (
+    fingerprints,
+    load_host_keys,
+    load_or_make_host_keys,
+    public_key_of,
+)
+from stargate_gate.gate.ports import Channel
+from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
+from stargate_gate.health.control import ControlServer
+from stargate_gate.health.http import HealthServer
+from stargate_gate.health.metrics import Metrics
+from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
+from stargate_gate.leadership import NodeLeadership
+from stargate_gate.operator_commands import OperatorCommands
+from stargate_gate.replication.feed import Feed
+from stargate_gate.replication.mirror import Mirror, MirrorSettings
+from stargate_gate.reports import MODE_IN_FORCE, NodeReports, mode_warning
+from stargate_gate.repos.git import git_argv, git_environment
+from stargate_gate.repos.hooks import install_hooks
+from stargate_gate.repos.maintenance import Maintenance
+from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
+from stargate_gate.repos.sweep import sweep_repository
+
+log = structlog.get_logger()
+
+PROMOTE_FOR_S = 60.0  # how long an operator's override stands
+DATA_DIR_CHECK = "data_dir"
+
+
+async def run_node(config: Config) -> None:
+    """Run one node until SIGTERM or SIGINT, then step down and return.
+
+    Raises:
+        ConfigurationError: a file that the configuration names cannot be used, or differs from what
+            the cluster's record says.
+        UnavailableError: another node runs on this data_dir, or a port is in use.
+    """
+    datadir = open_data_dir(config.node.data_dir)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(NodeLock.acquire(datadir))
+        install_hooks(datadir)
+        writers = await WritersLock.open_exclusively_then_share(datadir, lambda paths: _sweep(datadir, paths))
+        stack.callback(writers.close)
+        processes = GitProcesses(datadir, writers)
+        stack.push_async_callback(processes.end_all)
+        await Node(config, datadir, processes).run()
+
+
+async def _sweep(datadir: DataDir, paths: frozenset[Path] | None) -> None:
+    """Clean the repositories that killed git processes may have left unclean; None: all of them."""
+
+    def sweep_all() -> int:
+        found = paths if paths is not None else {head.parent for head in datadir.repositories.glob("**/HEAD")}
+        return sum(len(sweep_repository(path)) for path in found if path.is_dir())
+
+    removed = await asyncio.to_thread(sweep_all)
+    if removed:
+        log.warning("leftovers_removed", files=removed)
+
+
+class Node:
+    """One `stargate serve`: everything that lives as long as the process does."""
+
+    def __init__(self, config: Config, datadir: DataDir, processes: GitProcesses) -> None:
+        self._config = config
+        self._datadir = datadir
+        self._me = Member(config.node.name, datadir.id)
+        self._host_keys = (
+            load_host_keys(config.ssh.host_keys)
+            if config.ssh.host_keys
+            else load_or_make_host_keys(datadir.state)
+        )
+        self._processes = processes
+        self._store = Store(
+            datadir,
+            processes,
+            default_branch=config.repositories.default_branch,
+            trash_days=config.repositories.trash_days,
+        )
+        self._refs = RefReader(processes)
+        self._maintenance = Maintenance(self._store, processes)
+        self._checks = Checks(
+            [
+                data_dir_probe(datadir.root),
+                git_probe(git_argv("version"), git_environment()),
+                ssh_probe(lambda: self._ssh_addresses),
+            ]
+        )
+        self._ssh_addresses: list[tuple[str, int]] = []
+        self._elector: Elector | None = None
+        self._campaign: Campaign | None = None
+        self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
+        self._mirror = self._make_mirror()
+        reports = NodeReports(
+            config,
+            leadership=self._view,
+            accepting=lambda: self._leadership.view().accepting,
+            standbys=self._standbys,
+            position=lambda: self._feed.position if self._feed else 0,
+            mirror=self._mirror_report,
+            checks=self._checks,
+            warnings=lambda: self._ssh.problems,
+        )
+        self._metrics = Metrics(reports)
+        texts = Reports(reports)
+        gate = Gate(
+            self._store,
+            processes,
+            self._leadership,
+            self,
+            self,
+            texts,
+            GateSettings(
+                hooks=datadir.hooks,
+                create_on_push=config.repositories.create_on_push,
+                handover_wait_s=config.election.handover_wait_s,
+                max_sessions=config.limits.max_sessions,
+            ),
+        )
+        self._ssh = SshServer(
+            gate,
+            self._host_keys,
+            ServerSettings(
+                listen=tuple((one.host, one.port) for one in config.ssh.listen),
+                authorized_keys=config.authorized_keys_path,
+                cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                login_timeout_s=config.limits.login_timeout_s,
+                max_unauthenticated=config.limits.max_unauthenticated,
+                max_sessions=config.limits.max_sessions,
+            ),
+        )
+        self._http = HealthServer(reports, self._metrics, config.health.listen)
+        self._control = ControlServer(datadir.control_socket, OperatorCommands(gate, texts, self._promote))
+
+    # -- what the rooms ask of each other --------------------------------------------------------------
+
+    @property
+    def _feed(self) -> Feed | None:
+        return self._campaign.feed if self._campaign is not None else None
+
+    def _view(self) -> LeadershipView:
+        if self._elector is None:
+            return LeadershipView("standby", self._me.name, None, 0, False, "it is starting", None)
+        return self._elector.view()
+
+    def _followed(self) -> str | None:
+        """The leader that the mirror hears from."""
+        status = self._mirror.status() if self._mirror is not None else None
+        return status.leader if status is not None and status.connected else None
+
+    def _standbys(self) -> tuple[StandbyReport, ...]:
+        found = self._feed.standbys() if self._feed is not None else ()
+        return tuple(StandbyReport(s.name, s.in_sync, s.lag_changes, s.lag_s) for s in found)
+
+    def _mirror_report(self) -> MirrorReport | None:
+        if self._mirror is None or self._view().role == "leader":
+            return None
+        status = self._mirror.status()
+        return MirrorReport(
+            status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
+        )
+
+    def _promote(self) -> str:
+        if self._elector is None or self._view().role == "leader":
+            return f"{self._me.name} leads already: nothing was done"
+        self._elector.override(PROMOTE_FOR_S)
+        return (
+            f"{self._me.name} tries for the leader lock for {PROMOTE_FOR_S:.0f} s, whatever it may lack: "
+            f"watch `stargate status`"
+        )
+
+    async def pushed(self, repository: Repository) -> None:
+        """`gate.Changes`: tell the standbys."""
+        if self._feed is not None:
+            await self._feed.pushed(repository)
+        await self._maintenance.touched(repository)
+
+    async def created(self, repository: Repository) -> None:
+        """`gate.Changes`: tell the standbys."""
+        if self._feed is not None:
+            await self._feed.created(repository)
+
+    async def deleted(self, name: RepositoryName) -> None:
+        """`gate.Changes`: tell the standbys."""
+        if self._feed is not None:
+            await self._feed.deleted(name)
+
+    async def replicated(self, repository: Repository) -> None:
+        """`gate.Changes`: mode async waits for nobody (docs/decisions/0003-held-back-report.md)."""
+
+    async def run_peer(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
+        """`gate.Peers`: a standby follows the feed, or asks for one repository's refs."""
+        feed = self._feed
+        if feed is None:
+            raise NotLeaderError(f"{self._me.name} has no feed: follow the leader that the record names")
+        return await feed.serve(command.words, channel, peer_of)
+
+    # -- start and stop --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._ssh.close)
+            self._ssh_addresses = await self._ssh.start()
+            stack.push_async_callback(self._http.close)
+            health_addresses = await self._http.start()
+            stack.push_async_callback(self._control.close)
+            await self._control.start()
+            self._checks.start()
+            stack.callback(self._checks.stop)
+            self._elector = await self._join_election(health_addresses, stack)
+            self._campaign = self._make_campaign(self._elector)
+            self._announce(health_addresses)
+            await self._work(stop)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        """Until `stop`; a room that fails ends the node, loudly."""
+        assert self._campaign is not None  # noqa: S101
+        background = [
+            asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
+            asyncio.create_task(self._maintenance.run(), name="maintenance"),
+            asyncio.create_task(self._check_host_keys(), name="host-keys"),
+        ]
+        campaign = asyncio.create_task(self._campaign.run(), name="campaign")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({*background, campaign, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                log.info("stopping", node=self._me.name)
+                notify_systemd("STOPPING=1")
+                self._leadership.stop()
+                self._campaign.stop()
+                await asyncio.wait({campaign})  # each of its steps has its own limit
+        finally:
+            for task in (*background, campaign, stopping):
+                task.cancel()
+            results = await asyncio.gather(*background, campaign, stopping, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        log.info("stopped", node=self._me.name)
+
+    async def _join_election(self, health: list[Endpoint], stack: AsyncExitStack) -> Elector:
+        election = self._config.election
+        state = ElectionState(self._datadir.state / "election.json")
+        path = election.flock.path
+        if path is None:
+            path = self._datadir.state / "leader.lock"
+            bootstrap_single(path, state, self._me)
+        engine = FlockEngine(path, state, lease_s=election.lease_s)
+        stack.push_async_callback(engine.close)
+        ssh = self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
+        elector = Elector(
+            engine,
+            self._me,
+            timings=Timings(
+                retry_s=election.flock.retry_s,
+                heartbeat_s=election.heartbeat_s,
+                watchdog_s=election.watchdog_s,
+                lease_s=election.lease_s,
+                handover_wait_s=election.handover_wait_s,
+            ),
+            advertised=Advertised(
+                ssh=str(ssh),
+                http=str(health[0]) if health else "",
+                host_keys=fingerprints(self._host_keys),
+                mode=MODE_IN_FORCE,
+            ),
+            state=state,
+        )
+        stack.callback(elector.close)
+        return elector
+
+    def _make_mirror(self) -> Mirror | None:
+        """A standby's loop; a single node has nobody to follow."""
+        config = self._config
+        if config.cluster is None:
+            return None
+        return Mirror(
+            self._me,
+            self._store,
+            self._processes,
+            self._refs,
+            MirrorSettings(
+                cluster_key=config.cluster.key,
+                host_keys=tuple(config.ssh.host_keys),
+                parallel_fetches=config.replication.parallel_fetches,
+                heartbeat_s=config.election.heartbeat_s,
+                full_check_s=config.replication.full_check_s,
+            ),
+            on_checked=self._checked,
+            on_change=self._leadership.changed,
+        )
+
+    def _checked(self, term: int, position: int) -> None:
+        if self._elector is not None:
+            self._elector.checked(term, position)
+
+    def _make_campaign(self, elector: Elector) -> Campaign:
+        def make_feed(term: int, on_sync_set: SyncSetChange) -> Feed:
+            return Feed(
+                term,
+                self._me,
+                self._store,
+                self._refs,
+                on_sync_set=on_sync_set,
+                heartbeat_s=self._config.election.heartbeat_s,
+                full_check_s=self._config.replication.full_check_s,
+            )
+
+        return Campaign(
+            self._config,
+            elector,
+            self._leadership,
+            self._mirror or NobodyToFollow(),
+            LeadingLock(self._datadir),
+            make_feed=make_feed,
+            data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
+            on_leading=self._leading,
+        )
+
+    def _leading(self, term: int) -> None:
+        self._metrics.leadership_changed()
+        log.info("leading", node=self._me.name, term=term)
+
+    async def _check_host_keys(self) -> NoReturn:
+        """All nodes are one host behind one address: a key that differs would look like an attack.
+
+        Raises:
+            ConfigurationError: this node's host keys are not the leader's.
+        """
+        assert self._elector is not None  # noqa: S101
+        mine = frozenset(fingerprints(self._host_keys))
+        while True:
+            view = self._elector.view()
+            record = view.record
+            if record is not None and record.host_keys and record.leader != self._me:
+                theirs = frozenset(record.host_keys)
+                if theirs != mine:
+                    raise ConfigurationError(
+                        [
+                            f"ssh.host_keys: the leader {record.leader.name} shows {', '.join(sorted(theirs))}, this "
+                            f"node has {', '.join(sorted(mine))}: copy the leader's host keys to this node"
+                        ]
+                    )
+            await self._elector.wait_for(lambda seen, before=view: seen.record != before.record, 3600.0)
+
+    def _announce(self, health: list[Endpoint]) -> None:
+        config = self._config
+        log.info(
+            "node_started",
+            node=self._me.name,
+            version=__version__,
+            pid=os.getpid(),
+            data_dir=str(self._datadir.root),
+            ssh=[f"{host}:{port}" for host, port in self._ssh_addresses],
+            http=[str(one) for one in health],
+        )
+        notify_systemd("READY=1")
+        if config.cluster is not None and (warning := mode_warning(config.replication.mode)):
+            log.warning("mode_in_force", detail=warning)
+        if config.cluster is None and sys.stderr.isatty():
+            print(self._next_steps(), file=sys.stderr)
+
+    def _next_steps(self) -> str:
+        """What somebody who typed `stargate serve` does next."""
+        host, port = self._ssh_addresses[0][:2]
+        keys = self._config.authorized_keys_path
+        lines = []
+        if not keys.exists():
+            lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
+        lines += [
+            "A first push makes the repository:",
+            f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
+            f"    ssh -p {port} git@{host}",
+        ]
+        return "\n".join(["", *lines, ""])

@@ -1,0 +1,103 @@
+"""What the node says of itself: its status, its health, its readiness, put together from the rooms.
+
+Everything here is from memory. May import: health (report, checks), election (views), replication (their
+status values), config, errors.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stargate_gate import __version__
+from stargate_gate.config.model import Config
+from stargate_gate.election.views import LeadershipView
+from stargate_gate.health.checks import Checks
+from stargate_gate.health.report import Health, MirrorReport, Readiness, StandbyReport, Status
+
+MODE_IN_FORCE = "async"  # until reports are held back: docs/decisions/0003-held-back-report.md
+
+
+def mode_warning(configured: str) -> str | None:
+    """The one warning for a file that asks for more than this version keeps."""
+    if configured == MODE_IN_FORCE:
+        return None
+    return (
+        f"mode: {MODE_IN_FORCE}, although replication.mode is {configured!r}: this version does not hold "
+        f"pushes back yet; one that was acknowledged just before the leader died may be lost"
+    )
+
+
+@dataclass
+class NodeReports:
+    """The health room's `StatusSource`. The callables answer from memory.
+
+    leadership  the election's view
+    accepting   whether the gate lets writes in now
+    standbys    as the leader's feed sees them; empty elsewhere
+    position    the feed position; 0 where there is no feed
+    mirror      how this standby follows; None while it leads
+    warnings    what an operator should look at besides
+    """
+
+    config: Config
+    leadership: Callable[[], LeadershipView]
+    accepting: Callable[[], bool]
+    standbys: Callable[[], tuple[StandbyReport, ...]]
+    position: Callable[[], int]
+    mirror: Callable[[], MirrorReport | None]
+    checks: Checks
+    warnings: Callable[[], tuple[str, ...]]
+    started_s: float = field(default_factory=time.monotonic)
+
+    def ready(self) -> Readiness:
+        """Whether pushes are taken here, as of now."""
+        view = self.leadership()
+        ready = self.accepting()
+        return Readiness(ready, view.role, view.term, "" if ready else self._why_not(view))
+
+    def _why_not(self, view: LeadershipView) -> str:
+        if view.role == "leader":
+            return view.reason or "stepping down"
+        return view.trouble or view.reason or "a standby"
+
+    def health(self) -> Health:
+        """The checks' latest results."""
+        return self.checks.health()
+
+    def status(self) -> Status:
+        """The whole report, as of now."""
+        view, readiness, mirror = self.leadership(), self.ready(), self.mirror()
+        leads = view.role == "leader"
+        standbys = self.standbys() if leads else ()
+        if leads:
+            leader: str | None = view.node
+        else:
+            leader = mirror.leader if mirror is not None and mirror.connected else None
+        known_sync_set = view.record.sync_set if view.record else ()
+        return Status(
+            node=view.node,
+            role=view.role,
+            term=view.term,
+            leader=leader,
+            mode=MODE_IN_FORCE,
+            ready=readiness.ready,
+            version=__version__,
+            sync_set=tuple(member.name for member in known_sync_set),
+            standbys=standbys,
+            reason=readiness.reason,
+            cluster=self.config.cluster.name if self.config.cluster else None,
+            address=str(self.config.cluster.address) if self.config.cluster else None,
+            position=self.position(),
+            uptime_s=time.monotonic() - self.started_s,
+            mirror=mirror,
+            warnings=self._warnings(view),
+        )
+
+    def _warnings(self, view: LeadershipView) -> tuple[str, ...]:
+        found = list(self.warnings())
+        if view.trouble:
+            found.insert(0, view.trouble)
+        if view.role == "leader" and self.config.cluster and view.record and not view.record.sync_set:
+            found.insert(0, "the sync set is empty: no other node can take over by itself")
+        mode = mode_warning(self.config.replication.mode) if self.config.cluster else None
+        return (*found, *([mode] if mode else []))
