@@ -5,17 +5,20 @@ import os
 from pathlib import Path
 
 import click
+import structlog
 
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.files import check_files
 from stargate_gate.config.load import config_path, load_config
 from stargate_gate.config.model import Config
-from stargate_gate.errors import ConfigurationError
+from stargate_gate.errors import ConfigurationError, StargateError
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
 
 UMASK = 0o027  # what the node makes may be read by its group, and by nobody else
 LOCK_KEY = "election.flock.path:"
+
+log = structlog.get_logger()
 
 
 @click.command("serve")
@@ -30,7 +33,13 @@ def serve(config_file: Path | None) -> None:
     config = load_config(config_file)
     _require_files(config, config_file)
     configure_logging(config.log.format, config.log.level)
-    asyncio.run(run_node(config))
+    try:
+        asyncio.run(run_node(config))
+    except StargateError:
+        raise
+    except Exception:
+        log.exception("node_failed")  # a bug may not show again: the traceback is worth its place in the log
+        raise
 
 
 def _require_files(config: Config, config_file: Path | None) -> None:
