@@ -142,8 +142,11 @@ class Campaign:
             await finish(self._end_term())
 
     async def _start_alone(self, term: Term) -> None:
-        """While mode async is in force nobody is waited for, so nobody who was carried over into this term
-        may count as holding it: a standby comes back by having been checked in this term."""
+        """Take those who were carried over out of the record, before the first write.
+
+        While mode async is in force nobody is waited for, so a member of the former term may not count as
+        holding this one: a standby comes back by having been checked in it.
+        """
         if term.record.sync_set:
             await term.update(sync_set=())
 
@@ -165,7 +168,7 @@ class Campaign:
                 return f"its data_dir has not taken writes for {failing_s:.0f} s"
 
     async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
-        """readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named."""
+        """Readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named."""
         election = self._config.election
         log.info("stepping_down", term=term.number, reason=reason)
         term.close(f"stepping down: {reason}")

@@ -7,11 +7,10 @@ Stop:   readyz 503 → no new pushes → drain → the standby caught up → rec
 """
 
 import asyncio
-import contextlib
+import functools
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -29,18 +28,16 @@ from stargate_gate.election.bootstrap import bootstrap_single
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock import FlockEngine
 from stargate_gate.election.identity import ElectionState
-from stargate_gate.election.port import Member
+from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError, NotLeaderError
-from stargate_gate.gate.commands import PeerCommand
+from stargate_gate.errors import ConfigurationError
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
     public_key_of,
 )
-from stargate_gate.gate.ports import Channel
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -49,17 +46,17 @@ from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
+from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
+from stargate_gate.publishing import Publisher
 from stargate_gate.replication.feed import Feed
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
 from stargate_gate.reports import MODE_IN_FORCE, NodeReports, mode_warning
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_repository
 
@@ -67,6 +64,7 @@ log = structlog.get_logger()
 
 PROMOTE_FOR_S = 60.0  # how long an operator's override stands
 DATA_DIR_CHECK = "data_dir"
+VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
 async def run_node(config: Config) -> None:
@@ -145,12 +143,13 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
+        publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
         gate = Gate(
             self._store,
             processes,
             self._leadership,
-            self,
-            self,
+            publisher,
+            publisher,
             texts,
             GateSettings(
                 hooks=datadir.hooks,
@@ -210,32 +209,6 @@ class Node:
             f"{self._me.name} tries for the leader lock for {PROMOTE_FOR_S:.0f} s, whatever it may lack: "
             f"watch `stargate status`"
         )
-
-    async def pushed(self, repository: Repository) -> None:
-        """`gate.Changes`: tell the standbys."""
-        if self._feed is not None:
-            await self._feed.pushed(repository)
-        await self._maintenance.touched(repository)
-
-    async def created(self, repository: Repository) -> None:
-        """`gate.Changes`: tell the standbys."""
-        if self._feed is not None:
-            await self._feed.created(repository)
-
-    async def deleted(self, name: RepositoryName) -> None:
-        """`gate.Changes`: tell the standbys."""
-        if self._feed is not None:
-            await self._feed.deleted(name)
-
-    async def replicated(self, repository: Repository) -> None:
-        """`gate.Changes`: mode async waits for nobody (docs/decisions/0003-held-back-report.md)."""
-
-    async def run_peer(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
-        """`gate.Peers`: a standby follows the feed, or asks for one repository's refs."""
-        feed = self._feed
-        if feed is None:
-            raise NotLeaderError(f"{self._me.name} has no feed: follow the leader that the record names")
-        return await feed.serve(command.words, channel, peer_of)
 
     # -- start and stop --------------------------------------------------------------------------------
 
@@ -381,15 +354,9 @@ class Node:
             view = self._elector.view()
             record = view.record
             if record is not None and record.host_keys and record.leader != self._me:
-                theirs = frozenset(record.host_keys)
-                if theirs != mine:
-                    raise ConfigurationError(
-                        [
-                            f"ssh.host_keys: the leader {record.leader.name} shows {', '.join(sorted(theirs))}, this "
-                            f"node has {', '.join(sorted(mine))}: copy the leader's host keys to this node"
-                        ]
-                    )
-            await self._elector.wait_for(lambda seen, before=view: seen.record != before.record, 3600.0)
+                if frozenset(record.host_keys) != mine:
+                    raise ConfigurationError([_foreign_host_keys(record, mine)])
+            await self._elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
 
     def _announce(self, health: list[Endpoint]) -> None:
         config = self._config
@@ -406,7 +373,7 @@ class Node:
         if config.cluster is not None and (warning := mode_warning(config.replication.mode)):
             log.warning("mode_in_force", detail=warning)
         if config.cluster is None and sys.stderr.isatty():
-            print(self._next_steps(), file=sys.stderr)
+            sys.stderr.write(self._next_steps())
 
     def _next_steps(self) -> str:
         """What somebody who typed `stargate serve` does next."""
@@ -420,4 +387,16 @@ class Node:
             f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
             f"    ssh -p {port} git@{host}",
         ]
-        return "\n".join(["", *lines, ""])
+        return "\n".join(["", *lines, "", ""])
+
+
+def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
+    return view.record != before
+
+
+def _foreign_host_keys(record: ClusterRecord, mine: frozenset[str]) -> str:
+    theirs = ", ".join(sorted(record.host_keys))
+    return (
+        f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+        f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+    )

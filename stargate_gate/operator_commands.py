@@ -48,7 +48,9 @@ class OperatorCommands:
         self._reports = reports
         self._promote = promote
 
-    async def handle(self, command: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def handle(  # noqa: PLR0911 # one return a command
+        self, command: str, args: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         """Carry out one command of `stargate …`.
 
         Raises:
