@@ -267,7 +267,6 @@ class Gate:
             raise _missing(name)
         repository, created = await self._store.ensure(name)
         if created:
-            log.info("repository_created", repository=str(name))
             await self._changes.created(repository)
         return repository
 
@@ -298,7 +297,6 @@ class Gate:
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
             repository = await self._store.create(command.name, object_format=command.object_format)
-            log.info("repository_created", repository=str(command.name))
             await finish(self._changes.created(repository))
             await self._changes.replicated(repository)
 
@@ -307,12 +305,11 @@ class Gate:
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
             await self._store.delete(command.name)
-            log.info("repository_deleted", repository=str(command.name))
             await finish(self._changes.deleted(command.name))
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"
-        return service_argv(command.service, repository.path, peer=peer, hooks=self._settings.hooks)
+        return service_argv(command.service, repository, peer=peer, hooks=self._settings.hooks)
 
     def _environment(self, visit: _Visit, **more: str) -> dict[str, str]:
         """What git and its hooks see; of the client's environment a well-formed GIT_PROTOCOL only."""

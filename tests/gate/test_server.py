@@ -394,7 +394,7 @@ async def test_the_number_of_attempts_is_bounded(site: Site) -> None:
             return tries
 
     async with site.serve():
-        assert await asyncio.to_thread(attempts, site.port) == 20
+        assert 20 <= await asyncio.to_thread(attempts, site.port) <= 21
 
 
 async def test_the_number_of_channels_is_bounded(site: Site) -> None:

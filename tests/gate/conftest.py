@@ -1,0 +1,270 @@
+"""A whole gate on loopback: real store, processes, locks, hook and listener; only who leads is a switch."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from stargate_gate.datadir.layout import DataDir, open_data_dir
+from stargate_gate.datadir.locks import LeadingLock
+from stargate_gate.datadir.writers import WritersLock
+from stargate_gate.errors import NotLeaderError
+from stargate_gate.gate.commands import PeerCommand
+from stargate_gate.gate.decision import not_leader_message
+from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
+from stargate_gate.gate.ports import Channel, GateView
+from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.leadership import WriteScopes
+from stargate_gate.repos.hooks import install_hooks
+from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.store import Repository, Store
+from tests.support.clients import Done, git_ssh_environment, run, ssh_argv
+from tests.support.cluster import make_key
+
+LEADER = GateView(
+    accepting=True, node="node-b", leader="node-b", leader_url=None, leader_alive=True, term=1, reason=""
+)
+STANDBY = GateView(
+    accepting=False,
+    node="node-b",
+    leader="node-a",
+    leader_url="ssh://a.example:2222",
+    leader_alive=True,
+    term=1,
+    reason="follows node-a",
+)
+LEADERLESS = replace(STANDBY, leader=None, leader_url=None, leader_alive=False)
+REFUSAL = "not leader: node-b is a standby; the leader is node-a at ssh://git@a.example:2222"
+
+
+class Switch:
+    """A `Leadership` that a test sets. The leading lock is real: the hook asks for it."""
+
+    def __init__(self, lock: LeadingLock) -> None:
+        self._lock = lock
+        self._view = LEADERLESS
+        self._changed = asyncio.Event()
+        self.scopes = WriteScopes()
+
+    async def lead(self) -> None:
+        """This node leads and accepts writes."""
+        await self._lock.acquire(5)
+        self.scopes = WriteScopes()
+        self.set(LEADER)
+
+    def set(self, view: GateView) -> None:
+        """Say so from now on; without the leading lock unless it leads."""
+        if not view.accepting:
+            self._lock.release()
+        self._view = view
+        self._changed.set()
+
+    def view(self) -> GateView:
+        return self._view
+
+    async def wait_decided(self, limit_s: float) -> GateView:
+        try:
+            async with asyncio.timeout(limit_s):
+                while not (self._view.accepting or self._view.leader_alive):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return self._view
+
+    def token(self) -> str:
+        return self._lock.token
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        if not self._view.accepting:
+            raise NotLeaderError(not_leader_message(self._view))
+        return self.scopes.scope()
+
+
+@dataclass
+class Ledger:
+    """`Changes`, `Peers` and `Reports` that remember and answer."""
+
+    told: list[tuple[str, str]] = field(default_factory=list)
+    well: bool = True
+    leads: bool = True
+
+    async def pushed(self, repository: Repository) -> None:
+        self.told.append(("pushed", str(repository.name)))
+
+    async def created(self, repository: Repository) -> None:
+        self.told.append(("created", str(repository.name)))
+
+    async def deleted(self, name: RepositoryName) -> None:
+        self.told.append(("deleted", str(name)))
+
+    async def replicated(self, repository: Repository) -> None:
+        self.told.append(("replicated", str(repository.name)))
+
+    async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
+        await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())
+        return 0
+
+    def healthy(self) -> tuple[bool, str]:
+        return self.well, "healthy" if self.well else "unhealthy: git does not run"
+
+    def ready(self) -> tuple[bool, str]:
+        return self.leads, "ready: leads term 1" if self.leads else "not leader: node-b follows node-a"
+
+    def status_text(self) -> str:
+        return "node-b  leader\nterm    1\n"
+
+    def status_json(self) -> str:
+        return '{"node": "node-b"}'
+
+
+class House:
+    """The running gate and its clients."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.datadir: DataDir = open_data_dir(root / "data")
+        install_hooks(self.datadir)
+        self.keys = {
+            access: make_key(root / access, comment=f"{access}@test")
+            for access in ("read", "write", "admin", "cluster")
+        }
+        lines = [
+            f'environment="STARGATE_ACCESS={access}" {self.keys[access].with_suffix(".pub").read_text()}'
+            for access in ("read", "write", "admin")
+        ]
+        (root / "authorized_keys").write_text("".join(lines))
+        self.settings = ServerSettings(
+            listen=(("127.0.0.1", 0),),
+            authorized_keys=root / "authorized_keys",
+            cluster_key=public_key_of(self.keys["cluster"]),
+        )
+        self.gate_settings = GateSettings(hooks=self.datadir.hooks, handover_wait_s=0.3)
+        self.ledger = Ledger()
+        self.lock = LeadingLock(self.datadir)
+        self.leadership = Switch(self.lock)
+        self.writers: WritersLock
+        self.processes: GitProcesses
+        self.store: Store
+        self.gate: Gate
+        self.server: SshServer
+        self.port = 0
+
+    async def start(self) -> None:
+        """Everything, leading."""
+
+        async def nothing_to_sweep(_: object) -> None:
+            pass
+
+        self.writers = await WritersLock.open_exclusively_then_share(self.datadir, nothing_to_sweep)
+        self.processes = GitProcesses(self.datadir, self.writers)
+        self.store = Store(self.datadir, self.processes, default_branch="main", trash_days=7)
+        await self.leadership.lead()
+        await self.open()
+
+    async def open(self) -> None:
+        """The gate and its listener, with the settings as they are."""
+        self.gate = Gate(
+            self.store,
+            self.processes,
+            self.leadership,
+            self.ledger,
+            self.ledger,
+            self.ledger,
+            self.gate_settings,
+        )
+        self.server = SshServer(self.gate, load_or_make_host_keys(self.datadir.state), self.settings)
+        ((_, self.port),) = await self.server.start()
+
+    async def reopen(self, **changes: object) -> None:
+        """The same with other gate settings."""
+        await self.server.close()
+        self.gate_settings = replace(self.gate_settings, **changes)  # type: ignore[arg-type]
+        await self.open()
+
+    async def stop(self) -> None:
+        """Everything; what is left open fails the test."""
+        await self.server.close()
+        await self.processes.end_all()
+        self.writers.close()
+        self.lock.release()
+
+    def url(self, name: str = "org/app") -> str:
+        """What a user would write."""
+        return f"ssh://git@127.0.0.1:{self.port}/{name}"
+
+    def path(self, name: str = "org/app") -> Path:
+        """Where the repository lies on this node."""
+        return self.datadir.repositories / f"{name}.git"
+
+    async def make(self, name: str = "org/app", **options: str) -> Repository:
+        """An empty repository."""
+        return await self.store.create(parse_repository_name(name), **options)
+
+    async def git(
+        self, *words: str | Path, key: str = "write", cwd: Path | None = None, protocol: int = 2
+    ) -> Done:
+        """Git as a user runs it."""
+        environment = git_ssh_environment(self.keys[key])
+        return await run(
+            "git", "-c", f"protocol.version={protocol}", *words, env=environment, cwd=cwd or self.root
+        )
+
+    async def ssh(self, *words: str, key: str = "write", o: tuple[str, ...] = (), stdin: bytes = b"") -> Done:
+        """OpenSSH's client as a user runs it."""
+        return await run(*ssh_argv(self.port, self.keys[key], *o), *words, stdin=stdin)
+
+    def refs(self, name: str = "org/app") -> dict[str, str]:
+        """What the repository on this node holds."""
+        listed = git("for-each-ref", "--format=%(refname) %(objectname)", cwd=self.path(name))
+        return dict(line.split() for line in listed.splitlines())  # type: ignore[arg-type]
+
+    def debris(self, name: str = "org/app") -> list[str]:
+        """Lock files and temporary packs that should not be there."""
+        return [
+            str(path.relative_to(self.path(name)))
+            for path in self.path(name).rglob("*")
+            if path.name.endswith(".lock") or path.name.startswith(("tmp_", ".tmp-"))
+        ]
+
+
+def git(*words: str, cwd: Path, stdin: bytes = b"") -> str:
+    """Git on local files."""
+    return subprocess.run(
+        ["git", *words], cwd=cwd, input=stdin, capture_output=True, check=True, timeout=60
+    ).stdout.decode()
+
+
+def work_tree(path: Path, *files: str, branch: str = "main", object_format: str = "sha1") -> Path:
+    """A fresh work tree with one commit that holds these files."""
+    path.mkdir(parents=True)
+    git("init", "-q", "-b", branch, f"--object-format={object_format}", cwd=path)
+    git("config", "core.compression", "0", cwd=path)
+    commit(path, *(files or ("README",)))
+    return path
+
+
+def commit(path: Path, *files: str) -> str:
+    """One more commit; its id."""
+    for name in files:
+        (path / name).write_text(f"{name}\n")
+    git("add", ".", cwd=path)
+    git("commit", "-q", "--allow-empty", "-m", "change", cwd=path)
+    return git("rev-parse", "HEAD", cwd=path).strip()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A gate that leads."""
+    running = House(tmp_path)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()

@@ -1,0 +1,316 @@
+"""Clients and git that die, stop reading, or close one side: nothing is left behind, nothing hangs."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from structlog.testing import capture_logs
+
+from stargate_gate.gate.relay import relay
+from stargate_gate.repos.process import GitProcess
+from tests.gate.conftest import LEADER, STANDBY, House, commit, git, work_tree
+from tests.support.clients import git_ssh_environment
+
+LIMIT_S = 20.0
+
+
+async def until(probe: Callable[[], Any]) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(LIMIT_S):
+        while not probe():
+            await asyncio.sleep(0.01)
+
+
+def connect(house: House, key: str = "write", **options: Any) -> Any:
+    """An asyncssh client."""
+    return asyncssh.connect(
+        "127.0.0.1",
+        house.port,
+        username="git",
+        client_keys=[house.keys[key]],
+        known_hosts=None,
+        config=None,
+        agent_path=None,
+        **options,
+    )
+
+
+def noise(tree: Path, megabytes: int) -> None:
+    """A commit that does not compress."""
+    (tree / "big").write_bytes(os.urandom(megabytes * 1_000_000))
+    commit(tree)
+
+
+def half_a_push(tree: Path) -> bytes:
+    """What a client sends to create refs/heads/new, up to the middle of its pack."""
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    line = f"{'0' * 40} {oid} refs/heads/new\0 report-status side-band-64k".encode()
+    command = b"%04x" % (len(line) + 4) + line + b"0000"
+    pack = tree / "out.pack"
+    with pack.open("wb") as file:
+        subprocess.run(
+            ["git", "pack-objects", "--revs", "--stdout", "-q"],
+            input=b"HEAD\n",
+            cwd=tree,
+            stdout=file,
+            check=True,
+            timeout=60,
+        )
+    content = pack.read_bytes()
+    return command + content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("unpack_limit", ["1", "1000"])
+async def test_a_client_that_dies_in_mid_push_leaves_nothing(house: House, unpack_limit: str) -> None:
+    """No process, no lock file, no temporary pack, whether index-pack or unpack-objects was at work."""
+    repository = await house.make()
+    git("config", "receive.unpackLimit", unpack_limit, cwd=house.path())
+    tree = work_tree(house.root / "tree")
+    noise(tree, 8)
+    sent = half_a_push(tree)
+    connection = await connect(house)
+    process = await connection.create_process("git-receive-pack org/app", encoding=None)
+    await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+    process.stdin.write(sent)
+    await asyncio.wait_for(process.stdin.drain(), LIMIT_S)
+    await until(lambda: any(repository.path.glob("objects/**/tmp_*")))
+    with capture_logs() as logs:
+        connection.abort()
+        await connection.wait_closed()
+        await until(lambda: any(entry["event"] == "session" for entry in logs))
+    assert len(house.processes) == 0
+    assert house.debris() == []
+    assert house.refs() == {}
+    assert house.ledger.told == [("pushed", "org/app")]
+    assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
+
+
+async def test_a_killed_git_push_leaves_nothing(house: House) -> None:
+    """The same with the real client, killed with all its children."""
+    tree = work_tree(house.root / "tree")
+    noise(tree, 25)
+    client = await asyncio.create_subprocess_exec(
+        *("git", "push", "-q", house.url(), "main"),
+        cwd=tree,
+        env={**os.environ, **git_ssh_environment(house.keys["write"])},
+        start_new_session=True,
+    )
+    await until(lambda: house.path().exists() and any(house.path().glob("objects/**/tmp_*")))
+    os.killpg(client.pid, signal.SIGKILL)
+    await client.wait()
+    await until(lambda: len(house.processes) == 0)
+    assert house.debris() == []
+    assert house.refs() == {}
+    assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
+
+
+async def test_a_killed_push_does_not_sweep_under_a_running_one(house: House) -> None:
+    """Two pushes to one repository, one dies: the other finishes."""
+    await house.make()
+    tree = work_tree(house.root / "tree")
+    noise(tree, 8)
+    dying = await connect(house)
+    victim = await dying.create_process("git-receive-pack org/app", encoding=None)
+    await asyncio.wait_for(victim.stdout.readuntil(b"0000"), LIMIT_S)
+    victim.stdin.write(half_a_push(tree))
+    await asyncio.wait_for(victim.stdin.drain(), LIMIT_S)
+    push = asyncio.create_task(house.git("push", "-q", house.url(), "main", cwd=tree))
+    await until(lambda: len(house.processes) == 2)
+    dying.abort()
+    await dying.wait_closed()
+    assert (await push).status == 0
+    await until(lambda: len(house.processes) == 0)
+    assert house.debris() == []
+    assert list(house.refs()) == ["refs/heads/main"]
+
+
+async def test_a_half_closed_channel_still_gets_its_answer(house: House) -> None:
+    """The client closes its side; git's output and status follow."""
+    tree = work_tree(house.root / "tree")
+    await house.git("push", "-q", house.url(), "main", cwd=tree)
+    async with connect(house) as connection:
+        process = await connection.create_process("git-upload-pack org/app", encoding=None)
+        process.stdin.write(b"0000")
+        process.stdin.write_eof()
+        out = await asyncio.wait_for(process.stdout.read(), LIMIT_S)
+        assert b"refs/heads/main" in out
+        assert out.endswith(b"0000")
+        assert (await asyncio.wait_for(process.wait_closed(), LIMIT_S)) is None
+        assert process.exit_status == 0
+        cut_off = await connection.create_process("git-receive-pack org/app", encoding=None)
+        cut_off.stdin.write_eof()
+        done = await asyncio.wait_for(cut_off.wait(), LIMIT_S)
+        assert done.exit_status == 128  # git's own
+        assert b"hung up unexpectedly" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, 128 + 9), (signal.SIGSEGV, 128 + 11), (signal.SIGTERM, 128 + 15)]
+)
+async def test_the_death_of_git_is_an_exit_status(house: House, number: signal.Signals, status: int) -> None:
+    """128+n at once, although the client goes on sending."""
+    await house.make()
+    async with connect(house) as connection:
+        process = await connection.create_process("git-receive-pack org/app", encoding=None)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        (running,) = house.processes._running
+        process.stdin.write(b"0" * 1_000_000)
+        running.signal(number)
+        await asyncio.wait_for(process.wait(), LIMIT_S)
+    assert process.exit_status == status
+    assert house.debris() == []
+
+
+async def test_what_git_wrote_before_it_died_arrives(house: House) -> None:
+    """Megabytes of output, read slowly, after the exit: to the last byte."""
+    house.datadir.hooks.joinpath("post-receive").write_text(
+        "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x; kill -9 $PPID\n"
+    )
+    house.datadir.hooks.joinpath("post-receive").chmod(0o755)
+    tree = work_tree(house.root / "tree")
+    push = await house.git("push", house.url(), "main", cwd=tree)
+    assert push.status != 0
+    assert list(house.refs()) == ["refs/heads/main"]
+    assert house.ledger.told[-2:] == [("pushed", "org/app"), ("replicated", "org/app")]
+
+
+async def test_a_client_that_stops_reading_is_ended(house: House) -> None:
+    """After the stall limit; git is gone with it, and memory stayed bounded meanwhile."""
+    tree = work_tree(house.root / "tree")
+    noise(tree, 30)
+    await house.git("push", "-q", house.url(), "main", cwd=tree)
+    await house.server.close()
+    house.settings = replace(house.settings, stall_limit_s=0.5)
+    await house.open()
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    want = f"want {oid} side-band-64k\n".encode()
+    async with connect(house) as connection:
+        process = await connection.create_process("git-upload-pack org/app", encoding=None)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        with capture_logs() as logs:
+            process.channel.pause_reading()
+            process.stdin.write(b"%04x" % (len(want) + 4) + want + b"00000009done\n")
+            await until(lambda: any(entry["event"] == "session" for entry in logs))
+        (line,) = [entry for entry in logs if entry["event"] == "session"]
+        assert line["ended"] == "the client has read nothing for 0.5 s"
+        assert line["bytes_out"] < 6_000_000
+    assert len(house.processes) == 0
+
+
+async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: House) -> None:
+    """A client offers a gigabyte of window and stops reading its socket: git is held back."""
+    tree = work_tree(house.root / "tree")
+    noise(tree, 30)
+    await house.git("push", "-q", house.url(), "main", cwd=tree)
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    want = f"want {oid} side-band-64k\n".encode()
+    async with connect(house) as connection:
+        process = await connection.create_process("git-upload-pack org/app", encoding=None, window=1 << 30)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        process.stdin.write(b"%04x" % (len(want) + 4) + want + b"00000009done\n")
+        transport = connection._transport
+        transport.pause_reading()
+        (guest,) = house.server._guests
+        await until(lambda: not guest._transport_takes)
+        assert guest.unsent_bytes() < 2_000_000
+        assert len(house.processes) == 1
+        transport.resume_reading()
+        received = 0
+        async with asyncio.timeout(LIMIT_S):
+            while data := await process.stdout.read(1 << 20):
+                received += len(data)
+        assert received > 30_000_000
+
+
+async def test_leadership_lost_in_mid_push_ends_it(house: House) -> None:
+    """The running receive-pack is ended and reaped before the loss is complete; the client is told."""
+    await house.make()
+    tree = work_tree(house.root / "tree")
+    noise(tree, 8)
+    async with connect(house) as connection:
+        process = await connection.create_process("git-receive-pack org/app", encoding=None)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        process.stdin.write(half_a_push(tree))
+        await asyncio.wait_for(process.stdin.drain(), LIMIT_S)
+        house.leadership.set(STANDBY)
+        await asyncio.wait_for(house.leadership.scopes.revoke("not leader: gone"), LIMIT_S)
+        assert len(house.processes) == 0
+        assert house.debris() == []
+        done = await asyncio.wait_for(process.wait(), LIMIT_S)
+        assert (done.exit_status, done.stderr) == (9, b"not leader: gone\n")
+    assert house.refs() == {}
+
+
+async def test_draining_waits_for_running_pushes(house: House) -> None:
+    """A push that runs finishes; a new one is refused."""
+    tree = work_tree(house.root / "tree")
+    await house.make()
+    async with connect(house) as connection:
+        process = await connection.create_process("git-receive-pack org/app", encoding=None)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        drained = asyncio.create_task(house.leadership.scopes.drain("not leader: stepping down", LIMIT_S))
+        await until(lambda: house.leadership.scopes._closed)
+        refused = await house.git("push", house.url(), "main", cwd=tree)
+        assert "fatal: remote error: not leader: stepping down" in refused.stderr
+        assert not drained.done()
+        process.stdin.write(b"0000")
+        assert await asyncio.wait_for(drained, LIMIT_S)
+        await asyncio.wait_for(process.wait(), LIMIT_S)
+
+
+async def test_closing_the_server_ends_its_git_processes(house: House) -> None:
+    """Each is reaped when close returns."""
+    await house.make()
+    async with connect(house) as connection:
+        process = await connection.create_process("git-upload-pack org/app", encoding=None)
+        await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
+        await house.server.close()
+        assert len(house.processes) == 0
+        await asyncio.wait_for(process.wait(), LIMIT_S)
+        assert process.exit_status == 69
+    await house.open()
+    assert house.leadership.view() == LEADER
+
+
+class Silent:
+    """A client that neither sends nor reads anything, and does not leave."""
+
+    async def read(self, n: int) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        pass
+
+    async def write_error(self, data: bytes) -> None:
+        pass
+
+    async def exit(self, status: int) -> None:
+        pass
+
+
+async def start(house: House, script: str) -> GitProcess:
+    """A process that behaves as the script says."""
+    return await house.processes.start(["sh", "-c", script], writes=None)
+
+
+async def test_silence_on_both_sides_ends(house: House) -> None:
+    """Nothing waits for ever."""
+    process = await start(house, "sleep 600")
+    with pytest.raises(TimeoutError):
+        await relay(process, Silent(), silence_limit_s=0.2)
+    assert len(house.processes) == 0
+
+
+async def test_a_child_that_keeps_gits_pipes_open_does_not_hold_the_session(house: House) -> None:
+    """A hook's forgotten background process goes with its git."""
+    process = await start(house, "sleep 600 & echo done; exit 3")
+    async with asyncio.timeout(LIMIT_S):
+        assert await relay(process, Silent()) == 3
