@@ -53,6 +53,7 @@ _ALWAYS = (
 
 _SERVING = (
     "uploadpack.allowFilter=true",  # partial clones
+    "uploadpack.allowAnySHA1InWant=true",  # and their later fetches; protocol v2 allows that anyway
     "receive.advertisePushOptions=true",
 )
 
