@@ -49,7 +49,7 @@ def _in_thread(pid: int, loop: asyncio.AbstractEventLoop, done: Callable[[], Non
 
 
 def use_pidfd_child_watcher(loop: asyncio.AbstractEventLoop) -> None:
-    """Let asyncio's own subprocesses on `loop` be watched without a thread for each, where that is not the default.
+    """Let asyncio's own subprocesses on `loop` be watched without a thread for each.
 
     Python 3.11 has the better watcher and does not use it; 3.12 and later do so by themselves. The node
     calls this once, before it starts anything.

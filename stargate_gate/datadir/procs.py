@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-_AFTER_NAME = 19  # starttime is field 22 of /proc/PID/stat; 3 is the first after the name in brackets
+# Places after the name in brackets of fields 5 and 22 of /proc/PID/stat; the first one there is 3.
+_GROUP = 2
+_START = 19
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,29 @@ def boot_id() -> str:
 
 def process_id(pid: int) -> ProcessId | None:
     """Who runs under `pid` now; None if nobody does, or only a zombie."""
+    fields = _living(pid)
+    return ProcessId(pid, int(fields[_START]), boot_id()) if fields else None
+
+
+def group_lives(group: int) -> bool:
+    """Whether any process of the process group `group` still runs; zombies do not."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # Zombies count for the kernel until their parent, often process 1, gets round to them.
+    return any(fields[_GROUP] == b"%d" % group for fields in map(_living, _pids()) if fields)
+
+
+def _living(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat after the name; none if nobody runs there, or only a zombie."""
     try:
         fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    if len(fields) <= _AFTER_NAME or fields[0] in {b"Z", b"X"}:
-        return None
-    return ProcessId(pid, int(fields[_AFTER_NAME]), boot_id())
+        return []
+    return fields if len(fields) > _START and fields[0] not in {b"Z", b"X"} else []
 
 
 def holders_of(path: Path) -> list[ProcessId]:

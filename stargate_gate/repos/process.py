@@ -21,6 +21,7 @@ import structlog
 
 from stargate_gate.datadir.children import exited
 from stargate_gate.datadir.layout import DataDir
+from stargate_gate.datadir.procs import group_lives
 from stargate_gate.datadir.writers import WriterRecords, WritersLock
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos.git import git_environment
@@ -374,16 +375,16 @@ async def _group_gone(group: int) -> None:
     """Wait until nobody is left in the killed process group. Its members are not our children."""
     loop = asyncio.get_running_loop()
     until = loop.time() + GROUP_LIMIT_S
-    while loop.time() < until:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return
+    while True:
         # As process 1 of a container this node inherits them, and has to reap them.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
+        if not group_lives(group):
+            return
+        if loop.time() >= until:
+            log.warning("killed_processes_linger", group=group)
+            return
         await asyncio.sleep(GROUP_POLL_S)
-    log.warning("killed_processes_linger", group=group)
 
 
 def _piped(stream: T | None) -> T:
