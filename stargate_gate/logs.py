@@ -134,8 +134,11 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(_shown(item) for item in value) or "()"
-    text = str(value)
+        return ",".join(_quoted(str(item)) for item in value) or "()"
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
     plain = text.isprintable() and text and not any(c in text for c in " \"'=")
     return text if plain else repr(text)
 
@@ -172,9 +175,11 @@ class _FromLibraries(logging.Handler):
         """Never raises, as `logging` asks."""
         log = structlog.get_logger()
         report: Callable[..., None] = log.error if record.levelno >= logging.ERROR else log.warning
-        try:
-            report(
-                "library_message", logger=record.name, message=record.getMessage(), exc_info=record.exc_info
-            )
-        except Exception:  # noqa: BLE001 # a library's broken format string
-            self.handleError(record)
+        report("library_message", logger=record.name, message=_message(record), exc_info=record.exc_info)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, LookupError):  # the library's own format string is broken
+        return f"{record.msg} {record.args!r}"

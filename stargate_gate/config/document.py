@@ -61,7 +61,7 @@ def _is_empty(node: yaml.Node) -> bool:
 
 
 def _broken(text: str, mark: yaml.Mark | None) -> Document:
-    return Document({}, (Finding((), text, line=mark.line + 1 if mark else None),))
+    return Document({}, (Finding((), text, line=mark.line + 1 if mark else 1),))
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> str:

@@ -18,15 +18,18 @@ MAX_KEY_BYTES = 64 * 1024  # an RSA key of 16384 bits has 13 KB
 _PUBLIC_KEY = re.compile(
     rb"\s*(ssh-|ecdsa-sha2-|sk-|-----BEGIN (RSA |EC )?PUBLIC KEY|---- BEGIN SSH2 PUBLIC)"
 )
-_NOT_ALLOWED = "cannot be read by this user; chown it to the user stargate runs as"
 
 
-def check_files(config: Config) -> list[str]:
-    """Everything that is wrong with what `config` points at, as "key.path: what is wrong; remedy"."""
-    return [f"{dotted(finding.key)}: {finding.text}" for finding in broken_files(config)]
+def check_files(config: Config, *, shared_volume: bool = True) -> list[str]:
+    """Everything that is wrong with what `config` points at, as "key.path: what is wrong; remedy".
+
+    With `shared_volume` false the volume of the leader lock is not looked at: it may hang.
+    """
+    findings = broken_files(config, shared_volume=shared_volume)
+    return [f"{dotted(finding.key)}: {finding.text}" for finding in findings]
 
 
-def broken_files(config: Config) -> list[Finding]:
+def broken_files(config: Config, *, shared_volume: bool = True) -> list[Finding]:
     """As `check_files`, as findings."""
     findings = [*_data_dir(config.node.data_dir)]
     if config.cluster is not None:
@@ -34,13 +37,13 @@ def broken_files(config: Config) -> list[Finding]:
     findings += _host_keys(config.ssh.host_keys)
     if config.ssh.authorized_keys is not None:
         findings += _authorized_keys(("ssh", "authorized_keys"), config.ssh.authorized_keys)
-    if config.election.flock.path is not None:
+    if shared_volume and config.election.flock.path is not None:
         findings += _lock(("election", "flock", "path"), config.election.flock.path)
     return findings
 
 
 def _data_dir(path: Path) -> Iterator[Finding]:
-    if os.path.lexists(path) and not path.is_dir():
+    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 # it never raises
         yield Finding(("node", "data_dir"), f"{path} is no directory; name one, it is made if it is missing")
 
 
@@ -65,13 +68,17 @@ def _private_key(key: KeyPath, path: Path) -> tuple[str, list[Finding]]:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
             content = file.read(MAX_KEY_BYTES + 1)
-    except PermissionError:
-        return "", [Finding(key, f"{path} {_NOT_ALLOWED}")]
     except OSError as error:
-        return "", [Finding(key, f"{path} cannot be read ({error.strerror}); name a readable private key")]
+        return "", [Finding(key, _unreadable(path, error))]
     findings = [Finding(key, text) for text in _too_open(path, info)]
     kind, problem = _kind_of_key(path, content)
     return kind, [*findings, Finding(key, problem)] if problem else findings
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read by this user; chown it to the user stargate runs as"
+    return f"{path} cannot be read ({error.strerror}); name a file that can"
 
 
 def _no_file(path: Path, remedy: str) -> str:
@@ -118,8 +125,8 @@ def _authorized_keys(key: KeyPath, path: Path) -> Iterator[Finding]:
             return
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    except OSError:
-        yield Finding(key, f"{path} {_NOT_ALLOWED}")
+    except OSError as error:
+        yield Finding(key, _unreadable(path, error))
         return
     if mode & 0o002:
         yield Finding(key, f"{path} can be written by everybody (mode {mode:04o}); run: chmod go-w {path}")

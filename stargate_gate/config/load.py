@@ -38,14 +38,17 @@ def load_config(path: Path | None = None) -> Config:
     return _accepted(_judged(config_path(path)))
 
 
-def load_checked_config(path: Path | None = None) -> Config:
+def load_checked_config(path: Path | None = None, *, shared_volume: bool = True) -> Config:
     """As `load_config`, and what the file points at is there and fit for its use.
+
+    With `shared_volume` false the volume of the leader lock is not looked at. A node starts without
+    it, to serve reads: a volume that is gone is no mistake of the file's.
 
     Raises:
         ConfigurationError: every problem of both kinds.
     """
     judged = _judged(config_path(path))
-    files = broken_files(judged.config) if judged.config is not None else []
+    files = broken_files(judged.config, shared_volume=shared_volume) if judged.config is not None else []
     return _accepted(judged.with_derived(files))
 
 
@@ -123,6 +126,7 @@ def _judge(name: str, document: Document, base: Path) -> _Judged:
 def _validated(data: Mapping[str, Any], base: Path) -> tuple[Config | None, list[Finding]]:
     """The model of `data`, with defaults where it is wrong, and what is wrong."""
     context = {"base": base}
+    data = {"node": {}, **data}  # pydantic leaves the section's name out for defaults of a default
     try:
         return Config.model_validate(data, context=context), []
     except ValidationError as error:

@@ -29,6 +29,11 @@ DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
 
 
+def default_name() -> str:
+    """The host name, as the kernel has it."""
+    return socket.gethostname()
+
+
 def default_data_dir() -> Path:
     """$XDG_DATA_HOME/stargate, else ~/.local/share/stargate.
 
@@ -53,7 +58,7 @@ class Node(Section):
     """Who this node is, and where it keeps its things."""
 
     name: Name = Field(
-        default_factory=socket.gethostname, validate_default=True, description="this node's own name"
+        default_factory=default_name, validate_default=True, description="this node's own name"
     )
     data_dir: LocalPath = Field(
         default_factory=default_data_dir, validate_default=True, description="this node's own folder"

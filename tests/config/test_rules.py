@@ -1,0 +1,146 @@
+"""What must hold between the keys of a file."""
+
+from typing import Any
+
+import pytest
+
+from stargate_gate.config.load import load_config
+
+PAIR = """\
+cluster: {name: prod, address: "stargate.local:2222", key: /k/cluster}
+ssh: {listen: "10.0.0.1:2222", host_keys: [/k/host]}
+election: {flock: {path: /mnt/lock}}
+"""
+
+
+def test_a_pair_with_all_it_needs_loads(write: Any) -> None:
+    """The text that the other tests break."""
+    config = load_config(write(PAIR))
+    assert config.cluster is not None
+    assert str(config.cluster.address) == "stargate.local:2222"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (", host_keys: [/k/host]", "", "node.yaml:2: ssh.host_keys: is required with cluster"),
+        ("[/k/host]", "[]", "node.yaml:2: ssh.host_keys: is required with cluster"),
+        (
+            "flock: {path: /mnt/lock}",
+            "engine: flock",
+            "node.yaml:3: election.flock.path: is required with cluster",
+        ),
+        (
+            "election: {flock: {path: /mnt/lock}}",
+            "",
+            "node.yaml:1: election.flock.path: is required with cluster",
+        ),
+        (
+            "10.0.0.1:2222",
+            "0.0.0.0:2222",
+            "node.yaml:2: ssh.advertise: is required, since ssh.listen has the wildcard",
+        ),
+        (
+            "10.0.0.1:2222",
+            "[::]:2222",
+            "node.yaml:2: ssh.advertise: is required, since ssh.listen has the wildcard",
+        ),
+        (
+            "10.0.0.1:2222",
+            "[0::0]:1",
+            "node.yaml:2: ssh.advertise: is required, since ssh.listen has the wild",
+        ),
+        (
+            "host_keys",
+            "advertise: 'stargate.local:2222', host_keys",
+            "node.yaml:2: ssh.advertise: 'stargate.local",
+        ),
+        (
+            "host_keys",
+            "advertise: '0.0.0.0:2222', host_keys",
+            "node.yaml:2: ssh.advertise: nobody can connect to",
+        ),
+        ("host_keys", "advertise: 'a:0', host_keys", "node.yaml:2: ssh.advertise: port 0 means any port"),
+        (
+            "stargate.local:2222",
+            "stargate.local",
+            "node.yaml:1: cluster.address: 'stargate.local' is not host:port",
+        ),
+        ("/k/cluster", "/k/host", "node.yaml:1: cluster.key: is also in ssh.host_keys"),
+        (
+            "election: {",
+            "election: {engine: etcd, ",
+            "node.yaml:3: election.engine: must be one of 'flock', but is",
+        ),
+    ],
+)
+def test_what_a_cluster_needs(problems: Any, old: str, new: str, said: str) -> None:
+    """Each thing that is missing or contradicts the cluster is one line."""
+    assert old in PAIR
+    (line,) = problems(PAIR.replace(old, new, 1))
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "election: {flock: {path: /mnt/lock}}",
+            "node.yaml:1: election.flock.path: has no meaning without cluster",
+        ),
+        ("replication: {mode: strict}", "node.yaml:1: replication.mode: 'strict' refuses every push"),
+    ],
+)
+def test_what_a_single_node_cannot_have(problems: Any, text: str, said: str) -> None:
+    """A file that was meant for a cluster never makes a node that leads by itself."""
+    (line,) = problems(text)
+    assert line.startswith(said)
+    assert "add cluster (name, address, key)" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("election: {heartbeat_s: 3}", "election.watchdog_s: 3 must be more than election.heartbeat_s (3)"),
+        ("election: {watchdog_s: 5}", "election.lease_s: 5 must be more than election.watchdog_s (5)"),
+        ("election: {lease_s: 0.5}", "election.lease_s: 0.5 must be more than election.watchdog_s (3)"),
+        (
+            "replication: {ack_max_s: 4.9}",
+            "replication.ack_max_s: 4.9 must not be less than replication.ack_timeout_s",
+        ),
+    ],
+)
+def test_timings_have_an_order(problems: Any, text: str, said: str) -> None:
+    """heartbeat < watchdog < lease; ack_timeout <= ack_max."""
+    (line,) = problems(text)
+    assert line.startswith(f"node.yaml:1: {said}")
+
+
+def test_equal_ack_limits_are_fine(write: Any) -> None:
+    """One limit for both is a choice."""
+    assert load_config(write("replication: {ack_timeout_s: 60}")).replication.ack_timeout_s == 60
+
+
+@pytest.mark.parametrize(
+    ("ssh", "health", "fine"),
+    [
+        ("[127.0.0.1:1, 127.0.0.1:1]", "127.0.0.1:2", False),
+        ("127.0.0.1:1", "127.0.0.1:1", False),
+        ("0.0.0.0:1", "127.0.0.1:1", False),
+        ('"[::]:1"', '"[::1]:1"', False),
+        ('["0.0.0.0:1", "[::]:1"]', "127.0.0.1:2", True),
+        ("127.0.0.1:1", "127.0.0.2:1", True),
+        ("127.0.0.1:0", "127.0.0.1:0", True),
+        ("localhost:1", "git.example:1", True),
+    ],
+)
+def test_nothing_listens_twice_on_one_place(
+    write: Any, problems: Any, ssh: str, health: str, *, fine: bool
+) -> None:
+    """Port 0 is always free; a wildcard takes every address of its kind."""
+    text = f"ssh: {{listen: {ssh}}}\nhealth: {{listen: {health}}}\n"
+    if fine:
+        load_config(write(text))
+    else:
+        (line,) = problems(text)
+        assert "cannot be had together with" in line
