@@ -8,21 +8,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from stargate_gate.replication.delta import joined
-from stargate_gate.replication.messages import Delta
+from stargate_gate.replication.messages import News
 from stargate_gate.repos.names import RepositoryName
 
 MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of one repository. `id` None: it was deleted. `delta` None: compare everything."""
-
-    name: RepositoryName
-    seq: int
-    id: str | None
-    head: str
-    delta: Delta | None
 
 
 @dataclass
@@ -34,7 +23,7 @@ class _Sent:
 
 @dataclass
 class _Unsent:
-    change: Change
+    news: News
     first_seq: int
     changes: int
     since: float
@@ -47,30 +36,28 @@ class Backlog:
         self._unsent: OrderedDict[RepositoryName, _Unsent] = OrderedDict()
         self._sent: dict[RepositoryName, _Sent] = {}
 
-    def add(self, change: Change, now: float) -> bool:
+    def add(self, news: News, now: float) -> bool:
         """One more change; False if that is too much: then `clear` and send a full list."""
-        before = self._unsent.get(change.name)
+        before = self._unsent.get(news.name)
         if before is None:
-            self._unsent[change.name] = _Unsent(change, change.seq, 1, now)
+            self._unsent[news.name] = _Unsent(news, news.seq, 1, now)
         else:
-            same = before.change.id == change.id
-            delta = joined(before.change.delta, change.delta) if same else None
-            before.change = Change(change.name, change.seq, change.id, change.head, delta)
+            before.news = joined(before.news, news)
             before.changes += 1
         return len(self._unsent) + len(self._sent) <= MAX_REPOSITORIES
 
-    def next(self) -> Change | None:
-        """The change to send now; from here on it counts as sent."""
+    def next(self) -> News | None:
+        """What to send now; from here on it counts as sent."""
         if not self._unsent:
             return None
         name, unsent = self._unsent.popitem(last=False)
         sent = self._sent.get(name)
         if sent is None:
-            self._sent[name] = _Sent(unsent.change.seq, unsent.changes, unsent.since)
+            self._sent[name] = _Sent(unsent.news.seq, unsent.changes, unsent.since)
         else:
-            sent.seq = unsent.change.seq
+            sent.seq = unsent.news.seq
             sent.changes += unsent.changes
-        return unsent.change
+        return unsent.news
 
     def applied(self, name: RepositoryName, seq: int) -> None:
         """The standby has that change. An older one than what was sent last says nothing."""

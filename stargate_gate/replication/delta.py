@@ -1,8 +1,16 @@
 """How refs change: the difference of two snapshots, and of several in a row. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from stargate_gate.replication.messages import MAX_DELTA_CHANGES, MAX_DELTA_CHARACTERS, Delta
+from stargate_gate.replication.messages import (
+    MAX_DELTA_CHANGES,
+    MAX_DELTA_CHARACTERS,
+    Changed,
+    Compare,
+    Delta,
+    News,
+)
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.refs import RefSnapshot
 
@@ -20,10 +28,17 @@ def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
     return _bounded(tuple(changes))
 
 
-def joined(first: Delta | None, second: Delta | None) -> Delta | None:
-    """`first` and then `second` as one; None if either is unknown, or they do not follow each other."""
-    if first is None or second is None:
-        return None
+def joined(first: News, second: News) -> News:
+    """Two pieces of news of one repository as one, `second` being the newer."""
+    if isinstance(first, Changed) and isinstance(second, Changed) and first.id == second.id:
+        delta = _in_a_row(first.delta, second.delta)
+        if delta is not None:
+            return replace(second, delta=delta)
+    return Compare(second.term, max(first.seq, second.seq), second.name)
+
+
+def _in_a_row(first: Delta, second: Delta) -> Delta | None:
+    """`first` and then `second` as one; None if they do not follow each other, or are too much."""
     changes: dict[str, RefChange] = {change.ref: change for change in first}
     for change in second:
         earlier = changes.pop(change.ref, None)

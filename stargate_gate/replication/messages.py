@@ -4,7 +4,7 @@
     Join            →                                     who I am
                     ←                        Welcome | Refused
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
-                    ←                        Changed | Deleted                as it happens
+                    ←                        Changed | Compare                as it happens
                     ←                        Heartbeat                        every heartbeat_s
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
@@ -45,10 +45,10 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One repository of the leader's. `digest` is RefSnapshot's; None: the leader cannot read it now."""
+    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader cannot read it now."""
 
     name: RepositoryName
-    id: str
+    id: str | None
     digest: str | None
 
 
@@ -107,11 +107,11 @@ class ListEnd:
 
 @dataclass(frozen=True)
 class Changed:
-    """The repository has changed, or is new.
+    """What exactly has changed in a repository since the standby was last told of it.
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
+    id     of the repository: another one of the same name is not meant
     head   what HEAD says now, as in RefSnapshot
-    delta  how the refs have changed since the standby was last told; None: compare everything
     """
 
     term: int
@@ -119,12 +119,12 @@ class Changed:
     name: RepositoryName
     id: str
     head: str
-    delta: Delta | None
+    delta: Delta
 
 
 @dataclass(frozen=True)
-class Deleted:
-    """There is no repository of that name any more."""
+class Compare:
+    """The repository is new, or gone, or more has changed than one message takes: ask for what it is."""
 
     term: int
     seq: int
@@ -202,8 +202,9 @@ class Gone:
     name: RepositoryName
 
 
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Deleted | Heartbeat
+FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
 FromStandby: TypeAlias = Join | Applied | Checked | Alive
+News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
 
@@ -214,7 +215,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "list": ListPart,
     "list_end": ListEnd,
     "changed": Changed,
-    "deleted": Deleted,
+    "compare": Compare,
     "heartbeat": Heartbeat,
     "join": Join,
     "applied": Applied,
@@ -260,16 +261,21 @@ def decode(line: bytes) -> Message:
     return message
 
 
-def expect(line: bytes, *kinds: type[T]) -> T:
-    """`decode`, for where only some kinds of message may come.
+def expect(line: bytes, kind: type[T]) -> T:
+    """`decode`, for where only one kind of message may come.
 
     Raises:
         MessageError: it is another one, or none.
     """
     message = decode(line)
-    if not isinstance(message, kinds):
-        raise MessageError(f"{_WORDS[type(message)]!r} is out of place here")
+    if not isinstance(message, kind):
+        raise out_of_place(message)
     return message
+
+
+def out_of_place(message: Message) -> MessageError:
+    """What to raise for a message that may not come here."""
+    return MessageError(f"{_WORDS[type(message)]!r} is out of place here")
 
 
 def parts(items: Iterable[tuple[str, str]]) -> Iterator[dict[str, str]]:
@@ -293,7 +299,7 @@ def _encode(value: Any, kind: Any) -> Any:
         return [value.name, value.data_dir_id]
     if kind == tuple[Listed, ...]:
         return [[str(one.name), one.id, one.digest] for one in value]
-    if kind == Delta | None and value is not None:
+    if kind == Delta:
         return [[change.ref, change.old, change.new] for change in value]
     return value
 
@@ -350,14 +356,16 @@ def _line(value: Any) -> str:
 
 def _listed(value: Any) -> tuple[Listed, ...]:
     return tuple(
-        Listed(_name(name), _id(identity), None if digest is None else _digest(digest))
+        Listed(
+            _name(name),
+            None if identity is None else _id(identity),
+            None if digest is None else _digest(digest),
+        )
         for name, identity, digest in value
     )
 
 
-def _delta(value: Any) -> Delta | None:
-    if value is None:
-        return None
+def _delta(value: Any) -> Delta:
     return tuple(
         RefChange(_ref(ref), None if old is None else _oid(old), None if new is None else _oid(new))
         for ref, old, new in value
@@ -385,7 +393,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Member: _member,
     RepositoryName: _name,
     tuple[Listed, ...]: _listed,
-    Delta | None: _delta,
+    Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
 }

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from stargate_gate.replication.delta import joined
-from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.messages import Compare, News
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.repos.names import RepositoryName
 
@@ -18,20 +18,22 @@ from stargate_gate.repos.names import RepositoryName
 class Job:
     """Make one repository what the leader's is.
 
+    news    what was heard of it
     ticket  grows with everything that is added: who has done ticket n has done all before it
-    seq     the newest change that this covers; 0 if it came from a list
-    change  what exactly has changed, if that is known; else compare everything
     since   when the oldest part of this was heard of
     failed  how often in a row it has failed, and `error` how it did last
     """
 
-    name: RepositoryName
+    news: News
     ticket: int
-    seq: int
-    change: Changed | None
     since: float
     failed: int = 0
     error: str | None = None
+
+    @property
+    def name(self) -> RepositoryName:
+        """The repository."""
+        return self.news.name
 
 
 class Work:
@@ -56,10 +58,10 @@ class Work:
     def __len__(self) -> int:
         return len(self._ready) + len(self._running) + len(self._resting)
 
-    def add(self, name: RepositoryName, seq: int, change: Changed | None, now: float) -> None:
-        """Something is to be done for `name`; `change` None means a full comparison."""
+    def add(self, news: News, now: float) -> None:
+        """Something is to be done."""
         self._tickets += 1
-        job = Job(name, self._tickets, seq, change, now)
+        name = news.name
         if name in self._running:
             place = self._behind
         elif name in self._resting:
@@ -67,7 +69,11 @@ class Work:
         else:
             place = self._ready
         before = place.get(name)
-        place[name] = job if before is None else _joined(before, job)
+        place[name] = (
+            Job(news, self._tickets, now)
+            if before is None
+            else replace(before, news=joined(before.news, news), ticket=self._tickets)
+        )
 
     def next(self, now: float) -> Job | None:
         """The job to do now, which counts as running until `done` or `failed`; None if none may start."""
@@ -93,8 +99,7 @@ class Work:
         due = now + self._backoff.delay_s(job.failed + 1)
         self._resting[job.name] = replace(
             newer,
-            seq=max(newer.seq, job.seq),
-            change=None,
+            news=Compare(job.news.term, max(newer.news.seq, job.news.seq), job.name),
             since=job.since,
             failed=job.failed + 1,
             error=error,
@@ -119,17 +124,3 @@ class Work:
 
     def _all(self) -> tuple[Job, ...]:
         return (*self._ready.values(), *self._running.values(), *self._resting.values())
-
-
-def _joined(before: Job, newer: Job) -> Job:
-    """What waits, and what is added to it."""
-    change = _both(before.change, newer.change)
-    return replace(before, ticket=newer.ticket, seq=max(before.seq, newer.seq), change=change)
-
-
-def _both(first: Changed | None, second: Changed | None) -> Changed | None:
-    """Two changes of one repository as one; None: compare everything."""
-    if first is None or second is None or first.id != second.id:
-        return None
-    delta = joined(first.delta, second.delta)
-    return None if delta is None else replace(second, delta=delta)

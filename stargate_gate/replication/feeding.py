@@ -1,0 +1,246 @@
+"""One standby's connection, as the leader sees it: what it is sent, and what it says it has."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from stargate_gate.election.port import Member
+from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
+from stargate_gate.replication.backlog import Backlog
+from stargate_gate.replication.lines import LineReader
+from stargate_gate.replication.messages import (
+    PROTOCOL,
+    Alive,
+    Applied,
+    Checked,
+    Heartbeat,
+    Join,
+    ListBegin,
+    Listed,
+    ListEnd,
+    ListPart,
+    Message,
+    MessageError,
+    News,
+    Welcome,
+    decode,
+    encode,
+    out_of_place,
+)
+from stargate_gate.replication.ports import Channel
+from stargate_gate.replication.syncset import Stage
+from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.store import Repository, Store
+
+log = structlog.get_logger()
+
+LIST_PART = 100  # repositories whose digests are looked up at a time, and sent in one line
+MISSED_BEATS = 3  # a standby that has said nothing for so many heartbeats is taken for dead
+
+
+class Term(Protocol):
+    """What a feeding needs of the feed."""
+
+    term: int
+    me: Member
+    store: Store
+    refs: RefReader
+    heartbeat_s: float
+    full_check_s: float
+    position: int
+
+    def moved(self) -> None:
+        """This standby has come closer, or gone."""
+
+
+class _EndedError(Exception):
+    """The connection is over; the message says why."""
+
+
+class Feeding:
+    """Made when a standby has introduced itself; `run` lasts as long as its connection."""
+
+    def __init__(self, term: Term, join: Join, channel: Channel, lines: LineReader) -> None:
+        self.join = join
+        self.stage = Stage.CHECKING
+        self.ended = asyncio.Event()  # set by the feed, once it has forgotten this
+        self._term = term
+        self._channel = channel
+        self._lines = lines
+        self._backlog = Backlog()
+        self._position = 0  # up to which the standby says it has everything
+        self._check = 0
+        self._confirmed_check = 0
+        self._list_seq = 0
+        self._list_due = 0.0
+        self._uncovered = False  # changes were dropped that no list has begun to cover yet
+        self._wake = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._sending = asyncio.Lock()
+
+    def tell(self, news: News) -> None:
+        """Send this when its turn comes. Never blocks; a backlog without bounds becomes a full list."""
+        if not self._backlog.add(news, self._now()):
+            log.warning("standby_far_behind", standby=self.join.member.name, remedy="it is given a full list")
+            self._backlog.clear()
+            self._uncovered = True
+            self._list_due = 0.0
+            self._fall_behind()
+        self._wake.set()
+
+    def lag(self) -> tuple[int, float]:
+        """Changes it has not applied, at most, and for how many seconds the oldest."""
+        return self._backlog.lag(self._now())
+
+    def holds(self, position: int) -> bool:
+        """Whether it has confirmed to have everything up to `position`."""
+        return self.stage is Stage.LEVEL and self._position >= position and not len(self._backlog)
+
+    def ask(self) -> None:
+        """Ask it for its position now and not at the next heartbeat."""
+        self._beat.set()
+
+    async def answers(self, limit_s: float) -> bool:
+        """Whether it says anything within `limit_s` seconds when it is asked."""
+        self._answered.clear()
+        self.ask()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._answered.wait()
+        return self._answered.is_set() and not self.ended.is_set()
+
+    async def end(self) -> None:
+        """End the connection; returns when the feed has forgotten it."""
+        self._stop.set()
+        await self.ended.wait()
+
+    async def run(self) -> str:
+        """Feed it until the connection ends; why it did."""
+        reason = "the connection has ended"
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work, name in (
+                    (self._listen(), "feed-listen"),
+                    (self._send_all(), "feed-send"),
+                    (self._beat_all(), "feed-beat"),
+                    (self._until_stopped(), "feed-stop"),
+                ):
+                    group.create_task(work, name=name)
+        except* _EndedError as ended:
+            reason = str(ended.exceptions[0])
+        except* ConnectionError as lost:
+            reason = str(lost.exceptions[0]) or reason
+        return reason
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+        raise _EndedError("the leader has ended it")
+
+    # -- what the standby says -------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
+                    message = decode(await self._lines.line())
+                if not isinstance(message, Applied | Checked | Alive):
+                    raise out_of_place(message)
+            except TimeoutError:
+                raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
+            except (EOFError, MessageError) as error:
+                raise _EndedError(str(error)) from error
+            if message.term != self._term.term:
+                raise _EndedError(f"it speaks of term {message.term}; this is term {self._term.term}")
+            self._hear(message)
+            self._answered.set()
+
+    def _hear(self, message: Applied | Checked | Alive) -> None:
+        match message:
+            case Applied():
+                # Place of the acknowledgements: per (term, repository, sequence number).
+                self._backlog.applied(message.name, message.seq)
+            case Checked():
+                if message.check == self._check and not self._uncovered:
+                    self._backlog.checked(self._list_seq)
+                    self._confirmed_check = message.check
+                    self.stage = Stage.LEVEL
+            case Alive():
+                self._position = message.position
+        self._term.moved()
+
+    # -- what it is sent -------------------------------------------------------------------------------
+
+    async def _send(self, message: Message) -> None:
+        async with self._sending:
+            await self._channel.write(encode(message))
+
+    async def _beat_all(self) -> None:
+        while True:
+            self._beat.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._term.heartbeat_s):
+                    await self._beat.wait()
+            sent = 0 if self._uncovered else self._backlog.sent_through(self._term.position)
+            await self._send(Heartbeat(self._term.term, sent))
+
+    async def _send_all(self) -> None:
+        term = self._term
+        await self._send(Welcome(PROTOCOL, term.term, term.me, term.heartbeat_s))
+        while True:
+            if self._now() >= self._list_due:
+                self._list_due = self._now() + term.full_check_s
+                await self._send_list()
+            self._wake.clear()
+            if (news := self._backlog.next()) is not None:
+                await self._send(news)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._list_due):
+                    await self._wake.wait()
+
+    async def _send_list(self) -> None:
+        """Everything there is. Changes that are told meanwhile follow after it."""
+        term = self._term
+        if self._confirmed_check != self._check:
+            self._fall_behind()  # it had a whole full_check_s for the list before
+        self._check += 1
+        self._uncovered = False
+        self._list_seq = term.position
+        await self._send(ListBegin(term.term, self._check, self._list_seq))
+        count = 0
+        repositories = await term.store.list()
+        for start in range(0, len(repositories), LIST_PART):
+            listed = await self._look_up(repositories[start : start + LIST_PART])
+            count += len(listed)
+            await self._send(ListPart(term.term, self._check, listed))
+        await self._send(ListEnd(term.term, self._check, count))
+
+    def _fall_behind(self) -> None:
+        """It does not hold everything, and must be checked again."""
+        if self.stage is Stage.LEVEL:
+            self.stage = Stage.CHECKING
+            log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
+            self._term.moved()
+
+    async def _look_up(self, repositories: Sequence[Repository]) -> tuple[Listed, ...]:
+        listed = await asyncio.gather(*(self._look_up_one(repository) for repository in repositories))
+        return tuple(one for one in listed if one is not None)
+
+    async def _look_up_one(self, repository: Repository) -> Listed | None:
+        try:
+            identity = await asyncio.to_thread(repository.id)
+            digest = await self._term.refs.digest(repository)
+        except (NoSuchRepositoryError, FileNotFoundError):
+            return None
+        except (GitFailedError, OSError, ValueError) as error:
+            log.warning("repository_not_read", repository=str(repository.name), error=str(error))
+            return Listed(repository.name, None, None)
+        return Listed(repository.name, identity, digest)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
