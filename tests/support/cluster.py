@@ -144,7 +144,9 @@ class NodeProcess:
     def get(self, path: str, limit_s: float = 5.0) -> tuple[int, bytes]:
         """Status code and body of an HTTP GET; (0, b"") when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=limit_s) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.http_port}{path}", timeout=limit_s
+            ) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -214,7 +216,12 @@ class Client:
         ]  # fmt: skip
 
     def ssh(
-        self, node: NodeProcess, *words: str, stdin: bytes = b"", options: tuple[str, ...] = (), limit_s: float = 30
+        self,
+        node: NodeProcess,
+        *words: str,
+        stdin: bytes = b"",
+        options: tuple[str, ...] = (),
+        limit_s: float = 30,
     ) -> subprocess.CompletedProcess[bytes]:
         """`ssh -p PORT git@node WORDS…`."""
         return subprocess.run(
@@ -298,7 +305,10 @@ class Cluster:
 
     def leader(self, limit_s: float = WAIT_LIMIT_S) -> NodeProcess:
         """The node that takes writes, once there is one."""
-        return eventually(lambda: next((n for n in self.nodes if n.ready()), None), "a leader", limit_s) or self.nodes[0]
+        return (
+            eventually(lambda: next((n for n in self.nodes if n.ready()), None), "a leader", limit_s)
+            or self.nodes[0]
+        )
 
     def standby(self) -> NodeProcess:
         """A node that runs and does not lead."""
@@ -307,6 +317,7 @@ class Cluster:
 
     def wait_equal(self, limit_s: float = WAIT_LIMIT_S) -> dict[str, str]:
         """Wait until every node's repositories hold the same; that content, by repository."""
+
         def equal() -> bool:
             first, *others = [content(node) for node in self.nodes]
             return all(other == first for other in others)
@@ -340,7 +351,11 @@ def content(node: NodeProcess) -> dict[str, str]:
             capture_output=True, timeout=30, check=False,
         ).stdout  # fmt: skip
         with contextlib.suppress(FileNotFoundError):
-            lines = [line for line in refs.decode(errors="surrogateescape").splitlines() if " refs/stargate/" not in line]
+            lines = [
+                line
+                for line in refs.decode(errors="surrogateescape").splitlines()
+                if " refs/stargate/" not in line
+            ]
             found[str(path.relative_to(root))] = "\n".join([head.read_text().strip(), *lines])
     return found
 

@@ -1,0 +1,5 @@
+"""What is measured, on real nodes, as distributions and ratios side by side in one run.
+
+python -m bench            everything
+python -m bench lag        one of: memory, lag, failover, openssh
+"""
