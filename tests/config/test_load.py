@@ -43,8 +43,8 @@ def test_five_mistakes_are_five_lines(problems: Any) -> None:
             "write it as in '127.0.0.1:2222' or '[::1]:2222'"
         ),
         (
-            "node.yaml:5: election.lease_s: 5 must be more than election.watchdog_s (30), or a node that hangs "
-            "could still lead when another takes over; five heartbeats are usual"
+            "node.yaml:5: election.lease_s: 5 must be more than election.watchdog_s (30), "
+            "or a node that hangs could still lead when another takes over; five heartbeats are usual"
         ),
         "node.yaml:6: election.heartbeat_s: must be a number, but is the text '1'; write 1 without quotes",
         (

@@ -99,10 +99,10 @@ def test_an_exception_comes_with_its_traceback() -> None:
     for form in forms:
         stream = logged_to(form)
         try:
-            os.environ["gone"]
+            os.environ["GONE"]
         except KeyError:
             log.exception("failed", term=1)
-        assert "KeyError: 'gone'" in stream.getvalue()
+        assert "KeyError: 'GONE'" in stream.getvalue()
         assert ("exception" in objects(stream)[0]) if form == "json" else stream.getvalue().count("\n") > 2
 
 
