@@ -27,8 +27,8 @@ def bootstrap(path: Path, state: ElectionState, me: Member) -> ClusterRecord:
     """
     if state.known.cluster_id is not None:
         raise UsageError(
-            f"this data_dir has already joined cluster {state.known.cluster_id}: bootstrap is for a new cluster, once; "
-            f"start the node with `stargate serve`"
+            f"this data_dir has already joined cluster {state.known.cluster_id}: bootstrap is for a new "
+            f"cluster, once; start the node with `stargate serve`"
         )
     record = ClusterRecord(cluster_id=secrets.token_hex(CLUSTER_ID_BYTES), term=0, version=1, leader=me)
     try:
@@ -69,8 +69,8 @@ def _create(path: Path, content: bytes) -> None:
 def _replace_empty(beside: Path, path: Path) -> None:
     """Somebody made an empty file (`touch`): nothing is lost by replacing it, under its lock."""
     refusal = UsageError(
-        f"{path} exists already: the cluster was bootstrapped; start the node with `stargate serve`. Only if it is "
-        f"left over from a cluster that is gone for good, remove it first"
+        f"{path} exists already: the cluster was bootstrapped; start the node with `stargate serve`. Only "
+        f"if it is left over from a cluster that is gone for good, remove it first"
     )
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

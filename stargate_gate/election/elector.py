@@ -75,7 +75,13 @@ class Elector:
         self._term: Term | None = None
         self._reason = "not started"
         self._trouble: str | None = None
+        self._taking_over = False
         self._changed = asyncio.Event()
+
+    @property
+    def me(self) -> Member:
+        """This node."""
+        return self._me
 
     def view(self) -> LeadershipView:
         """Who leads, as known now. From memory."""
@@ -83,7 +89,14 @@ class Elector:
         if term is None:
             number = self._record.term if self._record else 0
             return LeadershipView(
-                "standby", self._me.name, self._record, number, False, self._reason, self._trouble
+                "standby",
+                self._me.name,
+                self._record,
+                number,
+                False,
+                self._reason,
+                self._trouble,
+                taking_over=self._taking_over,
             )
         accepting = term.is_open and term.valid()
         reason = "" if accepting else term.closed_because if term.valid() else "the lease has run out"
@@ -216,6 +229,7 @@ class Elector:
         decision = self._decide(record)
         if not isinstance(decision, Try):
             return None
+        self._taking_over = True
         self._show(record=record, reason="taking over", trouble=None)
         log.info("leadership_taking_over", after_term=record.term, why=decision.why)
         async with asyncio.timeout(PREPARE_LIMIT_S):
@@ -250,6 +264,7 @@ class Elector:
     def _end(self, lost: str | None) -> None:
         """The term is over, however it ended."""
         term, self._term = self._term, None
+        self._taking_over = False
         if term is not None:
             term.close()
             reason = f"leadership lost: {lost}" if lost is not None else "stepped down"

@@ -76,9 +76,9 @@ def distrust(record: ClusterRecord, known: Known, place: str) -> Unavailable | N
         )
     if record.term < known.highest_term:
         return Unavailable(
-            f"{place} is at term {record.term}, but this data_dir has seen term {known.highest_term}: an older "
-            f"copy was restored, or the volume was recreated; put the newest copy back (see the runbook: "
-            f"lost lock volume)"
+            f"{place} is at term {record.term}, but this data_dir has seen term {known.highest_term}: an "
+            f"older copy was restored, or the volume was recreated; put the newest copy back (see the "
+            f"runbook: lost lock volume)"
         )
     return None
 
@@ -106,22 +106,23 @@ def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
         return Try("this node led last")
     if me in record.sync_set:
         if known.checked_term == record.term and known.position < record.position:
-            return Watch(
-                f"this node holds {known.position} changes of term {record.term}, {record.position} are needed"
-            )
+            return Watch(f"this node holds {known.position} of the {record.position} changes recorded")
         return Try("this node is in the sync set")
     if record.mode == "async" and record.term > 0 and known.checked_term == record.term:
         return Try(f"this node was fully checked against the leader of term {record.term}")
     if me.name in {member.name for member in record.eligible}:
         return Watch(
-            f"{me.name} has led or was in sync with another data_dir; this one has to be checked against the leader first"
+            f"{me.name} led or was in sync with another data_dir; this one has to be checked against the "
+            f"leader first"
         )
     return Watch(f"this node is not in the sync set of term {record.term}")
 
 
 def carried_over(record: ClusterRecord, me: Member) -> tuple[Member, ...]:
-    """The sync set of a new term: all who might have led instead keep being needed until the new
-    leader writes otherwise."""
+    """The sync set of a new term.
+
+    All who might have led instead keep being needed until the new leader writes otherwise.
+    """
     return tuple(sorted(record.eligible - {me}))
 
 

@@ -53,7 +53,9 @@ def lock_exclusively(fd: int) -> bool:
     except portalocker.AlreadyLocked:
         return False
     except portalocker.LockException as error:
-        raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(errno.ENOLCK, str(error))
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise OSError(errno.ENOLCK, str(error)) from error
     return True
 
 
@@ -141,8 +143,8 @@ class FlockEngine:
             return True
         if self._clock() - self._strangers[found] < self._lease_s:
             raise ElectionUnavailableError(
-                f"the leader lock {self._path} was replaced by another file: this node waits {self._lease_s:g} s "
-                f"for a leader on the old one to notice"
+                f"the leader lock {self._path} was replaced by another file: this node waits "
+                f"{self._lease_s:g} s for a leader on the old one to notice"
             )
         self._state.note_lock_file(found)
         self._strangers.clear()
@@ -179,7 +181,7 @@ class FlockHold:
         await self._worker.call(self._guarded, self._prove_now)
 
     async def release(self) -> None:
-        """See `port.Hold.release`. While another call hangs in the kernel, the lock is free when that returns."""
+        """See `port.Hold.release`. While another call hangs in the kernel, the close waits for its return."""
         self._let_go = True  # whatever runs in the worker stops at its next step
         closed = self._worker.submit(_close_all, self._fds)
         done, _ = await asyncio.wait({closed}, timeout=RELEASE_LIMIT_S)
@@ -266,7 +268,7 @@ class FlockHold:
 
 
 def _require_same_file(fd: int, path: Path) -> None:
-    info = os.stat(path)
+    info = path.stat()
     if (info.st_dev, info.st_ino) != file_id(fd):
         raise ElectionUnavailableError(f"the leader lock {path} was replaced while it was taken")
 

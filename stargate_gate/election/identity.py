@@ -1,6 +1,7 @@
 """What this data_dir knows of its cluster, durably: data_dir/state/election.json."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -70,32 +71,33 @@ class ElectionState:
                     write_json_durably(self.path, asdict(known))
                 except OSError as error:
                     raise ElectionUnavailableError(
-                        f"{self.path} cannot be written ({error.strerror}): make room, or repair the data_dir's disk"
+                        f"{self.path} cannot be written ({error.strerror}): make room, or repair the disk"
                     ) from error
                 self._known = known
 
 
 def _load(path: Path) -> Known:
     try:
-        value = read_json(path) or {}
-        cluster_id = value.get("cluster_id")
-        checked_term = value.get("checked_term")
-        lock_file = value.get("lock_file")
-        if cluster_id is not None and not isinstance(cluster_id, str):
-            raise ValueError("cluster_id")
-        return Known(
-            cluster_id=cluster_id,
-            highest_term=int(value.get("highest_term", 0)),
-            reserved_term=int(value.get("reserved_term", 0)),
-            checked_term=None if checked_term is None else int(checked_term),
-            position=int(value.get("position", 0)),
-            lock_file=None if lock_file is None else (int(lock_file[0]), int(lock_file[1])),
-        )
+        return _parse(read_json(path) or {})
     except (OSError, ValueError, TypeError, IndexError) as error:
         detail = error.strerror if isinstance(error, OSError) else "it is damaged"
-        raise ConfigurationError(
-            [
-                f"{path} cannot be read ({detail}): this node does not know which cluster it belongs to; restore the "
-                f"file, or move it away to join afresh as a standby"
-            ]
-        ) from error
+        problem = (
+            f"{path} cannot be read ({detail}), so the node does not know which cluster it belongs to: restore"
+            f" the file, or move it away to join afresh as a standby"
+        )
+        raise ConfigurationError([problem]) from error
+
+
+def _parse(value: Mapping[str, Any]) -> Known:
+    """Keys that an older version did not write keep their defaults. Raises ValueError and the like."""
+    checked_term, lock_file = value.get("checked_term"), value.get("lock_file")
+    if not isinstance(value.get("cluster_id", ""), str | None):
+        raise TypeError("cluster_id")
+    return Known(
+        cluster_id=value.get("cluster_id"),
+        highest_term=int(value.get("highest_term", 0)),
+        reserved_term=int(value.get("reserved_term", 0)),
+        checked_term=None if checked_term is None else int(checked_term),
+        position=int(value.get("position", 0)),
+        lock_file=None if lock_file is None else (int(lock_file[0]), int(lock_file[1])),
+    )

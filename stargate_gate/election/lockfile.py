@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stargate_gate.election.mounts import mount_of, objection
-from stargate_gate.election.record import STAMP_OFFSET, Slots, decode, in_force
 from stargate_gate.election.port import ClusterRecord
+from stargate_gate.election.record import STAMP_OFFSET, Slots, decode, in_force
 from stargate_gate.errors import ElectionUnavailableError
 
 FileId = tuple[int, int]  # device, inode
@@ -70,12 +70,12 @@ def record_of(path: Path, slots: Slots) -> ClusterRecord:
         return record
     if slots.empty:
         raise ElectionUnavailableError(
-            f"the leader lock {path} is empty: it was truncated, or this is another file; put the newest copy back "
-            f"(see the runbook: lost lock volume)"
+            f"the leader lock {path} is empty: it was truncated, or this is another file; put the newest "
+            f"copy back (see the runbook: lost lock volume)"
         )
     raise ElectionUnavailableError(
-        f"the leader lock {path} holds no whole cluster record: it is damaged, or it is another file; put the newest "
-        f"copy back (see the runbook: lost lock volume)"
+        f"the leader lock {path} holds no whole cluster record: it is damaged, or it is another file; put "
+        f"the newest copy back (see the runbook: lost lock volume)"
     )
 
 
@@ -105,8 +105,8 @@ def unavailable(path: Path, error: OSError) -> ElectionUnavailableError:
             else "its directory is there, the file is not"
         )
         remedy = (
-            f"{where}: mount the shared volume; if the file was deleted, put the newest copy back; only for a new "
-            f"cluster, run `stargate bootstrap` once"
+            f"{where}: mount the shared volume; if the file was deleted, put the newest copy back; only for "
+            f"a new cluster, run `stargate bootstrap` once"
         )
         return ElectionUnavailableError(f"the leader lock {path} does not exist: {remedy}")
     remedies = {

@@ -45,10 +45,14 @@ def objection(mount: Mount) -> str | None:
         return None
     options = dict(option.partition("=")[::2] for option in mount.options)
     if (local := options.get("local_lock", "none")) not in {"none", "posix"}:
-        return f"{mount.point} is mounted with local_lock={local}, which keeps locks on this machine: mount it without"
+        return (
+            f"{mount.point} is mounted with local_lock={local}: locks stay on this machine; mount it without"
+        )
     version = options.get("vers", "4" if mount.type == "nfs4" else "3")
     if _version(version) < OLDEST_NFS:
-        return f"{mount.point} is NFS version {version}, whose locks can be lost unseen: mount it with vers=4.1 or later"
+        return (
+            f"{mount.point} is NFS {version}, whose locks can be lost unseen: mount it with vers=4.1 or later"
+        )
     return None
 
 
@@ -59,14 +63,12 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _parse(line: str) -> Mount | None:
     left, separator, right = line.partition(" - ")
-    fields, rest = left.split(" "), right.split(" ")
-    if (
-        not separator
-        or len(fields) < len("id parent dev root point".split())
-        or len(rest) < len("type source options".split())
-    ):
+    try:
+        _id, _parent, _device, _root, point, *_ = left.split(" ")
+        kind, _source, options = right.split(" ")
+    except ValueError:
         return None
-    return Mount(_unescape(fields[4]), rest[0], frozenset(rest[2].split(",")))
+    return Mount(_unescape(point), kind, frozenset(options.split(","))) if separator else None
 
 
 def _unescape(field: str) -> str:

@@ -55,8 +55,10 @@ class ClusterRecord:
 
 
 class Hold(Protocol):
-    """The one place from which the record may be written. At most one exists per cluster at a time,
-    as far as the engine's storage keeps its promises; terms catch what it does not.
+    """The one place from which the record may be written.
+
+    At most one exists per cluster at a time, as far as the engine's storage keeps its promises; terms
+    catch what it does not.
 
     No method blocks the event loop. Callers bound each call with `asyncio.timeout`; after a timeout
     or a cancellation the outcome of a write is unknown.
@@ -104,16 +106,18 @@ class Hold(Protocol):
 
 
 class Engine(Protocol):
-    """What an election needs of its storage.
-
-    place   where the record is, for messages to operators: "the leader lock /mnt/shared/leader.lock"
-    """
+    """What an election needs of its storage."""
 
     @property
-    def place(self) -> str: ...
+    def place(self) -> str:
+        """Where the record is, for messages to operators: "the leader lock /mnt/shared/leader.lock"."""
 
     async def read(self) -> ClusterRecord:
-        """The record in force, read afresh and known to be durable; changes nothing. Raises as `Hold.read`."""
+        """The record in force, read afresh and known to be durable; changes nothing.
+
+        Raises:
+            ElectionUnavailableError: missing, damaged or out of reach.
+        """
 
     async def try_acquire(self) -> Hold | None:
         """Try once, without waiting. None: somebody else holds it.

@@ -1,21 +1,22 @@
-"""The cluster record on disk: four checksummed slots in one small file of fixed size. Pure.
+"""The cluster record on disk: checksummed slots in one small file of fixed size. Pure.
 
-    offset      0   8192   16384   24576   32768
-                even   even    odd     odd     heartbeat stamp
-                term   term    term    term
+    slot    0      1      2      3      4      5
+            even terms    odd terms     claims        heartbeat stamp
+            copy   copy   copy   copy   copy   copy
 
-The lower half belongs to the leaderships with an even term, the upper to those with an odd one. A
-record is written into *both* slots of its half, one after the other, so that
+The first two slots belong to the leaderships with an even term, the next two to those with an odd
+one. A record is written into *both* slots of its half, one after the other, so that
 
-- a write that tears leaves the former one in the other slot;
+- a write that tears leaves the former record in the other slot;
 - a new leadership does not touch what the former left (it is in the other half);
 - a write of an older leader, frozen in the middle of its system call and woken much later, destroys
   one copy at most: the reading that follows each write stops that leader. (With one copy a write of
-  term T that lands in term T+2 could bring back a sync set that T+2 had already shrunk; see
+  term T that lands in term T+2 could bring back a sync set that T+2 had already shrunk: shown in
   tests/election/test_interleavings.py.)
 
-Version 0 of a term is a claim: "this number is taken". It is never in force: who may take over is
-said by the newest record with a version of at least 1. Only steps.py writes claims.
+A claim, version 0 of a term, says "this number is taken" and has slots of its own, so that a claim
+that comes late destroys nothing. It is never in force: who may take over is said by the newest record
+with a version of at least 1. Only steps.py writes claims.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from typing import Any, TypeVar
 from stargate_gate.election.port import ClusterRecord, Member
 
 COPIES = 2
-SLOT_COUNT = 2 * COPIES
+SLOT_COUNT = 3 * COPIES
 SLOT_BYTES = 8192  # 20 members with names of 253 bytes fit
 STAMP_OFFSET = SLOT_COUNT * SLOT_BYTES
 STAMP_BYTES = 4096
@@ -65,8 +66,8 @@ class Slots:
         return all(slot is None for slot in self.contents)
 
     def half(self, term: int) -> tuple[Slot, ...]:
-        """The slots that belong to `term`."""
-        return tuple(self.contents[index] for index in slots_of(term))
+        """What is in the slots for the records of `term`."""
+        return tuple(self.contents[index] for index in _half(term))
 
 
 def order(record: ClusterRecord) -> tuple[int, int]:
@@ -74,10 +75,9 @@ def order(record: ClusterRecord) -> tuple[int, int]:
     return record.term, record.version
 
 
-def slots_of(term: int) -> range:
-    """The indices of the slots that a leadership with this term writes."""
-    first = term % 2 * COPIES
-    return range(first, first + COPIES)
+def slots_of(record: ClusterRecord) -> range:
+    """The indices of the slots that `record` is written to."""
+    return range(2 * COPIES, 3 * COPIES) if record.version == CLAIM else _half(record.term)
 
 
 def in_force(slots: Slots) -> ClusterRecord | None:
@@ -125,25 +125,33 @@ def decode(content: bytes) -> Slots:
 def new_file(record: ClusterRecord) -> bytes:
     """The content of a new lock file with `record` in force."""
     blank = bytes(SLOT_BYTES)
-    mine = slots_of(record.term)
+    mine = slots_of(record)
     slots = (encode(record) if index in mine else blank for index in range(SLOT_COUNT))
     return b"".join(slots) + bytes(STAMP_BYTES)
+
+
+def _half(term: int) -> range:
+    first = term % 2 * COPIES
+    return range(first, first + COPIES)
 
 
 def _decode_slot(slot: bytes) -> Slot:
     if not slot.strip(b"\0"):
         return None
     try:
-        head, _, rest = slot.partition(b"\n")
-        words = head.removeprefix(MAGIC).split(b" ")
-        if not head.startswith(MAGIC) or len(words) != len(("sha256", "digest", "bytes", "length")):
-            raise ValueError(head)
-        payload = rest[: int(words[3])]
-        if hashlib.sha256(payload).hexdigest().encode() != words[1]:
-            raise ValueError(words[1])
-        return _from_json(json.loads(payload))
+        return _from_json(json.loads(_payload(slot)))
     except (ValueError, KeyError, TypeError):
         return Torn(hashlib.sha256(slot).hexdigest())
+
+
+def _payload(slot: bytes) -> bytes:
+    """What the slot holds, if its head and its checksum are right. Raises ValueError."""
+    head, _, rest = slot.partition(b"\n")
+    _name, digest, _unit, length = head.removeprefix(MAGIC).split(b" ")
+    payload = rest[: int(length)]
+    if not head.startswith(MAGIC) or hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise ValueError("checksum")
+    return payload
 
 
 def _to_json(record: ClusterRecord) -> dict[str, Any]:

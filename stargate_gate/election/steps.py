@@ -9,10 +9,12 @@ does everybody who takes over: of two that write in each other's way, at least o
     leader of term T (`write`)              successor (`claim`), on the record of term T
     ---------------------------------       -----------------------------------------------
     read: nobody beyond me                  read: `former` is still in force
-    each copy in the half of T:             each copy in the other half: the claim, version 0
+    each copy in the half of T:             each copy of the claim, version 0 of a new term:
         write, sync, read:                      write, sync, read: former's half is as it was,
         nobody beyond me                        nobody beyond me or beside me
-    both copies are mine: in force          the same with version 1: in force, may open
+    both copies are mine: in force          each copy in the other half, version 1:
+                                                write, sync, read: nobody beyond or beside me
+                                            both copies are mine: in force, may open
 
 If T writes before the successor's last look at T's half, the successor sees it and withdraws: its
 claim is never in force, and the next to try decides on what T wrote. If T writes after that, T sees
@@ -80,15 +82,13 @@ def claim(wanted: ClusterRecord, former: ClusterRecord) -> Steps[ClusterRecord]:
     first = replace(taken, version=CLAIM + 1)
     yield Reserve(taken.term)
 
-    def unchallenged(now: Slots) -> None:
-        fence(now, first)
-        if now.half(former.term) != before.half(former.term):
-            raise LeadershipLostError(f"the leader of term {former.term} wrote during the claim")
-        if in_force(now) not in {former, first}:
-            raise LeadershipLostError("another node took over during the claim")
+    def unchanged(now: Slots) -> None:
+        fence(now, taken)
+        if in_force(now) != former or now.half(former.term) != before.half(former.term):
+            raise LeadershipLostError("the cluster record changed during the claim")
 
-    yield from _write_copies(taken, before, unchallenged)
-    yield from _write_copies(first, before, unchallenged)
+    yield from _write_copies(taken, before, unchanged)
+    yield from _write_copies(first, before, lambda now: fence(now, first))
     return first
 
 
@@ -134,7 +134,7 @@ def fence(now: Slots, mine: ClusterRecord) -> None:
 
 def _write_copies(record: ClusterRecord, before: Slots, check: Check) -> Steps[None]:
     """Write both copies, the one that holds less first, looking again after each."""
-    slots = sorted(slots_of(record.term), key=lambda slot: _worth(before, slot))
+    slots = sorted(slots_of(record), key=lambda slot: _worth(before, slot))
     now = before
     for slot in slots:
         yield Write(slot, record)

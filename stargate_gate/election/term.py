@@ -77,7 +77,9 @@ class Term:
             changed = replace(
                 self._record,
                 version=before.version + 1,
-                sync_set=self._record.sync_set if sync_set is None else tuple(sorted(set(sync_set))),
+                sync_set=self._record.sync_set
+                if sync_set is None
+                else _others(sync_set, self._record.leader),
                 position=self._record.position if position is None else position,
                 clean=self._record.clean if clean is None else clean,
                 successor=successor,
@@ -110,3 +112,8 @@ class Term:
 def _both(first: ClusterRecord, second: ClusterRecord) -> ClusterRecord:
     """Either of two uncertain writes may be in force: the later one, with the sync sets of both."""
     return replace(second, sync_set=tuple(sorted({*first.sync_set, *second.sync_set})))
+
+
+def _others(members: Iterable[Member], leader: Member) -> tuple[Member, ...]:
+    """In a fixed order, the leader not among them."""
+    return tuple(sorted({*members} - {leader}))

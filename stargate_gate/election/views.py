@@ -38,6 +38,7 @@ class LeadershipView:
     reason     one line for operators: why it does not lead or accept; "" while accepting
     trouble    why the lock or the record cannot be trusted or reached now, if so. Names paths: not
                for clients
+    taking_over  holds the lock and has not claimed its term yet: it follows nobody any more
     """
 
     role: Literal["leader", "standby"]
@@ -47,3 +48,4 @@ class LeadershipView:
     accepting: bool
     reason: str
     trouble: str | None
+    taking_over: bool = False
