@@ -155,12 +155,12 @@ class Store:
             GitFailedError, OSError: HEAD could not be read or changed.
         """
         head = await asyncio.to_thread(_unborn, repository.path)
-        if head is None:
+        if head is None or await self._is_born(repository, head):
             return None
         argv = repository_argv(repository, "for-each-ref", "--format=%(refname)", "refs/heads/")
         output = await self._processes.run(argv, limit_s=REFS_LIMIT_S)
         branches = [decode_ref(line) for line in output.split(b"\n")[:-1]]
-        if not branches or head in branches:
+        if not branches:
             return None
         wanted = [f"refs/heads/{branch}" for branch in (self._default_branch, "main", "master")]
         target = next((ref for ref in wanted if ref in branches), branches[0])
@@ -168,6 +168,13 @@ class Store:
         await self._processes.run(argv, limit_s=REFS_LIMIT_S, writes=repository.path)
         log.info("head_follows_first_branch", repository=str(repository.name), head=target)
         return f"ref: {target}"
+
+    async def _is_born(self, repository: Repository, head: str) -> bool:
+        """Whether the branch that HEAD names is there, maybe packed."""
+        argv = repository_argv(
+            repository, "show-ref", "--verify", "--quiet", "--", os.fsdecode(encode_ref(head))
+        )
+        return (await self._processes.complete(argv, limit_s=REFS_LIMIT_S)).status == 0
 
     async def _create(
         self, name: RepositoryName, object_format: str, head: str | None, identity: str | None

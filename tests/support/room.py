@@ -24,7 +24,9 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def open_room(root: Path, *, default_branch: str = "main", trash_days: float = 7) -> AsyncIterator[Room]:
+async def open_room(
+    root: Path, *, default_branch: str = "main", trash_days: float = 7
+) -> AsyncIterator[Room]:
     """Open the data_dir at `root`; at the end every git process is reaped, and none may be left."""
     datadir = open_data_dir(root)
     install_hooks(datadir)
