@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import NoReturn
 
 import structlog
@@ -58,7 +57,7 @@ from stargate_gate.repos.maintenance import Maintenance
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
-from stargate_gate.repos.sweep import sweep_repository
+from stargate_gate.repos.sweep import sweep_data_dir
 
 log = structlog.get_logger()
 
@@ -79,23 +78,13 @@ async def run_node(config: Config) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(NodeLock.acquire(datadir))
         install_hooks(datadir)
-        writers = await WritersLock.open_exclusively_then_share(datadir, lambda paths: _sweep(datadir, paths))
+        writers = await WritersLock.open_exclusively_then_share(
+            datadir, lambda paths: asyncio.to_thread(sweep_data_dir, datadir, paths)
+        )
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
         await Node(config, datadir, processes).run()
-
-
-async def _sweep(datadir: DataDir, paths: frozenset[Path] | None) -> None:
-    """Clean the repositories that killed git processes may have left unclean; None: all of them."""
-
-    def sweep_all() -> int:
-        found = paths if paths is not None else {head.parent for head in datadir.repositories.glob("**/HEAD")}
-        return sum(len(sweep_repository(path)) for path in found if path.is_dir())
-
-    removed = await asyncio.to_thread(sweep_all)
-    if removed:
-        log.warning("leftovers_removed", files=removed)
 
 
 class Node:

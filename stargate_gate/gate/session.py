@@ -240,9 +240,7 @@ class Gate:
             self._running -= 1
 
     async def _read_service(self, command: GitService, visit: _Visit) -> int:
-        repository = self._store.find(command.name)
-        if repository is None:
-            raise _missing(command.name)
+        repository = await self._existing(command.name)
         process = await self._processes.start(
             self._argv(command, repository, visit), env=self._environment(visit), writes=None
         )
@@ -260,15 +258,18 @@ class Gate:
         return status
 
     async def _find_or_create(self, name: RepositoryName) -> Repository:
-        repository = self._store.find(name)
-        if repository is not None:
-            return repository
         if not self._settings.create_on_push:
-            raise _missing(name)
+            return await self._existing(name)
         repository, created = await self._store.ensure(name)
         if created:
             await self._changes.created(repository)
         return repository
+
+    async def _existing(self, name: RepositoryName) -> Repository:
+        """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
+        if self._store.find(name) is None:
+            raise _missing(name)
+        return await self._store.require(name)
 
     async def _push(self, command: GitService, repository: Repository, visit: _Visit) -> int:
         """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
