@@ -16,7 +16,7 @@ from typing import Any
 from stargate_gate.election.eligibility import carried_over
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.record import SLOT_COUNT, Slot, Slots, Torn, in_force
-from stargate_gate.election.steps import Read, Reserve, Sync, Write, claim, write
+from stargate_gate.election.steps import Read, Reserve, Steps, Sync, Write, claim, write
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 
@@ -48,7 +48,12 @@ class Saw:
 Program = Callable[[], Generator[Any, Any, None]]
 
 
-def leader(record: ClusterRecord, sync_sets: Iterable[Collection[Member]]) -> Generator[Any, Any, None]:
+def leader(
+    record: ClusterRecord,
+    sync_sets: Iterable[Collection[Member]],
+    *,
+    write: Callable[..., Steps[None]] = write,
+) -> Generator[Any, Any, None]:
     """A leader that rewrites its record, once per sync set, by the rules of `Term.update`."""
     needed = frozenset(record.sync_set)
     yield Leads(record.term, needed)
@@ -67,7 +72,12 @@ def leader(record: ClusterRecord, sync_sets: Iterable[Collection[Member]]) -> Ge
 
 
 def successor(
-    me: Member, *, attempts: int = 1, sync_sets: Iterable[Collection[Member]] = ()
+    me: Member,
+    *,
+    attempts: int = 1,
+    sync_sets: Iterable[Collection[Member]] = (),
+    claim: Callable[..., Steps[ClusterRecord]] = claim,
+    write: Callable[..., Steps[None]] = write,
 ) -> Generator[Any, Any, None]:
     """A node that takes over when it is eligible, as `Elector` does, and then leads."""
     for _ in range(attempts):
@@ -84,7 +94,7 @@ def successor(
         except (LeadershipLostError, ElectionUnavailableError):
             yield from _follow_again()
             continue
-        yield from leader(first, sync_sets)
+        yield from leader(first, sync_sets, write=write)
         return
 
 
@@ -129,20 +139,24 @@ class Explorer:
     visible_at_sync   others see a write when its writer syncs (NFS), not at once (a local file)
     split_reads       a reading takes the slots one after the other, not all at one moment
     slot_map          on which slot of the disk a slot of the program lies (weaker layouts)
-    blind             called with what a process reads; may lie to it (weaker rules)
+    blind             (who, what it read before, what it reads now) -> what it is told (weaker rules)
     """
 
     programs: dict[Member, Program]
     visible_at_sync: bool = False
     split_reads: bool = False
     slot_map: tuple[int, ...] = tuple(range(SLOT_COUNT))
-    blind: Callable[[int, Slots], Slots] | None = None
+    blind: Callable[[Member, list[Slots], Slots], Slots] | None = None
     states: int = 0
     openings: int = 0
     _histories: list[tuple[int, Any]] = field(default_factory=lambda: [(-1, None)])
     _index: dict[tuple[Member, int, Any], int] = field(default_factory=dict)
     _places: dict[Any, int] = field(default_factory=dict)
     _next: dict[tuple[Member, int], Any] = field(default_factory=dict)
+
+    def started(self, name: Member) -> Process:
+        """`name`, before anything that others could notice."""
+        return self._settle(Process(name, 0))
 
     def frozen_before_write(self, name: Member, disk: tuple[Slot, ...]) -> Process:
         """`name`, run alone on an old disk and stopped right before its first write."""
@@ -259,7 +273,9 @@ class Explorer:
                 else:
                     yield _put(world.disk, where, record), self._advance(process, None, step), world.tears
                 if world.tears:
-                    torn = _put(world.disk, where, Torn(f"{record.leader.name} {record.term}.{record.version}"))
+                    torn = _put(
+                        world.disk, where, Torn(f"{record.leader.name} {record.term}.{record.version}")
+                    )
                     yield torn, replace(process, dead=True), world.tears - 1
             case Sync():
                 disk = world.disk
@@ -271,21 +287,26 @@ class Explorer:
         mine = dict(process.unsynced)
         disk = tuple(mine.get(index, content) for index, content in enumerate(world.disk))
         taken = process.reading or ()
-        taken = (*taken, disk[self.slot_map[len(taken)]]) if self.split_reads else tuple(disk[i] for i in self.slot_map)
+        taken = (
+            (*taken, disk[self.slot_map[len(taken)]])
+            if self.split_reads
+            else tuple(disk[i] for i in self.slot_map)
+        )
         if len(taken) < SLOT_COUNT:
             return replace(process, reading=taken)
         answer = Slots(taken)
         if self.blind is not None:
-            answer = self.blind(self._reads_of(process), answer)
+            answer = self.blind(process.name, self._readings(process), answer)
         return self._advance(process, answer, step)
 
-    def _reads_of(self, process: Process) -> int:
-        """How many readings the process has had."""
-        count, at = 0, process.at
+    def _readings(self, process: Process) -> list[Slots]:
+        """What the process has read so far."""
+        found, at = [], process.at
         while at:
             at, answer = self._histories[at]
-            count += isinstance(answer, Slots)
-        return count
+            if isinstance(answer, Slots):
+                found.append(answer)
+        return found[::-1]
 
     def _judge(self, world: World) -> tuple[str | None, World]:
         """What is wrong with this state, if anything; and the state with its acknowledgements."""
@@ -304,14 +325,22 @@ class Explorer:
                 if leads.term < opened:
                     return f"{name.name} acknowledges in term {leads.term} after term {opened} opened", world
                 held_by |= {leads.needed | {name}}
-        record = in_force(Slots(tuple(world.disk[index] for index in self.slot_map)))
-        if record is None or record.term < opened:
-            return f"the record of term {opened} is gone", world
-        for member in record.eligible:
-            if any(member not in holders for holders in held_by):
-                return f"{member.name} may take over without an acknowledged push", world
+        if (problem := self._resurrected(world.disk, opened, held_by)) is not None:
+            return problem, world
         held_by = frozenset(one for one in held_by if not any(other < one for other in held_by))
         return None, replace(world, opened=opened, held_by=held_by)
+
+    def _resurrected(
+        self, disk: tuple[Slot, ...], opened: int, held_by: frozenset[frozenset[Member]]
+    ) -> str | None:
+        """What is wrong with the record that a node would find now, if anything."""
+        record = in_force(Slots(tuple(disk[index] for index in self.slot_map)))
+        if record is None or record.term < opened:
+            return f"the record of term {opened} is gone"
+        for member in record.eligible:
+            if any(member not in holders for holders in held_by):
+                return f"{member.name} may take over without an acknowledged push"
+        return None
 
 
 def _acknowledges(member: Member, term: int, world: World) -> bool:
@@ -330,7 +359,9 @@ def _variables(program: Generator[Any, Any, None]) -> Any:
     inner: Any = program
     while inner is not None and inner.gi_frame is not None:
         kept = {k: v for k, v in inner.gi_frame.f_locals.items() if k not in {"now", "check", "sync_sets"}}
-        values = tuple((k, v) for k, v in sorted(kept.items()) if not callable(v))
+        values = tuple(
+            (k, tuple(v) if isinstance(v, list) else v) for k, v in kept.items() if not callable(v)
+        )
         found.append((inner.gi_code.co_name, inner.gi_frame.f_lasti, values))
         inner = inner.gi_yieldfrom
     return tuple(found)
