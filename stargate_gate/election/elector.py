@@ -115,10 +115,13 @@ class Elector:
     def checked(self, term: int, position: int = 0) -> None:
         """The mirror says: every repository equals that of the leader of `term`, up to `position`.
 
-        On disk soon after; forgetting it in a crash only means checking again.
+        On disk soon after, once a term; forgetting it in a crash only means checking again.
         """
+        news = self._checked is None or self._checked[0] != term
         self._checked = (term, position)
-        self._disk.submit(self._state.note_checked, term, position)
+        if news:
+            noted = self._disk.submit(self._state.note_checked, term, position)
+            noted.add_done_callback(_say_not_noted)
 
     def override(self, limit_s: float) -> None:
         """An operator accepts data loss: this node may try without being eligible.
@@ -294,3 +297,8 @@ class Elector:
         """Wake everybody in `wait_for`."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _say_not_noted(noted: "asyncio.Future[None]") -> None:
+    if not noted.cancelled() and (error := noted.exception()) is not None:
+        log.error("full_check_not_noted", problem=str(error))

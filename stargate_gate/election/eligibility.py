@@ -13,7 +13,8 @@ class Known:
     highest_term   the largest term that was seen in force
     reserved_term  the largest term that this node itself has tried to take; never used again
     checked_term   the term against whose leader every repository here was fully checked
-    position       how much of that term's feed is applied here, at least
+    position       how much of that term's feed was applied here then; no condition for leading: the
+                   leader puts nobody into the sync set who lacks something
     lock_file      device and inode of the lock file that was seen last (the flock engine's)
     """
 
@@ -105,8 +106,6 @@ def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
     if me == record.leader:
         return Try("this node led last")
     if me in record.sync_set:
-        if known.checked_term == record.term and known.position < record.position:
-            return Watch(f"this node holds {known.position} of the {record.position} changes recorded")
         return Try("this node is in the sync set")
     if record.mode == "async" and record.term > 0 and known.checked_term == record.term:
         return Try(f"this node was fully checked against the leader of term {record.term}")

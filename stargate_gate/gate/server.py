@@ -20,8 +20,8 @@ from stargate_gate.gate.ports import Channel, Request
 log = structlog.get_logger()
 
 SERVER_VERSION = "Stargate"
-KEEPALIVE_S = 30.0  # a client that is gone without a word is noticed after KEEPALIVE_COUNT of these
-KEEPALIVE_COUNT = 3
+KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEPALIVE_COUNT of these;
+KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
@@ -64,6 +64,7 @@ class SshServer:
         self._strangers: set[GateConnection] = set()
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dropped = 0
         self._stopping = False
 
     @property
@@ -165,8 +166,13 @@ class SshServer:
             strangers >= self._settings.max_unauthenticated
             or guests >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
         ):
-            log.info("connection_dropped", unauthenticated=strangers, authenticated=guests)
+            if not self._dropped:  # once per flood
+                log.warning("connections_dropped", unauthenticated=strangers, authenticated=guests)
+            self._dropped += 1
             return _TooMany()
+        if self._dropped:
+            log.info("connections_accepted_again", dropped=self._dropped)
+            self._dropped = 0
         connection = GateConnection(loop, options)
         self._strangers.add(connection)
         return connection

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import pytest
 
 from stargate_gate.datadir.layout import DataDir, open_data_dir
@@ -127,14 +129,11 @@ class Ledger:
 class House:
     """The running gate and its clients."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keys: dict[str, Path]) -> None:
         self.root = root
         self.datadir: DataDir = open_data_dir(root / "data")
         install_hooks(self.datadir)
-        self.keys = {
-            access: make_key(root / access, comment=f"{access}@test")
-            for access in ("read", "write", "admin", "cluster")
-        }
+        self.keys = keys
         lines = [
             f'environment="STARGATE_ACCESS={access}" {self.keys[access].with_suffix(".pub").read_text()}'
             for access in ("read", "write", "admin")
@@ -259,10 +258,32 @@ def commit(path: Path, *files: str) -> str:
     return git("rev-parse", "HEAD", cwd=path).strip()
 
 
+def connect(house: House, key: str = "write", **options: Any) -> Any:
+    """An asyncssh client, to await or to enter."""
+    return asyncssh.connect(
+        "127.0.0.1",
+        house.port,
+        username="git",
+        client_keys=[house.keys[key]],
+        known_hosts=None,
+        config=None,
+        agent_path=None,
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One user key per access, and the cluster's."""
+    root = tmp_path_factory.mktemp("keys")
+    accesses = ("read", "write", "admin", "cluster")
+    return {access: make_key(root / access, comment=f"{access}@test") for access in accesses}
+
+
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, keys: dict[str, Path]) -> AsyncIterator[House]:
     """A gate that leads."""
-    running = House(tmp_path)
+    running = House(tmp_path, keys)
     await running.start()
     try:
         yield running

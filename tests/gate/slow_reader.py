@@ -58,10 +58,10 @@ async def main(directory: Path) -> None:
     )
     ((_, port),) = await server.start()
     before = peak_mb()
-    print(port, flush=True)
+    print(port, flush=True)  # noqa: T201
     await reader.done.wait()
     await server.close()
-    print(json.dumps({"grown_mb": peak_mb() - before, "buffered": reader.buffered}), flush=True)
+    print(json.dumps({"grown_mb": peak_mb() - before, "buffered": reader.buffered}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_asyncssh_alone_forgets_back_pressure(tmp_path: Path) -> None:
 
 
 def test_asyncssh_is_the_one_that_was_checked() -> None:
-    """When this fails: read the functions in source_digest() again, adapt backpressure.py, then CHECKED_SOURCE."""
+    """When this fails: read what source_digest() lists again, adapt backpressure.py, then CHECKED_SOURCE."""
     assert backpressure.source_digest() == backpressure.CHECKED_SOURCE
 
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.gate.relay import relay
 from stargate_gate.repos.process import GitProcess
-from tests.gate.conftest import LEADER, STANDBY, House, commit, git, work_tree
+from tests.gate.conftest import LEADER, STANDBY, House, commit, connect, git, work_tree
 from tests.support.clients import git_ssh_environment
 
 LIMIT_S = 20.0
@@ -26,20 +25,6 @@ async def until(probe: Callable[[], Any]) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not probe():
             await asyncio.sleep(0.01)
-
-
-def connect(house: House, key: str = "write", **options: Any) -> Any:
-    """An asyncssh client."""
-    return asyncssh.connect(
-        "127.0.0.1",
-        house.port,
-        username="git",
-        client_keys=[house.keys[key]],
-        known_hosts=None,
-        config=None,
-        agent_path=None,
-        **options,
-    )
 
 
 def noise(tree: Path, megabytes: int) -> None:

@@ -135,7 +135,7 @@ async def test_megabytes_arrive_whole(house: House) -> None:
     """Both ways, to the last byte."""
     tree = work_tree(house.root / "tree")
     with Path("/dev/urandom").open("rb") as noise:
-        (tree / "big").write_bytes(noise.read(30_000_000))
+        (tree / "big").write_bytes(noise.read(12_000_000))
     commit(tree)
     pushed = await house.git("push", "-q", house.url(), "main", cwd=tree)
     assert pushed.status == 0, pushed

@@ -252,7 +252,7 @@ def test_from_restricts_the_source(pattern: str, source: str, allowed: bool) -> 
         ("20300601Z", datetime(2030, 6, 1, tzinfo=UTC)),
         ("203006011359Z", datetime(2030, 6, 1, 13, 59, tzinfo=UTC)),
         ("20300601135958Z", datetime(2030, 6, 1, 13, 59, 58, tzinfo=UTC)),
-        ("203006011359", datetime(2030, 6, 1, 13, 59).astimezone()),  # noqa: DTZ001  # local time is meant
+        ("203006011359", datetime(2030, 6, 1, 13, 59).astimezone()),
     ],
 )
 def test_expiry_time_ends_a_key(value: str, then: datetime) -> None:

@@ -1,0 +1,56 @@
+"""What a standby tells the leader, sent as fast as the leader takes it and no faster."""
+
+import asyncio
+
+from stargate_gate.replication.messages import Alive, Applied, Checked, Message, encode
+from stargate_gate.replication.ports import Channel
+from stargate_gate.repos.names import RepositoryName
+
+
+class Answers:
+    """Holds the newest of each kind until it is sent: bounded by the number of repositories."""
+
+    def __init__(self, term: int) -> None:
+        self._term = term
+        self._applied: dict[RepositoryName, int] = {}
+        self._checked: int | None = None
+        self._position: int | None = None
+        self._any = asyncio.Event()
+
+    def applied(self, name: RepositoryName, seq: int) -> None:
+        """That change of that repository, and all before it, is on disk."""
+        self._applied[name] = max(seq, self._applied.get(name, 0))
+        self._any.set()
+
+    def checked(self, check: int) -> None:
+        """Everything of that list is here."""
+        self._checked = check
+        self._any.set()
+
+    def alive(self, position: int) -> None:
+        """This node works, and has everything up to `position`."""
+        self._position = position
+        self._any.set()
+
+    async def send(self, channel: Channel) -> None:
+        """Send what is to be said, for ever.
+
+        Raises:
+            ConnectionError: the leader is gone.
+        """
+        while True:
+            await self._any.wait()
+            self._any.clear()
+            for message in self._take():
+                await channel.write(encode(message))
+
+    def _take(self) -> list[Message]:
+        """What is done before what that adds up to."""
+        taken: list[Message] = [Applied(self._term, seq, name) for name, seq in self._applied.items()]
+        if self._checked is not None:
+            taken.append(Checked(self._term, self._checked))
+        if self._position is not None:
+            taken.append(Alive(self._term, self._position))
+        self._applied.clear()
+        self._checked = self._position = None
+        return taken

@@ -1,0 +1,267 @@
+"""Make one repository here what it is on the leader: objects by id first, then refs by transaction.
+
+The order, with what a crash at each point leaves behind:
+
+    trash, create   another repository of that name goes to the trash; a new one appears as a whole
+    fetch           objects that nothing names yet; a half-written pack is swept
+    (keep)          the place of the rescue: before anything is overwritten or removed
+    refs            one or two transactions of git's, each with the values that it expects to find
+    HEAD
+    sync            the folders, so that all of it is on disk before anybody is told
+
+Whoever calls this sees to it that one task at a time works on a repository.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from stargate_gate.errors import (
+    GitFailedError,
+    NoSuchRepositoryError,
+    StargateError,
+    UnavailableError,
+    UsageError,
+)
+from stargate_gate.replication.bridge import bridge
+from stargate_gate.replication.delta import before_and_after
+from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.peer import PeerChannel
+from stargate_gate.repos.durable import sync_changed_folders
+from stargate_gate.repos.git import repository_argv
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
+from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.refs import RefReader, RefSnapshot
+from stargate_gate.repos.repository import read_head, read_object_format
+from stargate_gate.repos.store import Repository, Store
+
+log = structlog.get_logger()
+
+FETCH_LIMIT_S = 6 * 3600.0  # the largest repositories over the slowest lines; a dead line ends it long before
+REFS_LIMIT_S = 300.0  # a million refs on a slow disk
+GOODBYE_LIMIT_S = 5.0  # for the leader's upload-pack to end after git has all it wants
+SYMBOLIC = "ref: "
+ATTEMPTS = 3  # comparisons in a row; only somebody else who writes here makes a second one necessary
+
+FETCH = (
+    "fetch",
+    "--quiet",
+    "--stdin",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--no-auto-gc",
+    "--no-recurse-submodules",
+    "--update-shallow",
+)
+
+
+@dataclass(frozen=True)
+class LeaderRepository:
+    """One repository as it is on the leader: all of it was received."""
+
+    id: str
+    refs: RefSnapshot
+
+
+class Leader(Protocol):
+    """What an apply asks of the leader. All of it raises ConnectionError when the connection is gone."""
+
+    async def repository(self, name: RepositoryName) -> LeaderRepository | None:
+        """The repository as it is now; None: the leader says that there is none.
+
+        Raises:
+            StargateError: the leader cannot tell.
+        """
+
+    async def upload_pack(self, name: RepositoryName) -> PeerChannel:
+        """A running git-upload-pack of protocol v2. Raises as `repository`."""
+
+
+class TermOverError(StargateError):
+    """What was being applied belongs to a term that this mirror follows no more."""
+
+
+class Applier:
+    """Applies what the leader of one term has. `is_current` is asked before each step that changes refs."""
+
+    def __init__(
+        self,
+        leader: Leader,
+        store: Store,
+        processes: GitProcesses,
+        refs: RefReader,
+        is_current: Callable[[], bool],
+    ) -> None:
+        self._leader = leader
+        self._store = store
+        self._processes = processes
+        self._refs = refs
+        self._is_current = is_current
+
+    async def change(self, change: Changed) -> Repository | None:
+        """Apply exactly that; None if it does not fit what is here: then `compare`.
+
+        Raises:
+            GitFailedError, OSError, UnavailableError, ConnectionError: not now.
+            TermOverError: not any more.
+        """
+        repository = await self._find(change.name, change.id)
+        if repository is None:
+            return None
+        since_ns = time.time_ns()
+        before, after = before_and_after(change.delta)
+        await self._fetch(repository, after.values())
+        transactions = plan_transactions(before, after)
+        try:
+            await self._change_refs(repository, transactions)
+        except GitFailedError as error:
+            log.info("change_does_not_fit", repository=str(change.name), error=error.message)
+            return None
+        await self._change_head(repository, change.head)
+        await self._sync(repository, since_ns)
+        return repository
+
+    async def compare(self, name: RepositoryName) -> Repository | None:
+        """Make it what it is on the leader now, whatever it is here; None if it is gone on both.
+
+        Raises:
+            GitFailedError, OSError, StargateError, ConnectionError: not now.
+            TermOverError: not any more.
+        """
+        wanted = await self._leader.repository(name)
+        if wanted is None:
+            await self._trash(name, "the leader has none of that name")
+            return None
+        since_ns = time.time_ns()
+        repository = await self._find_or_make(name, wanted)
+        problem: StargateError = UnavailableError(
+            f"{name} does not stay as it is made: somebody writes to it here"
+        )
+        for _ in range(ATTEMPTS):
+            local = await self._refs.snapshot(repository)
+            goal = _goal(wanted.refs, local)
+            if local.refs == goal and local.head == wanted.refs.head:
+                await self._sync(repository, since_ns)
+                return repository
+            await self._fetch(repository, {*goal.values()} - {*local.refs.values()})
+            try:
+                await self._change_refs(repository, plan_transactions(local.refs, goal))
+            except GitFailedError as error:
+                problem = error
+            else:
+                await self._change_head(repository, wanted.refs.head)
+        raise problem
+
+    # -- the steps -------------------------------------------------------------------------------------
+
+    async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
+        """The repository of that name and id, if it is here."""
+        try:
+            repository = await self._store.require(name)
+            return repository if await asyncio.to_thread(repository.id) == identity else None
+        except (NoSuchRepositoryError, FileNotFoundError, UsageError, ValueError):
+            return None
+
+    async def _find_or_make(self, name: RepositoryName, wanted: LeaderRepository) -> Repository:
+        repository = await self._find(name, wanted.id)
+        if repository is not None:
+            if await asyncio.to_thread(read_object_format, repository.path) == wanted.refs.object_format:
+                return repository
+            await self._trash(name, "the leader's has another object format")
+        else:
+            await self._trash(name, "the leader has another repository of that name")
+        self._require_current()
+        head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
+        return await self._store.create(
+            name, object_format=wanted.refs.object_format, head=head, id=wanted.id
+        )
+
+    async def _trash(self, name: RepositoryName, reason: str) -> None:
+        """To the trash with it, if there is one. Never deleted by a mirror."""
+        try:
+            if self._store.find(name) is None:
+                return
+        except UsageError:
+            return  # a part of its name is a repository: so there is none of the whole name
+        self._require_current()
+        log.warning("repository_to_trash", repository=str(name), reason=reason)
+        with contextlib.suppress(NoSuchRepositoryError):
+            await self._store.delete(name)
+
+    async def _fetch(self, repository: Repository, oids: Collection[str]) -> None:
+        """Have these objects and all that they need. git itself sees what is here already."""
+        if not oids:
+            return
+        channel = await self._leader.upload_pack(repository.name)
+        ours, gits = socket.socketpair()
+        pump = asyncio.create_task(bridge(channel, ours), name=f"fetch {repository.name}")
+        try:
+            fd = gits.fileno()
+            await self._processes.run(
+                repository_argv(repository, *FETCH, f"fd::{fd},{fd}", config=("protocol.version=2",)),
+                limit_s=FETCH_LIMIT_S,
+                input="".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii"),
+                writes=repository.path,
+                pass_fds=(fd,),
+            )
+            gits.close()  # upload-pack sees the end, and ends
+            await asyncio.wait({pump}, timeout=GOODBYE_LIMIT_S)
+        except GitFailedError as error:
+            if channel.stderr:
+                raise UnavailableError(f"{error.message}; the leader says: {channel.stderr}") from error
+            raise
+        finally:
+            gits.close()
+            channel.close()
+            pump.cancel()
+            await finish(_settled(pump))
+            ours.close()
+
+    async def _change_refs(self, repository: Repository, transactions: Sequence[Sequence[RefChange]]) -> None:
+        # Place of the rescue: keep what these overwrite and remove, before the first of them in a term.
+        for transaction in transactions:
+            self._require_current()
+            await self._processes.run(
+                repository_argv(repository, "update-ref", "--stdin", "-z"),
+                limit_s=REFS_LIMIT_S,
+                input=update_ref_input(transaction),
+                writes=repository.path,
+            )
+
+    async def _change_head(self, repository: Repository, head: str) -> None:
+        if await asyncio.to_thread(read_head, repository.path) == head:
+            return
+        self._require_current()
+        if head.startswith(SYMBOLIC):
+            target = os.fsdecode(encode_ref(head.removeprefix(SYMBOLIC)))
+            argv = repository_argv(repository, "symbolic-ref", "HEAD", target)
+        else:
+            argv = repository_argv(repository, "update-ref", "--no-deref", "HEAD", head)
+        await self._processes.run(argv, limit_s=REFS_LIMIT_S, writes=repository.path)
+
+    async def _sync(self, repository: Repository, since_ns: int) -> None:
+        await asyncio.to_thread(sync_changed_folders, repository.path, since_ns)
+
+    def _require_current(self) -> None:
+        if not self._is_current():
+            raise TermOverError("the mirror has ended")
+
+
+def _goal(wanted: RefSnapshot, local: RefSnapshot) -> Mapping[str, str]:
+    """The refs to have here. What has no value on the leader stays what it is: it was not deleted."""
+    kept = {ref: local.refs[ref] for ref in wanted.broken if ref in local.refs}
+    return {**wanted.refs, **kept}
+
+
+async def _settled(task: "asyncio.Task[None]") -> None:
+    """Wait for it to end; git has said already what was wrong."""
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,52 @@
+"""Bytes between a channel of the leader's and a socket whose other end git has."""
+
+import asyncio
+import socket
+
+from stargate_gate.replication.peer import PeerChannel
+
+CHUNK_BYTES = 64 * 1024
+
+
+async def bridge(channel: PeerChannel, end: socket.socket) -> None:
+    """Pass bytes both ways until both sides have ended. Each waits for the other: nothing piles up.
+
+    The end of what one side sends is passed on. A broken channel ends the socket, and so git.
+
+    Raises:
+        ConnectionError: the connection to the leader broke; git has been told by an end of file.
+    """
+    end.setblocking(False)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_down(channel, end), name="fetch-down")
+        group.create_task(_up(channel, end), name="fetch-up")
+
+
+async def _down(channel: PeerChannel, end: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await channel.read(CHUNK_BYTES):
+            try:
+                await loop.sock_sendall(end, data)
+            except OSError:  # git has ended, and will say itself why
+                return
+    finally:
+        _shut(end, socket.SHUT_WR)
+
+
+async def _up(channel: PeerChannel, end: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await loop.sock_recv(end, CHUNK_BYTES):
+            await channel.write(data)
+    except OSError:  # either side has ended: `_down` sees it, or git says it
+        _shut(end, socket.SHUT_RD)
+        return
+    channel.write_eof()
+
+
+def _shut(end: socket.socket, how: int) -> None:
+    try:
+        end.shutdown(how)
+    except OSError:
+        return  # it is closed already

@@ -1,0 +1,74 @@
+"""What a standby asks of the leader about one repository: its refs, and its objects."""
+
+import asyncio
+
+from stargate_gate.errors import UnavailableError
+from stargate_gate.replication.apply import LeaderRepository
+from stargate_gate.replication.lines import LineReader
+from stargate_gate.replication.messages import (
+    Gone,
+    MessageError,
+    OfRefs,
+    RefsPart,
+    SnapshotBegin,
+    SnapshotEnd,
+    decode,
+    out_of_place,
+)
+from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.refs import RefSnapshot
+
+SILENCE_LIMIT_S = 150.0  # while the leader reads refs; it allows itself 120 s for one repository
+
+
+class AskedLeader:
+    """Implements `apply.Leader` over a connection. What it says of another term than `term` is refused."""
+
+    def __init__(self, peer: Peer, term: int) -> None:
+        self._peer = peer
+        self._term = term
+
+    async def repository(self, name: RepositoryName) -> LeaderRepository | None:
+        """As `apply.Leader`. Nothing is believed of an answer that is not complete."""
+        channel = await self._peer.open(f"stargate-refs {name}")
+        try:
+            return await self._receive(name, LineReader(channel))
+        except MessageError as error:
+            raise UnavailableError(f"the leader's refs of {name} cannot be read: {error}") from error
+        except EOFError as error:
+            reason = channel.stderr or "the answer is not complete"
+            raise UnavailableError(f"the leader does not tell the refs of {name}: {reason}") from error
+        except TimeoutError as error:
+            raise UnavailableError(f"the leader does not tell the refs of {name} in time") from error
+        finally:
+            channel.close()
+
+    async def upload_pack(self, name: RepositoryName) -> PeerChannel:
+        """As `apply.Leader`."""
+        return await self._peer.open(f"git-upload-pack '{name}'", git_protocol="version=2")
+
+    async def _receive(self, name: RepositoryName, lines: LineReader) -> LeaderRepository | None:
+        begin = await self._next(lines)
+        if isinstance(begin, Gone) and begin.name == name:
+            return None
+        if not isinstance(begin, SnapshotBegin) or begin.name != name:
+            raise out_of_place(begin)
+        refs: dict[str, str] = {}
+        while isinstance(part := await self._next(lines), RefsPart):
+            refs.update(part.refs)
+        if not isinstance(part, SnapshotEnd):
+            raise out_of_place(part)
+        if part.count != len(refs):
+            raise MessageError(f"{len(refs)} refs have come, and {part.count} were announced")
+        snapshot = RefSnapshot(begin.object_format, begin.head, refs, frozenset(part.broken))
+        return LeaderRepository(begin.id, snapshot)
+
+    async def _next(self, lines: LineReader) -> OfRefs:
+        async with asyncio.timeout(SILENCE_LIMIT_S):
+            message = decode(await lines.line())
+        if not isinstance(message, SnapshotBegin | RefsPart | SnapshotEnd | Gone):
+            raise out_of_place(message)
+        if message.term != self._term:
+            raise MessageError(f"it is of term {message.term}, and this mirror follows term {self._term}")
+        return message

@@ -1,0 +1,224 @@
+"""The standby's side: follow whoever leads, through lost connections, until told to end.
+
+`end` is what a promotion rests on: when it returns, no task of the mirror runs, every git process that it
+started is reaped, and what those left behind is swept. Nothing of the old term changes a ref after that.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.errors import ConfigurationError, StargateError
+from stargate_gate.replication.peer import Credentials, Peer
+from stargate_gate.replication.retry import Backoff
+from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.store import Repository, Store
+
+log = structlog.get_logger()
+
+CONNECT_BACKOFF = Backoff(0.05, 5.0)  # a leader that restarts is back in a second; one that is gone may wait
+STEADY_S = 10.0  # a session that lasted so long was none that failed
+
+
+@dataclass(frozen=True)
+class MirrorSettings:
+    """What of the configuration concerns the mirror. The files hold private keys without passphrases.
+
+    cluster_key       shown to the leader
+    host_keys         this node's own; the leader has to have the same
+    parallel_fetches  repositories that are worked on at a time
+    """
+
+    cluster_key: Path
+    host_keys: tuple[Path, ...]
+    parallel_fetches: int = 4
+
+
+@dataclass(frozen=True)
+class MirrorStatus:
+    """How this standby follows.
+
+    leader               whom it follows, or tries to; None: nobody
+    behind_changes       repositories that it knows to differ from the leader's
+    behind_s             for how long it has not known to have everything; an upper bound of what it lacks
+    last_error           one line; None while all is well
+    fully_checked_term   the newest term whose leader it has once been equal to
+    failing              names of repositories that could not be made equal, at the last try
+    """
+
+    connected: bool
+    leader: str | None
+    term: int
+    behind_changes: int
+    behind_s: float
+    last_error: str | None
+    fully_checked_term: int | None
+    failing: tuple[str, ...]
+
+
+class Mirror:
+    """One per node. One `follow` at a time; `end` from anywhere.
+
+    on_checked  called with (term, position) when everything up to there is here, and was checked
+    on_change   something that `status` tells of connection or leader has changed
+    on_applied  awaited after a repository was written to, for maintenance
+
+    Raises:
+        ConfigurationError: a key file cannot be used.
+    """
+
+    def __init__(
+        self,
+        me: Member,
+        store: Store,
+        processes: GitProcesses,
+        refs: RefReader,
+        settings: MirrorSettings,
+        *,
+        on_checked: Callable[[int, int], None],
+        on_change: Callable[[], None] | None = None,
+        on_applied: Callable[[Repository], Awaitable[None]] | None = None,
+    ) -> None:
+        self._here = Here(me, secrets.token_hex(8), store, processes, refs, settings.parallel_fetches)
+        self._credentials = Credentials.load(settings.cluster_key, settings.host_keys)
+        self._on_checked = on_checked
+        self._on_change = on_change
+        self._on_applied = on_applied
+        self._following: asyncio.Task[None] | None = None
+        self._record: ClusterRecord | None = None
+        self._session: Session | None = None
+        self._connected = False
+        self._level_at = 0.0
+        self._checked: tuple[int, int] | None = None
+        self._error: str | None = None
+
+    async def follow(self, record: ClusterRecord) -> None:
+        """Mirror the leader that `record` names, until cancelled or `end`; everything has ended then."""
+        await self.end()
+        task = asyncio.create_task(self._keep_following(record), name="mirror-follow")
+        self._following = task
+        try:
+            await asyncio.wait({task})
+        finally:
+            await finish(self._stop(task))
+        if not task.cancelled():
+            task.result()
+
+    async def end(self) -> None:
+        """End all of it: tasks are over, git processes reaped, repositories swept. Safe to call at any time.
+
+        Raises:
+            UnavailableError: a git process does not end; then this node must not lead.
+        """
+        while (task := self._following) is not None:
+            await finish(self._stop(task))
+
+    def status(self) -> MirrorStatus:
+        """As of now, from memory."""
+        session, record = self._session, self._record
+        failing = session.work.failing() if session is not None else []
+        error = self._error
+        if failing:
+            error = f"{failing[0].name}: {failing[0].error}"
+        behind = len(session.work) if session is not None else 0
+        now = asyncio.get_running_loop().time()
+        level = session is not None and session.checked and not behind
+        return MirrorStatus(
+            connected=self._connected,
+            leader=record.leader.name if record is not None else None,
+            term=record.term if record is not None else 0,
+            behind_changes=behind,
+            behind_s=0.0 if level or record is None else now - self._level_at,
+            last_error=error,
+            fully_checked_term=self._checked[0] if self._checked is not None else None,
+            failing=tuple(str(job.name) for job in failing),
+        )
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    async def _stop(self, task: "asyncio.Task[None]") -> None:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        if self._following is task:
+            self._following = None
+            self._record = None
+            self._changed()
+
+    async def _keep_following(self, record: ClusterRecord) -> None:
+        loop = asyncio.get_running_loop()
+        self._record, self._error, self._level_at = record, None, loop.time()
+        self._changed()
+        failures = 0
+        while True:
+            began = loop.time()
+            try:
+                await self._follow_once(record)
+            except (StargateError, SessionEndedError) as error:
+                reason = error.message if isinstance(error, StargateError) else str(error)
+            failures = 1 if loop.time() - began > STEADY_S else failures + 1
+            delay_s = CONNECT_BACKOFF.delay_s(failures)
+            report = log.debug if reason == self._error else log.warning
+            report(
+                "mirror_not_connected", leader=record.leader.name, reason=reason, retry_s=round(delay_s, 3)
+            )
+            self._error = reason
+            await asyncio.sleep(delay_s)
+
+    async def _follow_once(self, record: ClusterRecord) -> None:
+        if (mismatch := self._credentials.mismatch(record.leader.name, record.host_keys)) is not None:
+            raise mismatch
+        try:
+            where = Endpoint.parse(record.ssh)
+        except ValueError as error:
+            raise ConfigurationError([f"ssh.advertise of {record.leader.name}: {error}"]) from error
+        current = asyncio.current_task()
+        peer = await Peer.connect(where, self._credentials)
+        callbacks = Callbacks(
+            is_current=lambda: self._following is current and not _is_ending(current),
+            welcomed=lambda: self._welcomed(record),
+            level=lambda position: self._level(record.term, position),
+            applied=self._applied,
+        )
+        self._session = Session(peer, record.leader, record.term, self._here, callbacks)
+        try:
+            await self._session.run()
+        finally:
+            self._session, was_connected, self._connected = None, self._connected, False
+            if was_connected:
+                self._changed()
+            await finish(peer.close())
+
+    def _welcomed(self, record: ClusterRecord) -> None:
+        self._connected, self._error = True, None
+        log.info("mirror_connected", leader=record.leader.name, term=record.term)
+        self._changed()
+
+    def _level(self, term: int, position: int) -> None:
+        self._level_at = asyncio.get_running_loop().time()
+        before, self._checked = self._checked, (term, position)
+        if before is None or before[0] != term:
+            log.info("mirror_fully_checked", term=term, position=position)
+        if before != self._checked:
+            self._on_checked(term, position)
+
+    async def _applied(self, repository: Repository) -> None:
+        if self._on_applied is not None:
+            await self._on_applied(repository)
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+
+def _is_ending(task: "asyncio.Task[None] | None") -> bool:
+    """Whether somebody has asked the task to end."""
+    return task is None or task.done() or task.cancelling() > 0

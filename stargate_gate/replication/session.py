@@ -1,0 +1,333 @@
+"""One connection of a standby to the leader of one term, from the first word to the last.
+
+    listen   hears the feed, and puts what is to be done into the work
+    compare  looks for what differs between a complete list and what is here, and puts that into the work
+    workers  do the work: one repository each, several at a time
+    answer   tells the leader what is done
+
+All of them end with the session, and whatever runs for them is reaped by then.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from stargate_gate.election.port import Member
+from stargate_gate.errors import StargateError
+from stargate_gate.replication.answers import Answers
+from stargate_gate.replication.apply import Applier, TermOverError
+from stargate_gate.replication.leader import AskedLeader
+from stargate_gate.replication.lines import LineReader
+from stargate_gate.replication.messages import (
+    PROTOCOL,
+    Changed,
+    Compare,
+    Heartbeat,
+    Join,
+    ListBegin,
+    Listed,
+    ListEnd,
+    ListPart,
+    Message,
+    MessageError,
+    Refused,
+    Welcome,
+    decode,
+    encode,
+    out_of_place,
+)
+from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.retry import Backoff
+from stargate_gate.replication.work import Job, Work
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.store import Repository, Store
+
+log = structlog.get_logger()
+
+MISSED_BEATS = 3  # a leader that has said nothing for so many heartbeats is taken for dead
+WELCOME_LIMIT_S = 15.0  # the leader may first want to see whether another node of this name is alive
+LOOKS_AT_ONCE = 50  # repositories compared with a list at a time; each costs some stat calls
+JOB_BACKOFF = Backoff(0.2, 30.0)  # of one repository that fails: a full disk is not asked all the time
+
+
+@dataclass(frozen=True)
+class Here:
+    """This node, as a session needs it. `instance` is random for each start of it."""
+
+    me: Member
+    instance: str
+    store: Store
+    processes: GitProcesses
+    refs: RefReader
+    parallel_fetches: int
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a session tells the mirror.
+
+    is_current  whether refs may be changed for this session still
+    welcomed    the leader has taken this standby in
+    level       everything of the leader's is here up to that position; also told again, at each heartbeat
+    applied     that repository was written to
+    """
+
+    is_current: Callable[[], bool]
+    welcomed: Callable[[], None]
+    level: Callable[[int], None]
+    applied: Callable[[Repository], Awaitable[None]]
+
+
+@dataclass
+class _List:
+    """A list of the leader's while it arrives."""
+
+    check: int
+    seq: int
+    repositories: list[Listed] = field(default_factory=list)
+
+
+@dataclass
+class _Check:
+    """A list that was compared: done when the work up to these tickets is."""
+
+    number: int
+    seq: int
+    tickets: dict[RepositoryName, int]
+
+
+class SessionEndedError(Exception):
+    """The session is over; the message says why, for operators."""
+
+
+class Session:
+    """Made for one connection; `run` lasts as long as it."""
+
+    def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
+        self.work = Work(JOB_BACKOFF)
+        self.checked = False
+        self._peer = peer
+        self._leader = leader
+        self._term = term
+        self._here = here
+        self._callbacks = callbacks
+        self._applier = Applier(
+            AskedLeader(peer, term), here.store, here.processes, here.refs, callbacks.is_current
+        )
+        self._answers = Answers(term)
+        self._list: _List | None = None
+        self._comparing: asyncio.Task[None] | None = None
+        self._check: _Check | None = None
+        self._told = 0  # the leader has told of everything up to there
+        self._position = 0  # everything up to there is here
+        self._more = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until the connection or the session ends.
+
+        Raises:
+            SessionEndedError: always, unless cancelled.
+        """
+        try:
+            channel = await self._peer.open("stargate-feed")
+            try:
+                await self._follow(channel, LineReader(channel))
+            finally:
+                channel.close()
+        except StargateError as error:
+            raise SessionEndedError(error.message) from error
+        except ConnectionError as error:
+            raise SessionEndedError(str(error)) from error
+
+    async def _follow(self, channel: PeerChannel, lines: LineReader) -> None:
+        await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
+        silence_s = MISSED_BEATS * self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
+        self._callbacks.welcomed()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(group, channel, lines, silence_s), name="mirror-listen")
+                group.create_task(self._answers.send(channel), name="mirror-answer")
+                for number in range(self._here.parallel_fetches):
+                    group.create_task(self._work_off(), name=f"mirror-worker-{number}")
+        except* (SessionEndedError, ConnectionError) as ended:
+            raise SessionEndedError(str(ended.exceptions[0])) from ended
+
+    # -- what the leader says --------------------------------------------------------------------------
+
+    def _welcome(self, message: Message) -> float:
+        """The seconds between two heartbeats, if the leader that was looked for takes this standby in."""
+        if isinstance(message, Refused):
+            raise SessionEndedError(f"{self._leader.name} refuses this node: {message.reason}")
+        if not isinstance(message, Welcome):
+            raise SessionEndedError(str(out_of_place(message)))
+        if message.protocol != PROTOCOL:
+            raise SessionEndedError(
+                f"{message.leader.name} speaks another version of the feed: update one of us"
+            )
+        if (message.term, message.leader) != (self._term, self._leader):
+            found = f"{message.leader.name} with term {message.term}"
+            raise SessionEndedError(f"{found} answers instead of {self._leader.name} with term {self._term}")
+        return message.heartbeat_s
+
+    async def _listen(
+        self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader, silence_s: float
+    ) -> None:
+        while True:
+            message = await _hear(channel, lines, silence_s)
+            if isinstance(message, Refused):
+                raise SessionEndedError(f"{self._leader.name} refuses this node: {message.reason}")
+            if isinstance(message, Join) or message.term != self._term:
+                raise SessionEndedError(f"the leader speaks of another term than {self._term}")
+            match message:
+                case ListBegin():
+                    self._list = _List(message.check, message.seq)
+                case ListPart() | ListEnd():
+                    self._receive_list(group, message)
+                case Changed() | Compare():
+                    self.work.add(message, _now())
+                    self._wake()
+                case Heartbeat():
+                    self._told = max(self._told, message.seq)
+                    self._see_whether_level()
+                    self._answers.alive(self._position)
+                case _:
+                    raise SessionEndedError(str(out_of_place(message)))
+
+    def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
+        """Nothing follows from a list before all of it is there."""
+        arriving = self._list
+        if arriving is None or arriving.check != message.check:
+            raise SessionEndedError("the leader's list has no beginning")
+        if isinstance(message, ListPart):
+            arriving.repositories += message.repositories
+            return
+        self._list = None
+        if len(arriving.repositories) != message.count:
+            raise SessionEndedError("the leader's list is not complete")
+        if self._comparing is not None:
+            self._comparing.cancel()
+        self._comparing = group.create_task(self._compare(arriving), name="mirror-compare")
+
+    # -- what differs ----------------------------------------------------------------------------------
+
+    async def _compare(self, complete: _List) -> None:
+        """Put to work whatever differs. What is not in the list is asked for by name before it goes."""
+        try:
+            here = {repository.name: repository for repository in await self._here.store.list()}
+        except (StargateError, OSError) as error:
+            raise SessionEndedError(f"the repositories here cannot be listed: {error}") from error
+        listed = complete.repositories
+        different = [name for name in here if name not in {one.name for one in listed}]
+        for start in range(0, len(listed), LOOKS_AT_ONCE):
+            some = listed[start : start + LOOKS_AT_ONCE]
+            same = await asyncio.gather(*(self._is_same(one, here) for one in some))
+            different += [one.name for one, is_same in zip(some, same, strict=True) if not is_same]
+        for name in different:
+            self.work.add(Compare(self._term, 0, name), _now())
+        self._check = _Check(complete.check, complete.seq, self.work.tickets())
+        self._see_whether_checked()
+        self._wake()
+
+    async def _is_same(self, listed: Listed, here: Mapping[RepositoryName, Repository]) -> bool:
+        repository = here.get(listed.name)
+        if repository is None or listed.digest is None:
+            return False
+        try:
+            if await asyncio.to_thread(repository.id) != listed.id:
+                return False
+            return await self._here.refs.digest(repository) == listed.digest
+        except (StargateError, OSError, ValueError):
+            return False  # the comparison that follows will say what is wrong
+
+    def _see_whether_checked(self) -> None:
+        check = self._check
+        if check is None or check.tickets:
+            return
+        self._check = None
+        self.checked = True
+        self._told = max(self._told, check.seq)
+        self._position = max(self._position, check.seq)
+        log.debug("mirror_checked", term=self._term, check=check.number, position=self._position)
+        self._callbacks.level(self._position)
+        self._answers.checked(check.number)
+        self._see_whether_level()
+
+    def _see_whether_level(self) -> None:
+        if self.checked and not len(self.work):
+            self._position = self._told
+            self._callbacks.level(self._position)
+
+    # -- the work --------------------------------------------------------------------------------------
+
+    async def _work_off(self) -> None:
+        while True:
+            job = self.work.next(_now())
+            if job is not None:
+                await self._do(job)
+                continue
+            more, due = self._more, self.work.next_due()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await more.wait()
+
+    async def _do(self, job: Job) -> None:
+        try:
+            repository = await self._apply(job)
+        except TermOverError as error:
+            raise SessionEndedError(error.message) from error
+        except (StargateError, OSError, ValueError) as error:
+            self._failed(job, " ".join(str(error).split()))
+            return
+        self.work.done(job)
+        if job.failed:
+            log.info("repository_mirrored_again", repository=str(job.name), tries=job.failed + 1)
+        if job.news.seq:
+            self._answers.applied(job.name, job.news.seq)
+        if repository is not None:
+            await self._callbacks.applied(repository)
+        check = self._check
+        if check is not None and job.ticket >= check.tickets.get(job.name, job.ticket + 1):
+            del check.tickets[job.name]
+            self._see_whether_checked()
+        self._see_whether_level()
+        self._wake()
+
+    async def _apply(self, job: Job) -> Repository | None:
+        news = job.news
+        if isinstance(news, Changed):
+            repository = await self._applier.change(news)
+            if repository is not None:
+                return repository
+        return await self._applier.compare(news.name)
+
+    def _failed(self, job: Job, error: str) -> None:
+        report = log.debug if error == job.error else log.warning
+        report("repository_not_mirrored", repository=str(job.name), error=error, tries=job.failed + 1)
+        self.work.failed(job, error, _now())
+        self._wake()
+
+    def _wake(self) -> None:
+        """There may be work, for any of the workers."""
+        self._more.set()
+        self._more = asyncio.Event()
+
+
+async def _hear(channel: PeerChannel, lines: LineReader, limit_s: float) -> Message:
+    try:
+        async with asyncio.timeout(limit_s):
+            return decode(await lines.line())
+    except TimeoutError:
+        raise SessionEndedError(f"the leader has said nothing for {limit_s:g} s") from None
+    except EOFError:
+        raise SessionEndedError(channel.stderr or "the leader has ended the feed") from None
+    except MessageError as error:
+        raise SessionEndedError(str(error)) from error
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
