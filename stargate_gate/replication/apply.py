@@ -38,7 +38,7 @@ from stargate_gate.repos.durable import sync_changed_folders
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader, RefSnapshot
 from stargate_gate.repos.repository import read_head, read_object_format
 from stargate_gate.repos.store import Repository, Store
@@ -88,6 +88,14 @@ class Leader(Protocol):
 
 class TermOverError(StargateError):
     """What was being applied belongs to a term that this mirror follows no more."""
+
+
+class NotReapedError(Exception):
+    """A git process does not end, not even killed: while `process` runs, this node must not lead."""
+
+    def __init__(self, process: GitProcess, message: str) -> None:
+        super().__init__(message)
+        self.process = process
 
 
 class Applier:
@@ -206,11 +214,12 @@ class Applier:
         pump = asyncio.create_task(bridge(channel, ours), name=f"fetch {repository.name}")
         try:
             fd = gits.fileno()
-            await self._processes.run(
-                repository_argv(repository, *FETCH, f"fd::{fd},{fd}", config=("protocol.version=2",)),
+            await self._git(
+                repository,
+                *FETCH,
+                f"fd::{fd},{fd}",
+                given="".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii"),
                 limit_s=FETCH_LIMIT_S,
-                input="".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii"),
-                writes=repository.path,
                 pass_fds=(fd,),
             )
             gits.close()  # upload-pack sees the end, and ends
@@ -230,12 +239,7 @@ class Applier:
         # Place of the rescue: keep what these overwrite and remove, before the first of them in a term.
         for transaction in transactions:
             self._require_current()
-            await self._processes.run(
-                repository_argv(repository, "update-ref", "--stdin", "-z"),
-                limit_s=REFS_LIMIT_S,
-                input=update_ref_input(transaction),
-                writes=repository.path,
-            )
+            await self._git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(transaction))
 
     async def _change_head(self, repository: Repository, head: str) -> None:
         if await asyncio.to_thread(read_head, repository.path) == head:
@@ -243,10 +247,33 @@ class Applier:
         self._require_current()
         if head.startswith(SYMBOLIC):
             target = os.fsdecode(encode_ref(head.removeprefix(SYMBOLIC)))
-            argv = repository_argv(repository, "symbolic-ref", "HEAD", target)
+            await self._git(repository, "symbolic-ref", "HEAD", target)
         else:
-            argv = repository_argv(repository, "update-ref", "--no-deref", "HEAD", head)
-        await self._processes.run(argv, limit_s=REFS_LIMIT_S, writes=repository.path)
+            await self._git(repository, "update-ref", "--no-deref", "HEAD", head)
+
+    async def _git(
+        self,
+        repository: Repository,
+        *args: str,
+        given: bytes = b"",
+        limit_s: float = REFS_LIMIT_S,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Run a git command that writes there; when this returns or raises, it is reaped."""
+        argv = repository_argv(repository, *args, config=("protocol.version=2",))
+        process = await self._processes.start(argv, writes=repository.path, pass_fds=pass_fds)
+        try:
+            async with asyncio.timeout(limit_s):
+                done = await process.communicate(given)
+        except TimeoutError as error:
+            raise GitFailedError(argv, -1, f"it took longer than {limit_s:g} s".encode()) from error
+        finally:
+            try:
+                await process.end()
+            except UnavailableError as error:
+                raise NotReapedError(process, error.message) from error
+        if done.status != 0:
+            raise GitFailedError(argv, done.status, done.stderr)
 
     async def _sync(self, repository: Repository, since_ns: int) -> None:
         await asyncio.to_thread(sync_changed_folders, repository.path, since_ns)

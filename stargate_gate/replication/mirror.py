@@ -15,10 +15,11 @@ import structlog
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ConfigurationError, StargateError
+from stargate_gate.replication.apply import NotReapedError
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 CONNECT_BACKOFF = Backoff(0.05, 5.0)  # a leader that restarts is back in a second; one that is gone may wait
 STEADY_S = 10.0  # a session that lasted so long was none that failed
+
+CANCEL_AGAIN_S = 1.0  # a cancellation can get lost in a task that ends a wait for another reason just then
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Mirror:
         self._level_at = 0.0
         self._checked: tuple[int, int] | None = None
         self._error: str | None = None
+        self._lingering: list[GitProcess] = []
 
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled or `end`; everything has ended then."""
@@ -120,6 +124,9 @@ class Mirror:
         """
         while (task := self._following) is not None:
             await finish(self._stop(task))
+        self._lingering = [process for process in self._lingering if process.returncode is None]
+        if self._lingering:
+            raise UnavailableError(f"git process {self._lingering[0].pid} of the mirror does not end")
 
     def status(self) -> MirrorStatus:
         """As of now, from memory."""
@@ -147,7 +154,7 @@ class Mirror:
     async def _stop(self, task: "asyncio.Task[None]") -> None:
         while not task.done():
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
         if self._following is task:
             self._following = None
             self._record = None
@@ -162,8 +169,12 @@ class Mirror:
             began = loop.time()
             try:
                 await self._follow_once(record)
-            except (StargateError, SessionEndedError) as error:
+            except (StargateError, SessionEndedError, NotReapedError) as error:
                 reason = error.message if isinstance(error, StargateError) else str(error)
+                if isinstance(error, NotReapedError):
+                    self._lingering.append(error.process)
+                if _is_ending(asyncio.current_task()):
+                    raise asyncio.CancelledError from error
             failures = 1 if loop.time() - began > STEADY_S else failures + 1
             delay_s = CONNECT_BACKOFF.delay_s(failures)
             report = log.debug if reason == self._error else log.warning

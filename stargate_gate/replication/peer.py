@@ -8,6 +8,7 @@ session takes anything, so a session here takes all that waits before it pauses 
 
 import asyncio
 import collections
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ WINDOW_BYTES = 1024 * 1024  # of one channel; twice that is the memory of a fetc
 CONNECT_LIMIT_S = 5.0  # TCP; a live leader answers in a round trip
 LOGIN_LIMIT_S = 10.0  # key exchange and authentication; a busy machine takes a second
 OPEN_LIMIT_S = 30.0  # one channel, while the leader forks
-CLOSE_LIMIT_S = 2.0  # for a polite goodbye; then the connection is cut
+CLOSE_LIMIT_S = 2.0  # for asyncssh to see that it is cut
 KEEPALIVE_S = 10.0  # below the feed's own heartbeats, for what hangs in a channel
 MAX_STDERR_BYTES = 4096
 # AES-GCM is the fastest where the processor knows AES, and that is any server.
@@ -113,16 +114,11 @@ class Peer:
         return PeerChannel(session)
 
     async def close(self) -> None:
-        """End it, and everything in it. Safe to call twice."""
-        self._connection.close()
-        try:
+        """Cut it at once, and everything in it: a leader that is dead must not hold up a promotion."""
+        self._connection.abort()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_LIMIT_S):
                 await self._connection.wait_closed()
-        except TimeoutError:
-            self._connection.abort()
-        except BaseException:
-            self._connection.abort()
-            raise
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):

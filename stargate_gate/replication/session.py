@@ -18,7 +18,7 @@ import structlog
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.apply import Applier, TermOverError
+from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -132,6 +132,7 @@ class Session:
 
         Raises:
             SessionEndedError: always, unless cancelled.
+            NotReapedError: a git process of the session does not end.
         """
         try:
             channel = await self._peer.open("stargate-feed")
@@ -154,8 +155,8 @@ class Session:
                 group.create_task(self._answers.send(channel), name="mirror-answer")
                 for number in range(self._here.parallel_fetches):
                     group.create_task(self._work_off(), name=f"mirror-worker-{number}")
-        except* (SessionEndedError, ConnectionError) as ended:
-            raise SessionEndedError(str(ended.exceptions[0])) from ended
+        except ExceptionGroup as group:
+            raise _reason(group) from group
 
     # -- what the leader says --------------------------------------------------------------------------
 
@@ -281,6 +282,8 @@ class Session:
         except TermOverError as error:
             raise SessionEndedError(error.message) from error
         except (StargateError, OSError, ValueError) as error:
+            if _cancelled():
+                raise asyncio.CancelledError from error
             self._failed(job, " ".join(str(error).split()))
             return
         self.work.done(job)
@@ -327,6 +330,23 @@ async def _hear(channel: PeerChannel, lines: LineReader, limit_s: float) -> Mess
         raise SessionEndedError(channel.stderr or "the leader has ended the feed") from None
     except MessageError as error:
         raise SessionEndedError(str(error)) from error
+
+
+def _reason(group: ExceptionGroup[Exception]) -> Exception:
+    """What ended the session; the whole group if some of it is nothing that a session may end with."""
+    _, others = group.split((NotReapedError, SessionEndedError, ConnectionError))
+    if others is not None:
+        return group
+    for one in group.exceptions:
+        if isinstance(one, NotReapedError):
+            return one
+    return SessionEndedError(str(group.exceptions[0]))
+
+
+def _cancelled() -> bool:
+    """Whether this task was asked to end, whatever became of the request."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _now() -> float:
