@@ -293,11 +293,10 @@ class Node:
                 cluster_key=config.cluster.key,
                 host_keys=tuple(config.ssh.host_keys),
                 parallel_fetches=config.replication.parallel_fetches,
-                heartbeat_s=config.election.heartbeat_s,
-                full_check_s=config.replication.full_check_s,
             ),
             on_checked=self._checked,
             on_change=self._leadership.changed,
+            on_applied=self._maintenance.touched,
         )
 
     def _checked(self, term: int, position: int) -> None:
