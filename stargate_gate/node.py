@@ -45,7 +45,6 @@ from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
-from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.publishing import Publisher
 from stargate_gate.replication.feed import Feed
@@ -341,9 +340,8 @@ class Node:
         while True:
             view = self._elector.view()
             record = view.record
-            if record is not None and record.host_keys and record.leader != self._me:
-                if frozenset(record.host_keys) != mine:
-                    raise ConfigurationError([_foreign_host_keys(record, mine)])
+            if record is not None and record.leader != self._me and record.host_keys:
+                _require_same_host_keys(record, mine)
             await self._elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
 
     def _announce(self, health: list[Endpoint]) -> None:
@@ -382,9 +380,12 @@ def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
     return view.record != before
 
 
-def _foreign_host_keys(record: ClusterRecord, mine: frozenset[str]) -> str:
-    theirs = ", ".join(sorted(record.host_keys))
-    return (
-        f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-        f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-    )
+def _require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
+    if frozenset(record.host_keys) != mine:
+        theirs = ", ".join(sorted(record.host_keys))
+        raise ConfigurationError(
+            [
+                f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+                f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+            ]
+        )

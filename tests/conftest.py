@@ -18,7 +18,7 @@ def no_user_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("home")
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("GIT_", "SSH_", "STARGATE_", "XDG_"))]:
-        if name not in {"STARGATE_CI"}:
+        if name != "STARGATE_CI":
             patch.delenv(name)
     patch.setenv("HOME", str(home))
     patch.setenv("GIT_CONFIG_NOSYSTEM", "1")

@@ -13,8 +13,7 @@ class Known:
     highest_term   the largest term that was seen in force
     reserved_term  the largest term that this node itself has tried to take; never used again
     checked_term   the term against whose leader every repository here was fully checked
-    position       how much of that term's feed was applied here then; no condition for leading: the
-                   leader puts nobody into the sync set who lacks something
+    position       how much of that term's feed was applied here then
     lock_file      device and inode of the lock file that was seen last (the flock engine's)
     """
 
@@ -107,7 +106,8 @@ def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
         return Try("this node led last")
     if me in record.sync_set:
         return Try("this node is in the sync set")
-    if record.mode == "async" and record.term > 0 and known.checked_term == record.term:
+    checked = record.term > 0 and known.checked_term == record.term
+    if record.mode == "async" and checked and known.position >= record.position:
         return Try(f"this node was fully checked against the leader of term {record.term}")
     if me.name in {member.name for member in record.eligible}:
         return Watch(

@@ -82,8 +82,8 @@ def _load(path: Path) -> Known:
     except (OSError, ValueError, TypeError, IndexError) as error:
         detail = error.strerror if isinstance(error, OSError) else "it is damaged"
         problem = (
-            f"{path} cannot be read ({detail}), so the node does not know which cluster it belongs to: restore"
-            f" the file, or move it away to join afresh as a standby"
+            f"{path} cannot be read ({detail}), so the node does not know which cluster it belongs to: "
+            f"restore the file, or move it away to join afresh as a standby"
         )
         raise ConfigurationError([problem]) from error
 

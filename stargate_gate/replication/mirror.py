@@ -14,7 +14,7 @@ import structlog
 
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.errors import ConfigurationError, StargateError
+from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
 from stargate_gate.replication.apply import NotReapedError
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.retry import Backoff

@@ -49,7 +49,13 @@ def test_every_bad_host_key_is_reported_at_once(tmp_path: Path) -> None:
     assert len(problems) == 5
     for problem, words in zip(
         problems,
-        ("ssh-keygen -t ed25519", "chmod 600", "encrypted", "no private key", "several keys of type ssh-ed25519"),
+        (
+            "ssh-keygen -t ed25519",
+            "chmod 600",
+            "encrypted",
+            "no private key",
+            "several keys of type ssh-ed25519",
+        ),
         strict=True,
     ):
         assert problem.startswith("ssh.host_keys: ")

@@ -1,5 +1,6 @@
 """Security keys (sk-): a token in software, so that touch and user verification can be told apart."""
 
+import base64
 import hashlib
 import struct
 from pathlib import Path
@@ -50,7 +51,10 @@ class Token(asyncssh.SSHKeyPair):
     ],
 )
 async def test_a_security_key_must_be_touched_and_verify_its_user_as_its_line_says(
-    house: House, options: str, flags: int, gets_in: bool  # noqa: FBT001
+    house: House,
+    options: str,
+    flags: int,
+    gets_in: bool,  # noqa: FBT001
 ) -> None:
     """Touch by default; no-touch-required and verify-required are honoured."""
     token = Token(flags)
@@ -66,8 +70,6 @@ async def test_a_security_key_must_be_touched_and_verify_its_user_as_its_line_sa
 
 
 def _public_line(token: Token) -> bytes:
-    import base64
-
     return ALGORITHM + b" " + base64.b64encode(token.public_data) + b"\n"
 
 

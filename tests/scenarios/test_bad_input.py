@@ -49,10 +49,17 @@ def test_a_wrong_key_is_refused_as_ssh_refuses(shared: Cluster) -> None:
 
 def test_an_unknown_command_is_refused_with_a_hint(shared: Cluster) -> None:
     """No shell: anything unknown is a usage error that names what there is."""
-    for command in ("ls -la", "bash -i", "git-shell", "repo rename a b", "git-upload-pack"):
+    for command in ("ls -la", "bash -i", "git-shell", "repo rename a b"):
         refused = shared.client.ssh(shared.leader(), command)
         assert refused.returncode == 64, command
         assert refused.stderr.strip(), command
+
+
+def test_a_git_service_without_a_repository_is_refused_as_git_shows_it(shared: Cluster) -> None:
+    """git reads stdout, so the line stands there as an ERR pkt-line."""
+    refused = shared.client.ssh(shared.leader(), "git-upload-pack")
+    assert refused.returncode == 64
+    assert b"ERR git-upload-pack takes one repository name" in refused.stdout
 
 
 @pytest.mark.parametrize(

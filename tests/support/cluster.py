@@ -342,10 +342,7 @@ def content(node: NodeProcess) -> dict[str, str]:
     """What the repositories of a node hold: HEAD and every ref but the reserved, by repository name."""
     found: dict[str, str] = {}
     root = node.data_dir / "repositories"
-    for head in sorted(root.glob("**/HEAD")):
-        path = head.parent
-        if path.name.startswith(".") or not (path / "objects").is_dir():
-            continue
+    for path in _bare_repositories(root):
         refs = subprocess.run(
             ["git", "--git-dir", str(path), "for-each-ref", "--format=%(objectname) %(refname)"],
             capture_output=True, timeout=30, check=False,
@@ -356,8 +353,17 @@ def content(node: NodeProcess) -> dict[str, str]:
                 for line in refs.decode(errors="surrogateescape").splitlines()
                 if " refs/stargate/" not in line
             ]
-            found[str(path.relative_to(root))] = "\n".join([head.read_text().strip(), *lines])
+            found[str(path.relative_to(root))] = "\n".join([(path / "HEAD").read_text().strip(), *lines])
     return found
+
+
+def _bare_repositories(root: Path) -> Iterator[Path]:
+    """As a node sees them: nothing below a dot folder, which a running node may rename at any time."""
+    for folder, below, _ in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if "objects" in below:
+            below.clear()
+            yield Path(folder)
 
 
 def make_cluster(root: Path, *, nodes: int = 2, overrides: Mapping[str, Any] | None = None) -> Cluster:
