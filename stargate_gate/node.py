@@ -383,9 +383,8 @@ def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
 def _require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
     if frozenset(record.host_keys) != mine:
         theirs = ", ".join(sorted(record.host_keys))
-        raise ConfigurationError(
-            [
-                f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-                f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-            ]
+        problem = (
+            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
         )
+        raise ConfigurationError([problem])

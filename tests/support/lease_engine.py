@@ -66,7 +66,7 @@ class LeaseEngine:
 
 
 class LeaseHold:
-    """`port.Hold`: a lease. A write is a transaction: if I hold the lease and the record is as I know it."""
+    """`port.Hold`: a lease. A write is a transaction: I hold the lease, the record is as I know it."""
 
     def __init__(self, store: LeaseStore, lease: int) -> None:
         self._store = store
