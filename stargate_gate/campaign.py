@@ -6,7 +6,7 @@ import: election, replication, datadir (leading lock), leadership, errors.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 import structlog
@@ -20,14 +20,13 @@ from stargate_gate.election.views import LeadershipView
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed
+from stargate_gate.replication.syncset import carried
 from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
-
-SyncSetChange = Callable[[frozenset[Member]], Awaitable[None]]
 
 
 class Follower(Protocol):
@@ -55,7 +54,7 @@ class NobodyToFollow:
 class Campaign:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
-    make_feed         a new feed for a term, given its number and what to await on sync set changes
+    make_feed         a new feed for a term
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
     """
 
@@ -67,7 +66,7 @@ class Campaign:
         mirror: Follower,
         leading_lock: LeadingLock,
         *,
-        make_feed: Callable[[int, SyncSetChange], Feed],
+        make_feed: Callable[[Term], Feed],
         data_dir_failing: Callable[[], float],
         on_leading: Callable[[int], None],
     ) -> None:
@@ -79,6 +78,7 @@ class Campaign:
         self._make_feed = make_feed
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
+        self._former: Member | None = None  # who led the term before the one that is led now
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self.feed: Feed | None = None
@@ -121,6 +121,7 @@ class Campaign:
 
         `_follow` starts nothing meanwhile: the view says that this node is taking over.
         """
+        self._former = record.leader
         following = self._following
         if following is not None:
             following.cancel()
@@ -131,8 +132,8 @@ class Campaign:
     async def _lead(self, term: Term) -> None:
         token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
         try:
-            await self._start_alone(term)
-            feed = self.feed = self._make_feed(term.number, lambda members: self._put_in_force(term, members))
+            await self._carry_over(term)
+            feed = self.feed = self._make_feed(term)
             self._leadership.open(token)
             term.open()
             self._on_leading(term.number)
@@ -141,20 +142,17 @@ class Campaign:
             term.close()
             await finish(self._end_term())
 
-    async def _start_alone(self, term: Term) -> None:
-        """Take those who were carried over out of the record, before the first write.
+    async def _carry_over(self, term: Term) -> None:
+        """Take those out of the record that nobody should wait for, before the first write of the term.
 
-        While mode async is in force nobody is waited for, so a member of the former term may not count as
-        holding this one: a standby comes back by having been checked in it.
+        In mode sync that is the former leader: its lock was free, so it is gone, and comes back by being
+        checked; the others of its sync set are waited for. Mode strict waits for anybody who held
+        everything, since it acknowledges nothing alone. Mode async waits for nobody, so nobody may count
+        as holding this term before having been checked in it.
         """
-        if term.record.sync_set:
-            await term.update(sync_set=())
-
-    async def _put_in_force(self, term: Term, members: frozenset[Member]) -> None:
-        """The feed's sync set has changed. Raises ElectionUnavailableError: ask again."""
-        position = self.feed.position if self.feed is not None else 0
-        await term.update(sync_set=members, position=position)
-        log.info("sync_set_changed", term=term.number, sync_set=sorted(member.name for member in members))
+        members = carried(self._config.replication.mode, term.in_force, self._former)
+        if members != term.in_force:
+            await term.update(sync_set=members)
 
     async def _reason_to_step_down(self, feed: Feed) -> str:
         """Waits until there is one."""

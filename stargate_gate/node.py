@@ -17,7 +17,7 @@ from typing import NoReturn
 import structlog
 
 from stargate_gate import __version__
-from stargate_gate.campaign import Campaign, NobodyToFollow, SyncSetChange
+from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import DataDir, open_data_dir
@@ -28,6 +28,7 @@ from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock import FlockEngine
 from stargate_gate.election.identity import ElectionState
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import ConfigurationError
@@ -47,9 +48,10 @@ from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.publishing import Publisher
-from stargate_gate.replication.feed import Feed
+from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
-from stargate_gate.reports import MODE_IN_FORCE, NodeReports, mode_warning
+from stargate_gate.replication.syncset import Limits
+from stargate_gate.reports import NodeReports, mode_in_force
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
@@ -271,7 +273,7 @@ class Node:
                 ssh=str(ssh),
                 http=str(health[0]) if health else "",
                 host_keys=fingerprints(self._host_keys),
-                mode=MODE_IN_FORCE,
+                mode=mode_in_force(self._config),
             ),
             state=state,
         )
@@ -303,16 +305,16 @@ class Node:
             self._elector.checked(term, position)
 
     def _make_campaign(self, elector: Elector) -> Campaign:
-        def make_feed(term: int, on_sync_set: SyncSetChange) -> Feed:
-            return Feed(
-                term,
-                self._me,
-                self._store,
-                self._refs,
-                on_sync_set=on_sync_set,
-                heartbeat_s=self._config.election.heartbeat_s,
-                full_check_s=self._config.replication.full_check_s,
-            )
+        replication = self._config.replication
+        settings = FeedSettings(
+            mode_in_force(self._config),
+            Limits(replication.ack_timeout_s, replication.ack_max_s),
+            self._config.election.heartbeat_s,
+            replication.full_check_s,
+        )
+
+        def make_feed(term: Term) -> Feed:
+            return Feed(term, self._me, self._store, self._refs, settings)
 
         return Campaign(
             self._config,
@@ -356,8 +358,6 @@ class Node:
             http=[str(one) for one in health],
         )
         notify_systemd("READY=1")
-        if config.cluster is not None and (warning := mode_warning(config.replication.mode)):
-            log.warning("mode_in_force", detail=warning)
         if config.cluster is None and sys.stderr.isatty():
             sys.stderr.write(self._next_steps())
 

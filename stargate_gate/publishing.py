@@ -6,13 +6,18 @@ repos, errors.
 
 from collections.abc import Callable
 
-from stargate_gate.errors import NotLeaderError
+import structlog
+
+from stargate_gate.errors import NotLeaderError, TryAgainError
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.ports import Channel
 from stargate_gate.replication.feed import Feed
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.maintenance import Maintenance
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
+
+log = structlog.get_logger()
 
 
 class Publisher:
@@ -22,25 +27,41 @@ class Publisher:
         self._node = node
         self._feed = feed
         self._maintenance = maintenance
+        self._folders = FolderSyncs()
 
-    async def pushed(self, repository: Repository) -> None:
-        """receive-pack has ended there: tell the standbys, and tidy up some time."""
-        if (feed := self._feed()) is not None:
-            await feed.pushed(repository)
+    async def pushed(self, repository: Repository) -> int:
+        """Put on disk what receive-pack has left to the system, and tell the standbys.
+
+        Raises:
+            TryAgainError: it is not on disk.
+        """
+        try:
+            await self._folders.sync(repository.path)
+        except OSError as error:
+            log.exception("push_not_on_disk", repository=str(repository.name))
+            raise TryAgainError(f"not on disk ({error.strerror}); the outcome is unknown") from error
         await self._maintenance.touched(repository)
+        return await feed.pushed(repository) if (feed := self._feed()) is not None else 0
 
-    async def created(self, repository: Repository) -> None:
+    async def created(self, repository: Repository) -> int:
         """Tell the standbys."""
-        if (feed := self._feed()) is not None:
-            await feed.created(repository)
+        return await feed.created(repository) if (feed := self._feed()) is not None else 0
 
-    async def deleted(self, name: RepositoryName) -> None:
+    async def deleted(self, name: RepositoryName) -> int:
         """Tell the standbys."""
-        if (feed := self._feed()) is not None:
-            await feed.deleted(name)
+        return await feed.deleted(name) if (feed := self._feed()) is not None else 0
 
-    async def replicated(self, repository: Repository) -> None:
-        """Mode async waits for nobody; see docs/decisions/0003-held-back-report.md."""
+    async def replicated(self, name: RepositoryName, position: int) -> None:
+        """Wait until every member of the sync set has it.
+
+        Raises:
+            TryAgainError: not in time.
+            NotLeaderError: the term is over.
+        """
+        feed = self._feed()
+        if feed is None:
+            raise NotLeaderError(f"{self._node} has lost its leadership; the outcome is unknown")
+        await feed.replicated(name, position)
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """A standby follows the feed, or asks for one repository's refs.

@@ -33,6 +33,11 @@ class Term:
         return self._record
 
     @property
+    def in_force(self) -> frozenset[Member]:
+        """The sync set of `record`."""
+        return frozenset(self._record.sync_set)
+
+    @property
     def needed(self) -> frozenset[Member]:
         """Whose acknowledgements a push needs now: of both records while the last write is uncertain."""
         return needed(self._record, self._attempted)

@@ -86,17 +86,17 @@ class Leadership(Protocol):
 class Changes(Protocol):
     """Replication's ear."""
 
-    async def pushed(self, repository: Repository) -> None:
-        """receive-pack has ended there, whatever its status."""
+    async def pushed(self, repository: Repository) -> int:
+        """receive-pack has ended there, whatever its status; the position in the feed that covers it."""
 
-    async def created(self, repository: Repository) -> None:
+    async def created(self, repository: Repository) -> int:
         """A new repository is there, durably."""
 
-    async def deleted(self, name: RepositoryName) -> None:
+    async def deleted(self, name: RepositoryName) -> int:
         """A repository is in the trash, durably."""
 
-    async def replicated(self, repository: Repository) -> None:
-        """Wait until the sync set holds what the repository holds now.
+    async def replicated(self, name: RepositoryName, position: int) -> None:
+        """Wait until the sync set holds that repository as it was at `position`.
 
         Raises:
             TryAgainError: not in time.

@@ -254,7 +254,7 @@ class Gate:
             finally:
                 await finish(self._after_push(repository))
             # Place of the held-back report: until then git's own report is with the client already.
-            await self._changes.replicated(repository)
+            await self._changes.replicated(repository.name, await self._changes.pushed(repository))
         return status
 
     async def _find_or_create(self, name: RepositoryName) -> Repository:
@@ -298,15 +298,16 @@ class Gate:
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
             repository = await self._store.create(command.name, object_format=command.object_format)
-            await finish(self._changes.created(repository))
-            await self._changes.replicated(repository)
+            position = await self._changes.created(repository)
+            await self._changes.replicated(command.name, position)
 
     async def _delete(self, command: RepoDelete) -> None:
         async with self._leadership.writing():
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
             await self._store.delete(command.name)
-            await finish(self._changes.deleted(command.name))
+            position = await self._changes.deleted(command.name)
+            await self._changes.replicated(command.name, position)
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"

@@ -1,10 +1,11 @@
-"""What one standby has not applied yet, as the leader knows it. Pure.
+"""What one standby has not confirmed yet, as the leader knows it: its side of the acknowledgements. Pure.
 
 Changes of one repository are told as one. Bounded by repositories, not by changes: beyond that the
 standby is given a new full list, which covers everything.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stargate_gate.replication.delta import joined
@@ -16,9 +17,18 @@ MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
 
 @dataclass
 class _Sent:
+    """Changes of one repository that were sent.
+
+    first_seq    the oldest that was not confirmed; `since` when it was told of
+    seq          the newest
+    moved_at     the standby's last sign of progress on it
+    """
+
+    first_seq: int
     seq: int
     changes: int
     since: float
+    moved_at: float
 
 
 @dataclass
@@ -30,11 +40,17 @@ class _Unsent:
 
 
 class Backlog:
-    """Fed with every change, asked for the next to send, told what was applied. Times are of one clock."""
+    """Fed with every change, asked for the next to send, told what was applied. Times are of one clock.
+
+    `holds` answers from what the standby said on this connection: a repository that it said nothing
+    of counts as held once a full list was confirmed (`checked`), and not before.
+    """
 
     def __init__(self) -> None:
+        self.covered = False  # a full list was confirmed, and nothing was dropped since
         self._unsent: OrderedDict[RepositoryName, _Unsent] = OrderedDict()
         self._sent: dict[RepositoryName, _Sent] = {}
+        self._matched: set[RepositoryName] = set()  # confirmed one by one, while not covered
 
     def add(self, news: News, now: float) -> bool:
         """One more change; False if that is too much: then `clear` and send a full list."""
@@ -46,33 +62,70 @@ class Backlog:
             before.changes += 1
         return len(self._unsent) + len(self._sent) <= MAX_REPOSITORIES
 
-    def next(self) -> News | None:
+    def next(self, now: float) -> News | None:
         """What to send now; from here on it counts as sent."""
         if not self._unsent:
             return None
         name, unsent = self._unsent.popitem(last=False)
         sent = self._sent.get(name)
         if sent is None:
-            self._sent[name] = _Sent(unsent.news.seq, unsent.changes, unsent.since)
+            self._sent[name] = _Sent(unsent.first_seq, unsent.news.seq, unsent.changes, unsent.since, now)
         else:
             sent.seq = unsent.news.seq
             sent.changes += unsent.changes
         return unsent.news
 
-    def applied(self, name: RepositoryName, seq: int) -> None:
-        """The standby has that change. An older one than what was sent last says nothing."""
+    def applied(self, name: RepositoryName, seq: int, now: float) -> None:
+        """The standby has that change of that repository and all before it, on disk."""
+        if not self.covered:
+            self._matched.add(name)
         sent = self._sent.get(name)
-        if sent is not None and seq >= sent.seq:
+        if sent is None:
+            return
+        sent.first_seq = max(sent.first_seq, seq + 1)
+        sent.moved_at = now
+        if seq >= sent.seq:
             del self._sent[name]
 
+    def progress(self, name: RepositoryName, now: float) -> None:
+        """The standby works on that repository, and something has moved."""
+        if (sent := self._sent.get(name)) is not None:
+            sent.moved_at = now
+
     def checked(self, seq: int) -> None:
-        """The standby has everything up to `seq`."""
+        """The standby has everything of a list that covers all changes up to `seq`."""
         self._sent = {name: sent for name, sent in self._sent.items() if sent.seq > seq}
+        for one in self._open():
+            one.first_seq = max(one.first_seq, seq + 1)
+        self.covered = True
+        self._matched.clear()
 
     def clear(self) -> None:
-        """A full list takes over."""
+        """A full list takes over; until it is confirmed nothing counts as held."""
         self._unsent.clear()
         self._sent.clear()
+        self._matched.clear()
+        self.covered = False
+
+    def holds(self, name: RepositoryName, seq: int) -> bool:
+        """Whether it has confirmed that repository as it was at `seq`, or later."""
+        unsent, sent = self._unsent.get(name), self._sent.get(name)
+        if (unsent is not None and seq >= unsent.first_seq) or (sent is not None and seq >= sent.first_seq):
+            return False
+        return self.covered or name in self._matched
+
+    def moved_at(self, name: RepositoryName) -> float | None:
+        """The last sign of progress on that repository's open changes; None if it has none."""
+        if (sent := self._sent.get(name)) is not None:
+            return max(sent.moved_at, sent.since)
+        unsent = self._unsent.get(name)
+        return unsent.since if unsent is not None else None
+
+    def held_through(self, position: int) -> int:
+        """Up to which position it has confirmed everything, if `position` is that of the newest change."""
+        if not self.covered:
+            return 0
+        return min((one.first_seq for one in self._open()), default=position + 1) - 1
 
     def sent_through(self, position: int) -> int:
         """Up to which position everything was sent, if `position` is that of the newest change."""
@@ -80,10 +133,12 @@ class Backlog:
 
     def lag(self, now: float) -> tuple[int, float]:
         """How many changes the standby lacks at most, and for how many seconds the oldest."""
-        unsent, sent = self._unsent.values(), self._sent.values()
-        changes = sum(one.changes for one in unsent) + sum(one.changes for one in sent)
-        oldest = min((*(one.since for one in unsent), *(one.since for one in sent)), default=now)
-        return changes, max(0.0, now - oldest)
+        oldest = min((one.since for one in self._open()), default=now)
+        return sum(one.changes for one in self._open()), max(0.0, now - oldest)
+
+    def _open(self) -> Iterator[_Sent | _Unsent]:
+        yield from self._unsent.values()
+        yield from self._sent.values()
 
     def __len__(self) -> int:
         return len({*self._unsent, *self._sent})

@@ -9,7 +9,7 @@ sent on connecting and every full_check_s; they catch what was never told.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,6 @@ import structlog
 from stargate_gate.election.port import Member
 from stargate_gate.errors import (
     GitFailedError,
-    LeadershipLostError,
     NoSuchRepositoryError,
     NotLeaderError,
     StargateError,
@@ -27,6 +26,7 @@ from stargate_gate.errors import (
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.replication.delta import difference
 from stargate_gate.replication.feeding import Feeding
+from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
@@ -45,9 +45,8 @@ from stargate_gate.replication.messages import (
     expect,
     parts,
 )
-from stargate_gate.replication.ports import Channel
-from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.syncset import Presence, conflict, sync_set
+from stargate_gate.replication.ports import Channel, TermRecord
+from stargate_gate.replication.syncset import Limits, Mode, conflict
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.refs import RefReader, RefSnapshot
 from stargate_gate.repos.store import Repository, Store
@@ -59,7 +58,6 @@ CAUGHT_UP_ASK_S = 0.1  # how often a standby that is asked for its position is a
 PUBLISHED_BYTES = (
     32 * 1024 * 1024
 )  # of what was published last, to tell differences; beyond: compare everything
-RECORD_BACKOFF = Backoff(0.2, 5.0)
 
 
 @dataclass(frozen=True)
@@ -73,83 +71,98 @@ class StandbyStatus:
     lag_s: float
 
 
-class Feed:
-    """Lives as long as a term of this node; implements the gate's `Changes` but for `replicated`.
+@dataclass(frozen=True)
+class FeedSettings:
+    """What of the configuration concerns the feed. In seconds, but for the mode."""
 
-    term         stamped on everything that is sent; what standbys send of another term is refused
-    on_sync_set  awaited with the sync set that should be in the record, one call at a time, again and
-                 again until it succeeds; never while nothing changes. The record is taken to begin
-                 the term with an empty sync set
+    mode: Mode
+    limits: Limits
+    heartbeat_s: float
+    full_check_s: float
+
+
+class Feed:
+    """Lives as long as a term of this node: what the gate tells of changes, and what it waits for.
+
+    The term's number is stamped on everything that is sent; what standbys send of another term is
+    refused.
     """
 
     def __init__(
-        self,
-        term: int,
-        me: Member,
-        store: Store,
-        refs: RefReader,
-        *,
-        on_sync_set: Callable[[frozenset[Member]], Awaitable[None]],
-        heartbeat_s: float,
-        full_check_s: float,
+        self, term: TermRecord, me: Member, store: Store, refs: RefReader, settings: FeedSettings
     ) -> None:
-        self.term = term
+        self.term = term.number
         self.me = me
         self.store = store
         self.refs = refs
-        self.heartbeat_s = heartbeat_s
-        self.full_check_s = full_check_s
-        self.position = 0
-        self._on_sync_set = on_sync_set
+        self.heartbeat_s = settings.heartbeat_s
+        self.full_check_s = settings.full_check_s
         self._feedings: dict[Member, Feeding] = {}
+        self._keeper = SyncSetKeeper(term, self._feedings, settings.mode, settings.limits)
         self._published = _PublishedCache()
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
-        self._in_force: frozenset[Member] = frozenset()
-        self._uncertain = False  # a record was tried to be written, and perhaps was
-        self._recorder: asyncio.Task[None] | None = None
-        self._moved = asyncio.Event()
         self._closed = False
+
+    @property
+    def position(self) -> int:
+        """The number of changes in this term; the last one's sequence number."""
+        return self._keeper.position
+
+    @property
+    def replicated_through(self) -> int:
+        """Up to this position every member of the sync set has everything."""
+        return self._keeper.replicated_through
 
     # -- the gate's side: what has changed -------------------------------------------------------------
 
-    async def pushed(self, repository: Repository) -> None:
+    async def pushed(self, repository: Repository) -> int:
         """Tell what has changed there since it was last told; nothing if nothing has.
 
-        A repository that cannot be read is told of all the same: the standby will compare, and say
-        what is wrong. Serialised per repository, and only for reading the refs.
+        Returns the sequence number that covers what the repository holds now. A repository that cannot
+        be read is told of all the same: the standby will compare, and say what is wrong. Serialised per
+        repository, and only for reading the refs.
         """
         name = repository.name
         async with self._turn(name):
             try:
-                after = _Published(
-                    await asyncio.to_thread(repository.id), await self.refs.snapshot(repository)
-                )
+                identity = await asyncio.to_thread(repository.id)
+                snapshot = await self.refs.snapshot(repository)
             except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
                 log.warning("change_not_read", repository=str(name), error=str(error))
-                self._forget(name)
-                return
+                return self._forget(name)
             before = self._published.get(name)
+            if before is not None and (before.id, before.snapshot) == (identity, snapshot):
+                return before.seq
+            after = _Published(identity, snapshot, self.position + 1)
             self._published.put(name, after)
-            if before is None or before.id != after.id:
-                self._tell(Compare(self.term, self.position + 1, name))
-            elif before != after:
-                self._tell(self._news(name, before, after))
+            self._tell(self._news(name, before, after))
+            return after.seq
 
-    async def created(self, repository: Repository) -> None:
-        """Tell of a new repository."""
-        await self.pushed(repository)
+    async def created(self, repository: Repository) -> int:
+        """Tell of a new repository; returns the sequence number that covers it."""
+        return await self.pushed(repository)
 
-    async def deleted(self, name: RepositoryName) -> None:
-        """Tell that there is no repository of that name any more."""
+    async def deleted(self, name: RepositoryName) -> int:
+        """Tell that there is no repository of that name any more; the sequence number of that."""
         async with self._turn(name):
-            self._forget(name)
+            return self._forget(name)
+
+    async def replicated(self, name: RepositoryName, seq: int) -> None:
+        """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
+
+        Raises:
+            TryAgainError: not in time, or nobody is there in mode strict.
+            LeadershipLostError: the term is over.
+        """
+        await self._keeper.replicated(name, seq)
 
     # -- the node's side -------------------------------------------------------------------------------
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
         """The connected standbys, by name."""
+        in_force = self._keeper.in_force
         return tuple(
-            StandbyStatus(member.name, member.data_dir_id, member in self._in_force, *feeding.lag())
+            StandbyStatus(member.name, member.data_dir_id, member in in_force, *feeding.lag())
             for member, feeding in sorted(self._feedings.items())
         )
 
@@ -162,13 +175,11 @@ class Feed:
             async with asyncio.timeout(limit_s):
                 while True:
                     level = sorted(m for m, one in self._feedings.items() if one.holds(self.position))
-                    if successors := [member for member in level if member in self._in_force]:
+                    if successors := [member for member in level if member in self._keeper.in_force]:
                         return successors[0]
                     for feeding in self._feedings.values():
                         feeding.ask()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(CAUGHT_UP_ASK_S):
-                            await self._moved.wait()
+                    await self._keeper.until_moved(CAUGHT_UP_ASK_S)
         return None
 
     async def close(self) -> None:
@@ -176,9 +187,7 @@ class Feed:
         self._closed = True
         for feeding in list(self._feedings.values()):
             await feeding.end()
-        if self._recorder is not None:
-            self._recorder.cancel()
-            await asyncio.wait({self._recorder})
+        await self._keeper.close()
 
     # -- the standbys' side ----------------------------------------------------------------------------
 
@@ -216,7 +225,7 @@ class Feed:
             if self._feedings.get(join.member) is feeding:
                 del self._feedings[join.member]
             feeding.ended.set()
-            self.moved()
+            self._keeper.gone(join.member)
         log.info("standby_disconnected", standby=join.member.name, reason=ended, term=self.term)
         return ExitCode.NOT_LEADER if self._closed else ExitCode.OK
 
@@ -271,64 +280,24 @@ class Feed:
     # -- inside ----------------------------------------------------------------------------------------
 
     def moved(self) -> None:
-        """A standby has come, gone or caught up: see to the record, and wake who waits."""
-        self._moved.set()
-        self._moved = asyncio.Event()
-        self._see_to_record()
+        """A standby has come closer, or fallen behind."""
+        self._keeper.moved()
 
-    def _see_to_record(self) -> None:
-        unlike = self._uncertain or self._wanted() != self._in_force
-        if unlike and self._recorder is None and not self._closed:
-            self._recorder = asyncio.create_task(self._record(), name="sync-set")
-            self._recorder.add_done_callback(self._recorded)
-
-    def _wanted(self) -> frozenset[Member]:
-        return sync_set(Presence(member, one.stage) for member, one in self._feedings.items())
-
-    async def _record(self) -> None:
-        """Get what is wanted into the record, however often it takes. Ends for good when the term is lost."""
-        failures = 0
-        while self._uncertain or self._wanted() != self._in_force:
-            wanted = self._wanted()
-            try:
-                self._uncertain = True
-                await self._on_sync_set(wanted)
-            except LeadershipLostError:
-                self._closed = True
-                return
-            except StargateError as error:
-                failures += 1
-                log.warning("sync_set_not_recorded", error=error.message, term=self.term)
-                await asyncio.sleep(RECORD_BACKOFF.delay_s(failures))
-            else:
-                failures = 0
-                self._uncertain, self._in_force = False, wanted
-                self._moved.set()
-                self._moved = asyncio.Event()
-
-    def _recorded(self, task: asyncio.Task[None]) -> None:
-        self._recorder = None
-        if task.cancelled():
-            return
-        if (problem := task.exception()) is not None:
-            log.error("sync_set_not_recorded", error=repr(problem), term=self.term)
-            return
-        self._see_to_record()
-
-    def _news(self, name: RepositoryName, before: "_Published", after: "_Published") -> News:
-        seq = self.position + 1
-        delta = difference(before.snapshot, after.snapshot)
+    def _news(self, name: RepositoryName, before: "_Published | None", after: "_Published") -> News:
+        same = before is not None and before.id == after.id
+        delta = difference(before.snapshot, after.snapshot) if before is not None and same else None
         if delta is None:
-            return Compare(self.term, seq, name)
-        return Changed(self.term, seq, name, after.id, after.snapshot.head, delta)
+            return Compare(self.term, after.seq, name)
+        return Changed(self.term, after.seq, name, after.id, after.snapshot.head, delta)
 
-    def _forget(self, name: RepositoryName) -> None:
-        """Something is different there, whatever it is."""
+    def _forget(self, name: RepositoryName) -> int:
+        """Something is different there, whatever it is; the sequence number of that."""
         self._published.forget(name)
         self._tell(Compare(self.term, self.position + 1, name))
+        return self.position
 
     def _tell(self, news: News) -> None:
-        self.position = news.seq
+        self._keeper.position = news.seq
         for feeding in self._feedings.values():
             feeding.tell(news)
 
@@ -342,10 +311,11 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Published:
-    """What standbys were told of a repository last."""
+    """What standbys were told of a repository last, and with which sequence number."""
 
     id: str
     snapshot: RefSnapshot
+    seq: int
 
 
 class _PublishedCache:

@@ -16,6 +16,7 @@ from stargate_gate.replication.messages import (
     Alive,
     Applied,
     Checked,
+    Compare,
     Heartbeat,
     Join,
     ListBegin,
@@ -25,19 +26,23 @@ from stargate_gate.replication.messages import (
     Message,
     MessageError,
     News,
+    Progress,
     Welcome,
     decode,
     encode,
     out_of_place,
 )
 from stargate_gate.replication.ports import Channel
+from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
 LIST_PART = 100  # repositories whose digests are looked up at a time, and sent in one line
+LATE_BACKOFF = Backoff(1.0, 60.0)  # before one that was late is checked anew: it may be late again
 MISSED_BEATS = 3  # a standby that has said nothing for so many heartbeats is taken for dead
 
 
@@ -50,7 +55,14 @@ class Term(Protocol):
     refs: RefReader
     heartbeat_s: float
     full_check_s: float
-    position: int
+
+    @property
+    def position(self) -> int:
+        """The number of changes in this term."""
+
+    @property
+    def replicated_through(self) -> int:
+        """Up to there every member of the sync set has everything."""
 
     def moved(self) -> None:
         """This standby has come closer, or gone."""
@@ -71,7 +83,10 @@ class Feeding:
         self._channel = channel
         self._lines = lines
         self._backlog = Backlog()
+        self._began = self._now()
         self._position = 0  # up to which the standby says it has everything
+        self._level_from = 0  # what has to be confirmed before it is level
+        self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
         self._list_seq = 0
@@ -84,7 +99,13 @@ class Feeding:
         self._sending = asyncio.Lock()
 
     def tell(self, news: News) -> None:
-        """Send this when its turn comes. Never blocks; a backlog without bounds becomes a full list."""
+        """Send this when its turn comes. Never blocks; a backlog without bounds becomes a full list.
+
+        Until a full list was confirmed, a difference proves nothing of the rest of a repository: then it
+        is told to compare.
+        """
+        if not self._backlog.covered:
+            news = Compare(news.term, news.seq, news.name)
         if not self._backlog.add(news, self._now()):
             log.warning("standby_far_behind", standby=self.join.member.name, remedy="it is given a full list")
             self._backlog.clear()
@@ -100,6 +121,26 @@ class Feeding:
     def holds(self, position: int) -> bool:
         """Whether it has confirmed to have everything up to `position`."""
         return self.stage is Stage.LEVEL and self._position >= position and not len(self._backlog)
+
+    def confirmed(self, name: RepositoryName, seq: int) -> bool:
+        """Whether it has confirmed that repository as it was at `seq`, or later, in this term."""
+        return self._backlog.holds(name, seq)
+
+    def held_through(self, position: int) -> int:
+        """Up to which position it has confirmed everything; `position` is that of the newest change."""
+        return self._backlog.held_through(position)
+
+    def moved_at(self, name: RepositoryName, since: float) -> float:
+        """Its last sign of progress on that repository, for somebody who waits for it since then."""
+        return max(self._began, self._backlog.moved_at(name) or since)
+
+    def late(self) -> None:
+        """Nobody waits for it any more; it is given a full list after a while."""
+        if self.stage is not Stage.CHECKING:
+            self._times_late += 1
+            self._list_due = self._now() + LATE_BACKOFF.delay_s(self._times_late)
+            self._fall_behind()
+            self._wake.set()
 
     def ask(self) -> None:
         """Ask it for its position now and not at the next heartbeat."""
@@ -148,7 +189,7 @@ class Feeding:
             try:
                 async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
                     message = decode(await self._lines.line())
-                if not isinstance(message, Applied | Checked | Alive):
+                if not isinstance(message, Applied | Checked | Alive | Progress):
                     raise out_of_place(message)
             except TimeoutError:
                 raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
@@ -159,19 +200,31 @@ class Feeding:
             self._hear(message)
             self._answered.set()
 
-    def _hear(self, message: Applied | Checked | Alive) -> None:
+    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
         match message:
             case Applied():
-                # Place of the acknowledgements: per (term, repository, sequence number).
-                self._backlog.applied(message.name, message.seq)
+                self._backlog.applied(message.name, message.seq, self._now())
+            case Progress():
+                self._backlog.progress(message.name, self._now())
             case Checked():
-                if message.check == self._check and not self._uncovered:
-                    self._backlog.checked(self._list_seq)
-                    self._confirmed_check = message.check
-                    self.stage = Stage.LEVEL
+                self._confirm(message.check)
             case Alive():
                 self._position = message.position
+        self._rise()
         self._term.moved()
+
+    def _confirm(self, check: int) -> None:
+        if check != self._check or self._uncovered:
+            return
+        self._backlog.checked(self._list_seq)
+        self._confirmed_check = check
+        if self.stage is Stage.CHECKING:
+            self.stage, self._level_from = Stage.CATCHING_UP, self._term.position
+
+    def _rise(self) -> None:
+        """Level once all is confirmed that was told before it was required again."""
+        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+            self.stage = Stage.LEVEL
 
     # -- what it is sent -------------------------------------------------------------------------------
 
@@ -186,7 +239,7 @@ class Feeding:
                 async with asyncio.timeout(self._term.heartbeat_s):
                     await self._beat.wait()
             sent = 0 if self._uncovered else self._backlog.sent_through(self._term.position)
-            await self._send(Heartbeat(self._term.term, sent))
+            await self._send(Heartbeat(self._term.term, sent, self._term.replicated_through))
 
     async def _send_all(self) -> None:
         term = self._term
@@ -196,7 +249,7 @@ class Feeding:
                 self._list_due = self._now() + term.full_check_s
                 await self._send_list()
             self._wake.clear()
-            if (news := self._backlog.next()) is not None:
+            if (news := self._backlog.next(self._now())) is not None:
                 await self._send(news)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -222,7 +275,7 @@ class Feeding:
 
     def _fall_behind(self) -> None:
         """It does not hold everything, and must be checked again."""
-        if self.stage is Stage.LEVEL:
+        if self.stage is not Stage.CHECKING:
             self.stage = Stage.CHECKING
             log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
             self._term.moved()

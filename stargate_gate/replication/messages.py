@@ -6,6 +6,7 @@
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
                     ←                        Changed | Compare                as it happens
                     ←                        Heartbeat                        every heartbeat_s
+    Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
     Alive           →                                     the answer to each Heartbeat
@@ -28,7 +29,7 @@ from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
 
-PROTOCOL = 1  # raised when an older node could misunderstand
+PROTOCOL = 2  # raised when an older node could misunderstand
 MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
@@ -133,15 +134,25 @@ class Compare:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The leader works, and everything up to `seq` was sent."""
+    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`."""
 
     term: int
     seq: int
+    replicated: int
 
 
 @dataclass(frozen=True)
 class Applied:
     """The standby has that change of that repository, and all before it, on disk."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The standby works on that change of that repository, and something has moved."""
 
     term: int
     seq: int
@@ -203,7 +214,7 @@ class Gone:
 
 
 FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Checked | Alive
+FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
 News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
@@ -219,6 +230,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "heartbeat": Heartbeat,
     "join": Join,
     "applied": Applied,
+    "progress": Progress,
     "checked": Checked,
     "alive": Alive,
     "snapshot": SnapshotBegin,

@@ -1,6 +1,9 @@
 """What replication asks of the rest of the node. All protocols, no code."""
 
+from collections.abc import Iterable
 from typing import Protocol
+
+from stargate_gate.election.port import Member
 
 
 class Channel(Protocol):
@@ -14,3 +17,30 @@ class Channel(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send; returns when it is on its way and not buffered here."""
+
+
+class TermRecord(Protocol):
+    """The cluster record of the term that is led here; `election.term.Term` is one."""
+
+    @property
+    def number(self) -> int:
+        """The fencing token."""
+
+    @property
+    def in_force(self) -> frozenset[Member]:
+        """The sync set of the record that was written last, for certain."""
+
+    @property
+    def needed(self) -> frozenset[Member]:
+        """Everybody the record may name: also by a write whose outcome is unknown."""
+
+    def valid(self) -> bool:
+        """This node leads, provably, at this moment."""
+
+    async def update(self, *, sync_set: Iterable[Member], position: int) -> None:
+        """Put it into the record.
+
+        Raises:
+            LeadershipLostError: the term is over.
+            ElectionUnavailableError: the outcome is unknown.
+        """

@@ -1,34 +1,146 @@
-"""Which standbys count as holding everything. Pure.
+"""Which standbys count as holding everything, and when a push may be acknowledged. Pure.
 
-A standby is in the sync set from the moment that it was fully checked in this term until its connection
-ends. That is all while mode `async` is in force; with acknowledgements more steps come between.
+Theory of operation. A connected standby goes through these stages in a term:
+
+    CHECKING      it compares a full list, and fetches what it lacks; nothing waits for it
+      │ the list is confirmed
+    CATCHING_UP   from here on every push waits for it; what was told before is still under way
+      │ all of that is confirmed: whatever was acknowledged is with it
+    LEVEL         it may be in the cluster record
+      │ late: a push waited ack_timeout_s without a sign of progress, or ack_max_s in all
+      └─→ CHECKING, with a new full list
+
+The record follows: it gets who is level, and loses who is late or gone. A push is acknowledged when all
+of `required` have it: everybody the record may name (also of a write whose outcome is unknown) and
+everybody who is being required again. So whoever the record names, at any moment, holds every
+acknowledged push; nobody leaves but by a record that was written, before an acknowledgement without it.
+
+Members of the former sync set are carried over into a new term: they stay in the record, with every
+repository pending until it matched in this term, for as long as they are not late.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from stargate_gate.election.port import Member
 
+Mode = Literal["sync", "strict", "async"]
+
 
 class Stage(Enum):
-    """How far a connected standby has come in this term."""
+    """How far a standby has come in this term; see the theory of operation."""
 
-    CHECKING = "checking"  # it compares, and fetches what it lacks
-    LEVEL = "level"  # it had everything once, and follows
+    ABSENT = "absent"  # not connected
+    CHECKING = "checking"
+    CATCHING_UP = "catching up"
+    LEVEL = "level"
 
 
 @dataclass(frozen=True)
 class Presence:
-    """One connected standby."""
+    """One standby. `carried`: of the former sync set, has not been late or gone in this term."""
 
     member: Member
     stage: Stage
+    carried: bool = False
 
 
-def sync_set(present: Iterable[Presence]) -> frozenset[Member]:
-    """Who should be in the cluster record, given who is connected."""
-    return frozenset(one.member for one in present if one.stage is Stage.LEVEL)
+@dataclass(frozen=True)
+class Limits:
+    """The YAML file's replication section. In seconds.
+
+    ack_timeout_s  without a sign of progress for that long a standby is late
+    ack_max_s      so long a push waits at most for a standby that makes progress
+    """
+
+    ack_timeout_s: float = 5.0
+    ack_max_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A push that waits for its replicas. All times are of one clock, in seconds.
+
+    began     when it began to wait
+    now       the clock
+    required  whose confirmation it needs; see the theory of operation
+    in_force  the sync set of the record that was written last
+    lacking   who of the standbys has not confirmed it: their last sign of progress on it
+    """
+
+    began: float
+    now: float
+    required: frozenset[Member]
+    in_force: frozenset[Member]
+    lacking: Mapping[Member, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a push that waits.
+
+    acknowledge  it may be told "ok"
+    refused      it never will be; why
+    late         these standbys leave the sync set
+    look_again   when to decide again if nothing happens before
+    """
+
+    acknowledge: bool = False
+    refused: str | None = None
+    late: frozenset[Member] = frozenset()
+    look_again: float = 0.0
+
+
+def carried(mode: Mode, members: frozenset[Member], former: Member | None) -> frozenset[Member]:
+    """Who of the sync set that a new term begins with stays in it; `former` led before."""
+    if mode == "async":
+        return frozenset()
+    return members if mode == "strict" or former is None else members - {former}
+
+
+def wanted(present: Iterable[Presence], in_force: frozenset[Member], mode: Mode) -> frozenset[Member]:
+    """Who should be in the cluster record.
+
+    In mode strict the last members stay, however late: nothing is acknowledged without one of them, so
+    they go on holding everything that was.
+    """
+    members = frozenset(one.member for one in present if one.stage is Stage.LEVEL or one.carried)
+    return in_force if mode == "strict" and not members else members
+
+
+def required(present: Iterable[Presence], recorded: frozenset[Member]) -> frozenset[Member]:
+    """Whose confirmation a push needs. `recorded`: whoever the record names, or may name."""
+    demanded = (one.member for one in present if one.stage in {Stage.CATCHING_UP, Stage.LEVEL})
+    return recorded.union(demanded)
+
+
+def judge(push: Waiting, mode: Mode, limits: Limits) -> Verdict:
+    """May it be acknowledged, must it wait, or is it refused?"""
+    if mode == "async":
+        return Verdict(acknowledge=True)
+    lacking = {member: moved for member, moved in push.lacking.items() if member in push.required}
+    if not lacking and (push.in_force or mode == "sync"):
+        return Verdict(acknowledge=True)
+    deadline = push.began + limits.ack_max_s
+    due = {member: min(moved + limits.ack_timeout_s, deadline) for member, moved in lacking.items()}
+    late = frozenset(member for member, when in due.items() if when <= push.now)
+    if mode == "strict":
+        nobody_at = push.began + limits.ack_timeout_s
+        if not push.in_force and nobody_at <= push.now:
+            return Verdict(refused="no standby is in the sync set, and mode strict wants one", late=late)
+        if push.in_force and push.in_force <= late:
+            return Verdict(refused="no standby has confirmed it", late=late)
+        if not push.in_force:
+            due[_NOBODY] = nobody_at
+    if deadline + limits.ack_timeout_s <= push.now:
+        return Verdict(refused="the cluster record could not be written", late=late)
+    ahead = [when for when in due.values() if when > push.now]
+    return Verdict(late=late, look_again=min([*ahead, deadline + limits.ack_timeout_s]))
+
+
+_NOBODY = Member("", "")
 
 
 def conflict(joining: Member, others: Iterable[Member]) -> str | None:

@@ -4,14 +4,41 @@ With core.fsync=all git syncs the content of every file before it renames it to 
 renames themselves it does not sync (seen with strace, 2.39.5). Those are in the folders.
 """
 
+import asyncio
 import contextlib
 import os
+import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
 
+MAX_REMEMBERED = 10_000  # repositories; one that was forgotten is synced as a whole
 CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it
+
+
+class FolderSyncs:
+    """`sync_changed_folders`, of what has changed since it was done last; the first time, of everything.
+
+    What an earlier process left unsynced may be acknowledged by this one ("everything up-to-date").
+    """
+
+    def __init__(self) -> None:
+        self._synced_ns: OrderedDict[Path, int] = OrderedDict()
+
+    async def sync(self, path: Path) -> None:
+        """Put on disk all that was complete in the repository at `path` before the call.
+
+        Raises:
+            OSError: not all is on disk; nothing may be acknowledged.
+        """
+        began_ns = time.time_ns()
+        await asyncio.to_thread(sync_changed_folders, path, self._synced_ns.get(path, 0))
+        self._synced_ns[path] = began_ns
+        self._synced_ns.move_to_end(path)
+        if len(self._synced_ns) > MAX_REMEMBERED:
+            self._synced_ns.popitem(last=False)
 
 
 def sync_changed_folders(path: Path, since_ns: int) -> int:

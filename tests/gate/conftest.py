@@ -97,17 +97,20 @@ class Ledger:
     well: bool = True
     leads: bool = True
 
-    async def pushed(self, repository: Repository) -> None:
+    async def pushed(self, repository: Repository) -> int:
         self.told.append(("pushed", str(repository.name)))
+        return len(self.told)
 
-    async def created(self, repository: Repository) -> None:
+    async def created(self, repository: Repository) -> int:
         self.told.append(("created", str(repository.name)))
+        return len(self.told)
 
-    async def deleted(self, name: RepositoryName) -> None:
+    async def deleted(self, name: RepositoryName) -> int:
         self.told.append(("deleted", str(name)))
+        return len(self.told)
 
-    async def replicated(self, repository: Repository) -> None:
-        self.told.append(("replicated", str(repository.name)))
+    async def replicated(self, name: RepositoryName, position: int) -> None:
+        self.told.append(("replicated", str(name)))
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())
