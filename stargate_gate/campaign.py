@@ -20,7 +20,7 @@ from stargate_gate.election.views import LeadershipView
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed
-from stargate_gate.replication.syncset import carried
+from stargate_gate.replication.syncset import Mode, carried
 from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
@@ -55,6 +55,7 @@ class Campaign:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
     make_feed         a new feed for a term
+    mode              as in force: who of the former sync set is waited for
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
     """
 
@@ -67,6 +68,7 @@ class Campaign:
         leading_lock: LeadingLock,
         *,
         make_feed: Callable[[Term], Feed],
+        mode: Mode,
         data_dir_failing: Callable[[], float],
         on_leading: Callable[[int], None],
     ) -> None:
@@ -76,6 +78,7 @@ class Campaign:
         self._mirror = mirror
         self._leading_lock = leading_lock
         self._make_feed = make_feed
+        self._mode = mode
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
         self._former: Member | None = None  # who led the term before the one that is led now
@@ -150,7 +153,7 @@ class Campaign:
         everything, since it acknowledges nothing alone. Mode async waits for nobody, so nobody may count
         as holding this term before having been checked in it.
         """
-        members = carried(self._config.replication.mode, term.in_force, self._former)
+        members = carried(self._mode, term.in_force, self._former)
         if members != term.in_force:
             await term.update(sync_set=members)
 

@@ -252,9 +252,9 @@ class Gate:
             try:
                 status = await self._push(command, repository, visit)
             finally:
-                await finish(self._after_push(repository))
+                position = await finish(self._after_push(repository))
             # Place of the held-back report: until then git's own report is with the client already.
-            await self._changes.replicated(repository.name, await self._changes.pushed(repository))
+            await self._changes.replicated(repository.name, position)
         return status
 
     async def _find_or_create(self, name: RepositoryName) -> Repository:
@@ -280,8 +280,8 @@ class Gate:
         )
         return await relay(process, visit)
 
-    async def _after_push(self, repository: Repository) -> None:
-        """HEAD first, so that one change tells of both. What fails here fails no push.
+    async def _after_push(self, repository: Repository) -> int:
+        """HEAD first, so that one change tells of both; returns the feed's position after it.
 
         A node that has lost its leadership leaves HEAD alone: the new leader's comes with the mirror.
         """
@@ -290,10 +290,7 @@ class Gate:
                 await self._store.settle_head(repository)
             except (StargateError, OSError) as error:
                 log.warning("head_not_settled", repository=str(repository.name), error=str(error))
-        try:
-            await self._changes.pushed(repository)
-        except (StargateError, OSError) as error:
-            log.warning("push_not_told", repository=str(repository.name), error=str(error))
+        return await self._changes.pushed(repository)
 
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
