@@ -234,8 +234,14 @@ class Client:
         return f"ssh://git@127.0.0.1:{node.ssh_port}/{repository}"
 
     def environment(self, **extra: str) -> dict[str, str]:
-        """The environment git runs in."""
-        return {**os.environ, "HOME": str(self.home), "GIT_SSH_COMMAND": " ".join(self.ssh_argv()), **extra}
+        """The environment git runs in: this client's home and name, whoever runs the tests or the bench."""
+        author = {
+            f"GIT_{role}_{what}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+        }
+        own = {"HOME": str(self.home), "GIT_SSH_COMMAND": " ".join(self.ssh_argv())}
+        return {**os.environ, **author, "GIT_CONFIG_NOSYSTEM": "1", **own, **extra}
 
     def git(
         self, *args: str, cwd: Path | None = None, ok: bool = True, limit_s: float = 60, **env: str
