@@ -93,10 +93,16 @@ class Adoption:
             try:
                 if self.adopted(path) is None:
                     await self._adopt(repository)
-            except (OSError, GitFailedError) as error:
+            except GitFailedError as error:
                 self._report(repository, str(error))
                 raise UnavailableError(
                     f"repository {repository.name} is damaged: ask its operator"
+                ) from error
+            except OSError as error:
+                self._report(repository, str(error))
+                reason = (error.strerror or str(error)).lower()
+                raise UnavailableError(
+                    f"repository {repository.name} cannot be served now ({reason}): try again later"
                 ) from error
 
     async def renew_id(self, repository: Repository) -> None:
