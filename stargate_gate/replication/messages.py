@@ -267,7 +267,7 @@ def decode(line: bytes) -> Message:
         value = json.loads(line)
         kind = _TYPES[value["type"]]
         read = {name: _reader(name, of)(value[name]) for name, of in _FIELDS[kind]}
-    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise MessageError(f"not a message of the feed: {line[:100]!r}: {error!r}") from error
     message: Message = kind(**read)
     return message
