@@ -35,14 +35,25 @@ async def _down(channel: PeerChannel, end: socket.socket) -> None:
 
 
 async def _up(channel: PeerChannel, end: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    try:
-        while data := await loop.sock_recv(end, CHUNK_BYTES):
+    while data := await _from_git(end):
+        try:
             await channel.write(data)
-    except OSError:  # either side has ended: `_down` sees it, or git says it
-        _shut(end, socket.SHUT_RD)
-        return
+        except ConnectionError:  # `_down` sees it too, and says it
+            _shut(end, socket.SHUT_RD)
+            return
     channel.write_eof()
+
+
+async def _from_git(end: socket.socket) -> bytes:
+    """What git has sent; b"" once it has ended.
+
+    A git that finds everything here already ends without having read what was sent to it, and the kernel
+    calls that a reset. The leader's git has to be told all the same: it waits for a request.
+    """
+    try:
+        return await asyncio.get_running_loop().sock_recv(end, CHUNK_BYTES)
+    except OSError:
+        return b""
 
 
 def _shut(end: socket.socket, how: int) -> None:
