@@ -114,17 +114,18 @@ def _make(root: Path) -> DemoFiles:
         for name, ssh, http in zip(NAMES, SSH_PORTS, HTTP_PORTS, strict=True)
     )
     for node in nodes:
-        node.config_file.write_text(yaml.safe_dump(_node_config(root, node), sort_keys=False))
+        node.config_file.write_text(yaml.safe_dump(_node_config(root, node, nodes[0]), sort_keys=False))
     bootstrap_cluster(load_config(nodes[0].config_file))
     return DemoFiles(root, root / "ssh", nodes)
 
 
-def _node_config(root: Path, node: NodeFiles) -> dict[str, Any]:
+def _node_config(root: Path, node: NodeFiles, first: NodeFiles) -> dict[str, Any]:
+    """Nothing moves an address here: the cluster's is where the first node listens."""
     return {
         "node": {"name": node.name, "data_dir": str(root / node.name)},
         "cluster": {
             "name": "demo",
-            "address": f"{LOOPBACK}:{SSH_PORTS[0]}",
+            "address": f"{LOOPBACK}:{first.ssh_port}",
             "key": str(root / "cluster"),
         },
         "ssh": {

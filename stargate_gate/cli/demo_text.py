@@ -1,23 +1,32 @@
 """What the demo says: the page to copy from, one line for each event, prefixed lines of the nodes."""
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 
 from stargate_gate.cli.demo_files import LOOPBACK, REPOSITORY, DemoFiles, NodeFiles
 
-RULE_COLUMNS = 86
+RULE_COLUMNS = 78  # a terminal has 80, and the page is no wider
 DEMO = "demo"
 COLOURS = {"node-a": "36", "node-b": "35", DEMO: "1;32"}  # SGR: cyan, magenta, bold green
+ROUTINE = ("debug", "info")  # levels whose lines may lose their end; what is wrong is told in full
+SGR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 class Screen:
-    """Writes whole lines to stdout; colours only on a terminal, unless NO_COLOR is set."""
+    """Writes whole lines to stdout.
+
+    Colours only on a terminal, unless NO_COLOR is set; there, what a node says in passing is cut to one
+    line of the screen.
+    """
 
     def __init__(self) -> None:
-        self.colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._terminal = sys.stdout.isatty()
+        self.colours = self._terminal and not os.environ.get("NO_COLOR")
         wide = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        self._bar, self._rule = ("│", "─") if wide else ("|", "-")
+        self._bar, self._rule, self._more = ("│", "─", "…") if wide else ("|", "-", ">")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -26,7 +35,10 @@ class Screen:
 
     def line(self, who: str, text: str) -> None:
         """A line of a node's, or of the demo itself, behind who says it."""
-        self._write(self._paint(f"{who:<6} {self._bar}", COLOURS[who]) + f" {text}\n")
+        line = self._paint(f"{who:<6} {self._bar}", COLOURS[who]) + f" {text}"
+        if self._terminal and who != DEMO and _level(text) in ROUTINE:
+            line = cut(line, shutil.get_terminal_size().columns, self._more)
+        self._write(line + "\n")
 
     def say(self, text: str) -> None:
         """A line of the demo's own."""
@@ -47,6 +59,26 @@ class Screen:
         sys.stdout.flush()
 
 
+def _level(text: str) -> str:
+    """The level of a node's console line (`12:00:00.000 info …`); "" of a line that continues another."""
+    words = SGR.sub("", text).split(maxsplit=2)
+    return words[1] if len(words) > 1 else ""
+
+
+def cut(line: str, columns: int, more: str) -> str:
+    """`line` in at most `columns` columns, ending in `more` if it lost something; colours take no room."""
+    if len(SGR.sub("", line)) <= columns:
+        return line
+    kept, room = [], columns - 1
+    for index, part in enumerate(SGR.split(line)):
+        is_colour = index % 2 == 1
+        kept.append(part if is_colour else part[:room])
+        room -= 0 if is_colour else len(kept[-1])
+        if not room:
+            break
+    return "".join(kept) + ("\x1b[0m" if len(kept) > 1 else "") + more
+
+
 def guide(files: DemoFiles, leader_pid: int) -> str:
     """The page that is printed once both nodes run.
 
@@ -64,8 +96,9 @@ def guide(files: DemoFiles, leader_pid: int) -> str:
 
  2. Clone, commit, push to {first.name}.
     cd {files.root}
-    git clone -c user.name=you -c user.email=you@demo {first.url}
+    git clone {first.url}
     cd {REPOSITORY}
+    git config user.name you; git config user.email you@demo
     echo one >> README.md; git commit -qam one; git push
 
  3. Ask how the nodes do.
@@ -83,7 +116,7 @@ def guide(files: DemoFiles, leader_pid: int) -> str:
     echo two >> README.md; git commit -qam two
     git push {second.url}
 
- {first.name} comes back as a standby after a few seconds, so you can kill the next one."""
+ {first.name} comes back as a standby after a few seconds: kill the next one."""
 
 
 def ended(name: str, status: int) -> str:

@@ -203,7 +203,13 @@ async def test_a_demo_beside_another_takes_other_ports(demo: Demo) -> None:
     first = await demo.page()
     second = await start_demo(demo.tmp)
     try:
-        assert not set(await second.page()) & {line for line in first if "127.0.0.1" in line}
+        page = await second.page()
+        assert not set(page) & {line for line in first if "127.0.0.1" in line}
+        port = next(
+            match[1] for line in page if (match := re.search(r"clone ssh://git@127\.0\.0\.1:(\d+)/", line))
+        )
+        told = [file.read_text() for file in demo.tmp.glob("*/node-b.yaml")]
+        assert any(f"address: 127.0.0.1:{port}\n" in text for text in told), "the address users are told"
     finally:
         second.process.terminate()
         async with asyncio.timeout(LIMIT_S):
