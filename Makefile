@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST ?= $(BIN)/pytest
 TESTS  ?= tests
+# A worker per core, each test file in one of them; PYTEST_ARGS= runs them one after the other.
+PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 
 .PHONY: help run test lint format bench clean
 
@@ -18,7 +20,7 @@ run: $(VENV)/.ready
 	@exec $(BIN)/stargate demo
 
 test: $(VENV)/.ready
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .

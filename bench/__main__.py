@@ -1,11 +1,13 @@
 """Runs the measurements and prints one table each."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from bench import failover, lag, memory, openssh
+from tests.support.environment import isolated_environment
 
 MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "memory": memory.measure,
@@ -23,9 +25,17 @@ def main(names: list[str]) -> int:
         return 64
     for name in names or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="stargate-bench-") as folder:
+            _isolate(Path(folder))
             MEASUREMENTS[name](Path(folder))
         print(flush=True)
     return 0
+
+
+def _isolate(home: Path) -> None:
+    wanted = isolated_environment(home)
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    os.environ.update(wanted)
 
 
 if __name__ == "__main__":

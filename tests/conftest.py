@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.environment import isolated_environment
+
 
 def pytest_configure() -> None:
     """A synchronous test has no event loop: looptime asks for one, and asyncio would make and leak it."""
@@ -15,18 +17,12 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def no_user_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Git and ssh see an empty home and no system configuration."""
-    home = tmp_path_factory.mktemp("home")
     patch = pytest.MonkeyPatch()
-    for name in [name for name in os.environ if name.startswith(("GIT_", "SSH_", "STARGATE_", "XDG_"))]:
-        if name != "STARGATE_CI":
-            patch.delenv(name)
-    patch.setenv("HOME", str(home))
-    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    patch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    patch.setenv("GIT_TERMINAL_PROMPT", "0")
-    for role in ("AUTHOR", "COMMITTER"):
-        patch.setenv(f"GIT_{role}_NAME", "Test")
-        patch.setenv(f"GIT_{role}_EMAIL", "test@example.org")
+    wanted = isolated_environment(tmp_path_factory.mktemp("home"))
+    for name in [name for name in os.environ if name not in wanted]:
+        patch.delenv(name)
+    for name, value in wanted.items():
+        patch.setenv(name, value)
     yield
     patch.undo()
 

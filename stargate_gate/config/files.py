@@ -70,6 +70,10 @@ def _private_key(key: KeyPath, path: Path) -> tuple[str, list[Finding]]:
             content = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         return "", [Finding(key, _unreadable(path, error))]
+    if _PUBLIC_KEY.match(content):  # which may be open to everybody: no word about its mode
+        return "", [
+            Finding(key, f"{path} is a public key; name the private one, which has no .pub at the end")
+        ]
     findings = [Finding(key, text) for text in _too_open(path, info)]
     kind, problem = _kind_of_key(path, content)
     return kind, [*findings, Finding(key, problem)] if problem else findings
@@ -98,8 +102,6 @@ def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
 
 def _kind_of_key(path: Path, content: bytes) -> tuple[str, str]:
     """The kind of key, and the problem; one of them is empty."""
-    if _PUBLIC_KEY.match(content):
-        return "", f"{path} is a public key; name the private one, which has no .pub at the end"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old kinds of keys: the SSH server decides on those

@@ -6,7 +6,9 @@ not HTTP is closed without a word in the log.
 """
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -72,10 +74,7 @@ class HealthServer:
                 )
             except OSError as error:
                 await self.close()
-                raise UnavailableError(
-                    f"health.listen: cannot listen on {endpoint} ({_why(error)}): "
-                    "end what uses it, or choose another address or port"
-                ) from error
+                raise UnavailableError(_cannot_listen(endpoint, error)) from error
             self._servers.append(server)
             bound.extend(Endpoint(*sock.getsockname()[:2]) for sock in server.sockets)
         log.info("health_listening", addresses=[str(endpoint) for endpoint in bound])
@@ -194,5 +193,9 @@ def _quiet_logger() -> logging.Logger:
     return quiet
 
 
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _cannot_listen(endpoint: Endpoint, error: OSError) -> str:
+    """In the words of `ssh.listen`; asyncio's own text would repeat the address."""
+    if error.errno == errno.EADDRINUSE:
+        return f"health.listen: {endpoint} is in use by another program: stop that, or choose another port"
+    why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+    return f"health.listen: cannot listen on {endpoint} ({why}): name an address of this machine"

@@ -189,8 +189,19 @@ async def test_a_port_in_use_is_told_by_its_key(source: Source, metrics: Metrics
         with pytest.raises(UnavailableError) as caught:
             await server.start()
     assert caught.value.exit_code == 69
-    assert caught.value.message.startswith(f"health.listen: cannot listen on 127.0.0.1:{port} (")
-    assert "in use" in caught.value.message
+    assert caught.value.message == (
+        f"health.listen: 127.0.0.1:{port} is in use by another program: stop that, or choose another port"
+    )
+
+
+async def test_an_address_of_another_machine_is_told(source: Source, metrics: Metrics) -> None:
+    """One line, with the address once, and what to do."""
+    with pytest.raises(UnavailableError) as caught:
+        await HealthServer(source, metrics, [Endpoint("192.0.2.1", 0)]).start()
+    assert caught.value.message == (
+        "health.listen: cannot listen on 192.0.2.1:0 (cannot assign requested address): "
+        "name an address of this machine"
+    )
 
 
 async def test_it_listens_on_every_endpoint(source: Source, metrics: Metrics) -> None:
