@@ -77,8 +77,13 @@ class GitFailedError(StargateError):
         self.argv = tuple(argv)
         self.returncode = returncode
         self.stderr = stderr.decode("utf-8", "replace").strip()
-        last_line = self.stderr.splitlines()[-1] if self.stderr else "no message"
-        super().__init__(f"git {self._subcommand()} failed with {returncode}: {last_line}")
+        super().__init__(f"git {self._subcommand()} failed with {returncode}: {self._reason()}")
+
+    def _reason(self) -> str:
+        """The first complaint, which is the cause, and the last line, which is what came of it."""
+        lines = self.stderr.splitlines() or ["no message"]
+        cause = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
+        return cause if cause == lines[-1] else f"{cause}; {lines[-1]}"
 
     def _subcommand(self) -> str:
         """The first word of the argv that is neither git nor one of its leading options."""
