@@ -125,6 +125,10 @@ class NodeLeadership:
         """The leading lock's token; the pre-receive hook asks for it."""
         return self._token
 
+    def still_leads(self) -> bool:
+        """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
+        return self._scopes is not None and self._election().proved
+
     def writing(self) -> AbstractAsyncContextManager[None]:
         """The scope of one write; see `WriteScopes.scope`.
 

@@ -29,6 +29,9 @@ class Publisher:
         self._maintenance = maintenance
         self._folders = FolderSyncs()
 
+    async def writing(self, repository: Repository) -> None:
+        """Nothing is noted yet."""
+
     async def pushed(self, repository: Repository) -> int:
         """Put on disk what receive-pack has left to the system, and tell the standbys.
 

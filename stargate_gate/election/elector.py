@@ -98,10 +98,18 @@ class Elector:
                 self._trouble,
                 taking_over=self._taking_over,
             )
-        accepting = term.is_open and term.valid()
-        reason = "" if accepting else term.closed_because if term.valid() else "the lease has run out"
+        proved = term.valid()
+        accepting = term.is_open and proved
+        reason = "" if accepting else term.closed_because if proved else "the lease has run out"
         return LeadershipView(
-            "leader", self._me.name, term.record, term.number, accepting, reason, self._trouble
+            "leader",
+            self._me.name,
+            term.record,
+            term.number,
+            accepting,
+            reason,
+            self._trouble,
+            proved=proved,
         )
 
     async def wait_for(self, predicate: Callable[[LeadershipView], bool], limit_s: float) -> LeadershipView:

@@ -39,6 +39,8 @@ class LeadershipView:
     trouble    why the lock or the record cannot be trusted or reached now, if so. Names paths: not
                for clients
     taking_over  holds the lock and has not claimed its term yet: it follows nobody any more
+    proved     leads, and its lease is valid at the moment of asking; also before it has opened and
+               while it steps down
     """
 
     role: Literal["leader", "standby"]
@@ -49,3 +51,4 @@ class LeadershipView:
     reason: str
     trouble: str | None
     taking_over: bool = False
+    proved: bool = False

@@ -22,7 +22,7 @@ def authorise(identity: Identity, command: Command) -> StargateError | None:
     match command:
         case PeerCommand(words=words) if identity.access != "peer":
             return unknown_command(words[0])
-        case GitService(writes=True) if identity.access not in {"write", "admin"}:
+        case GitService(writes=True) if identity.access not in {"write", "admin", "peer"}:
             return _not_allowed(identity, "push")
         case RepoCreate() | RepoDelete() if identity.access != "admin":
             return _not_allowed(identity, "create or delete repositories")

@@ -74,6 +74,9 @@ class Leadership(Protocol):
     def token(self) -> str:
         """The leading lock's token; the pre-receive hook asks for it."""
 
+    def still_leads(self) -> bool:
+        """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
+
     def writing(self) -> AbstractAsyncContextManager[None]:
         """The scope of one write. Entered before its process starts, left after it was reaped.
 
@@ -84,22 +87,31 @@ class Leadership(Protocol):
 
 
 class Changes(Protocol):
-    """Replication's ear."""
+    """Replication's ear, and its word. Positions count the changes of a term; 0 where there is no feed."""
+
+    async def writing(self, repository: Repository) -> None:
+        """Something may be written there from now on.
+
+        Durably noted when this returns, so that a crash cannot hide what was not replicated.
+        """
 
     async def pushed(self, repository: Repository) -> int:
-        """receive-pack has ended there, whatever its status; the position in the feed that covers it."""
+        """Tell the standbys what it holds now; the position that covers it."""
 
     async def created(self, repository: Repository) -> int:
-        """A new repository is there, durably."""
+        """A new repository is there, durably; the position that covers it."""
 
     async def deleted(self, name: RepositoryName) -> int:
-        """A repository is in the trash, durably."""
+        """A repository is in the trash, durably; the position that covers that."""
 
     async def replicated(self, name: RepositoryName, position: int) -> None:
-        """Wait until the sync set holds that repository as it was at `position`.
+        """Wait until every member of the sync set has that repository as it was at `position`, on disk.
+
+        Returns at once in mode async. The wait has its own limit.
 
         Raises:
-            TryAgainError: not in time.
+            TryAgainError: not in time, or nobody is there in mode strict.
+            NotLeaderError: the term is over.
         """
 
 

@@ -5,6 +5,8 @@ back. However it ends, the process has been reaped when `relay` returns or raise
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from stargate_gate.gate.ports import Channel
@@ -26,32 +28,35 @@ async def relay(process: GitProcess, channel: Channel, *, silence_limit_s: float
         ConnectionError: the client is gone, or has taken nothing for its stall limit.
         TimeoutError: no byte went either way for `silence_limit_s`.
     """
-    try:
-        async with asyncio.timeout(silence_limit_s) as silence:
-            status = await _Pumps(process, channel, silence, silence_limit_s).run()
-    finally:
-        await process.end(END_GRACE_S)
-    return status if status >= 0 else 128 - status
+    return await Pumps(process, channel, silence_limit_s).run()
 
 
-class _Pumps:
-    """Three of them; every chunk puts the silence limit off."""
+class Pumps:
+    """Three of them; every chunk puts the silence limit off. Good for one `run`; see `relay`."""
 
-    def __init__(
-        self, process: GitProcess, channel: Channel, silence: asyncio.Timeout, silence_limit_s: float
-    ) -> None:
+    def __init__(self, process: GitProcess, channel: Channel, silence_limit_s: float) -> None:
         self._process = process
         self._channel = channel
-        self._silence = silence
         self._silence_limit_s = silence_limit_s
+        self._silence = asyncio.timeout(None)
+        self._patience = 0
         self._moves = 0
         self._sending = 0
 
     async def run(self) -> int:
-        """Until git has exited and its output is with the client."""
+        """Until git has exited and its output is with the client; its status as in `relay`."""
+        try:
+            async with self._silence:
+                self._moved()
+                status = await self._pump()
+        finally:
+            await self._process.end(END_GRACE_S)
+        return status if status >= 0 else 128 - status
+
+    async def _pump(self) -> int:
         feeding = asyncio.create_task(self._feed(), name="relay-in")
-        output = asyncio.create_task(self._drain(self._process.stdout, error=False), name="relay-out")
-        errors = asyncio.create_task(self._drain(self._process.stderr, error=True), name="relay-err")
+        output = asyncio.create_task(self._answer(), name="relay-out")
+        errors = asyncio.create_task(self._complain(), name="relay-err")
         exited = asyncio.create_task(self._process.wait(), name="relay-wait")
         tasks: set[asyncio.Task[Any]] = {feeding, output, errors, exited}
         try:
@@ -80,11 +85,12 @@ class _Pumps:
             for task in done:
                 task.result()
 
-    async def _feed(self) -> None:
-        """Client to git; then git's input is closed."""
+    async def _feed(self, first: bytes = b"") -> None:
+        """Client to git, after what was read already; then git's input is closed."""
         stdin = self._process.stdin
         takes = True
-        while data := await self._channel.read(CHUNK_BYTES):
+        data = first or await self._channel.read(CHUNK_BYTES)
+        while data:
             self._moved()
             if takes:
                 try:
@@ -92,20 +98,42 @@ class _Pumps:
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
                     takes = False
+            data = await self._channel.read(CHUNK_BYTES)
         stdin.close()
 
-    async def _drain(self, stream: asyncio.StreamReader, *, error: bool) -> None:
-        """Git to client."""
-        send = self._channel.write_error if error else self._channel.write
-        while data := await stream.read(CHUNK_BYTES):
+    async def _answer(self) -> None:
+        """Git to the client's stdout."""
+        while data := await self._process.stdout.read(CHUNK_BYTES):
             self._moved()
-            self._sending += 1
-            await send(data)
-            self._sending -= 1
+            await self._send(data)
+
+    async def _complain(self) -> None:
+        """Git to the client's stderr."""
+        while data := await self._process.stderr.read(CHUNK_BYTES):
+            self._moved()
+            await self._send(data, error=True)
+
+    async def _send(self, data: bytes, *, error: bool = False) -> None:
+        send = self._channel.write_error if error else self._channel.write
+        self._sending += 1
+        await send(data)
+        self._sending -= 1
+
+    @contextlib.contextmanager
+    def _patient(self) -> Iterator[None]:
+        """What waits inside has a limit of its own: the silence limit does not count."""
+        self._patience += 1
+        self._silence.reschedule(None)
+        try:
+            yield
+        finally:
+            self._patience -= 1
+            self._moved()
 
     def _moved(self) -> None:
         self._moves += 1
-        self._silence.reschedule(asyncio.get_running_loop().time() + self._silence_limit_s)
+        if not self._patience and not self._silence.expired():
+            self._silence.reschedule(asyncio.get_running_loop().time() + self._silence_limit_s)
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

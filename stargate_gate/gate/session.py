@@ -1,7 +1,7 @@
 """One request from its first byte to its exit status: `Gate.handle`. Independent of asyncssh.
 
-parse (64) → authorise (77) → gate (9) → find or create (66) → run git → [replicate, gate again,
-release the report: with the held-back report] → exit status
+parse (64) → authorise (77) → gate (9) → find or create (66) → run git → replicate (75) → gate again (9)
+→ release git's report → exit status
 """
 
 import time
@@ -35,8 +35,10 @@ from stargate_gate.gate.commands import (
 )
 from stargate_gate.gate.identity import printable
 from stargate_gate.gate.ports import Changes, Channel, Leadership, Peers, Reports, Request
+from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
+from stargate_gate.gate.vouching import Push, reason_of, vouch
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses, finish
@@ -247,23 +249,38 @@ class Gate:
         return await relay(process, visit)
 
     async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
-        async with self._leadership.writing():
-            repository = await self._find_or_create(command.name)
-            try:
-                status = await self._push(command, repository, visit)
-            finally:
-                position = await finish(self._after_push(repository))
-            # Place of the held-back report: until then git's own report is with the client already.
-            await self._changes.replicated(repository.name, position)
+        answer = Answer()
+        try:
+            async with self._leadership.writing():
+                return await self._push(command, visit, answer)
+        except StargateError as error:
+            await answer.revise(visit, reason_of(error))
+            raise
+
+    async def _push(self, command: GitService, visit: _Visit, answer: Answer) -> int:
+        """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
+        repository, position = await self._find_or_create(command.name)
+        peer = visit.request.identity.access == "peer"
+        push = Push(repository, position, self._store, self._changes, self._leadership, waits=not peer)
+        process = await self._processes.start(
+            self._argv(command, repository, visit),
+            env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),
+            writes=repository.path,
+        )
+        try:
+            status = await PushPumps(process, visit, push, answer).run()
+        finally:
+            await finish(push.tell())
+        await push.vouch()
+        await answer.release(visit)
         return status
 
-    async def _find_or_create(self, name: RepositoryName) -> Repository:
+    async def _find_or_create(self, name: RepositoryName) -> tuple[Repository, int]:
+        """With the position that covers its creation, if it was made now."""
         if not self._settings.create_on_push:
-            return await self._existing(name)
+            return await self._existing(name), 0
         repository, created = await self._store.ensure(name)
-        if created:
-            await self._changes.created(repository)
-        return repository
+        return repository, await finish(self._changes.created(repository)) if created else 0
 
     async def _existing(self, name: RepositoryName) -> Repository:
         """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
@@ -271,40 +288,19 @@ class Gate:
             raise _missing(name)
         return await self._store.require(name)
 
-    async def _push(self, command: GitService, repository: Repository, visit: _Visit) -> int:
-        """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
-        process = await self._processes.start(
-            self._argv(command, repository, visit),
-            env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),
-            writes=repository.path,
-        )
-        return await relay(process, visit)
-
-    async def _after_push(self, repository: Repository) -> int:
-        """HEAD first, so that one change tells of both; returns the feed's position after it.
-
-        A node that has lost its leadership leaves HEAD alone: the new leader's comes with the mirror.
-        """
-        if self._leadership.view().accepting:
-            try:
-                await self._store.settle_head(repository)
-            except (StargateError, OSError) as error:
-                log.warning("head_not_settled", repository=str(repository.name), error=str(error))
-        return await self._changes.pushed(repository)
-
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
             repository = await self._store.create(command.name, object_format=command.object_format)
-            position = await self._changes.created(repository)
-            await self._changes.replicated(command.name, position)
+            position = await finish(self._changes.created(repository))
+            await vouch(self._changes, self._leadership, command.name, position)
 
     async def _delete(self, command: RepoDelete) -> None:
         async with self._leadership.writing():
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
             await self._store.delete(command.name)
-            position = await self._changes.deleted(command.name)
-            await self._changes.replicated(command.name, position)
+            position = await finish(self._changes.deleted(command.name))
+            await vouch(self._changes, self._leadership, command.name, position)
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"

@@ -87,10 +87,22 @@ class Parser:
         return packets
 
     def _length(self, header: bytes) -> int:
-        # int(…, 16) would take "+0x1" and "1_2a" as well
-        if all(byte in b"0123456789abcdefABCDEF" for byte in header):
-            length = int(header, 16)
-            if length in _SPECIALS or HEADER_BYTES <= length <= MAX_PACKET_BYTES:
-                return length
-        self._broken = PktLineError(f"not the length of a pkt-line: {header!r}")
-        raise self._broken
+        try:
+            return packet_length(header)
+        except PktLineError as error:
+            self._broken = error
+            raise
+
+
+def packet_length(header: bytes) -> int:
+    """The length that the four bytes before a packet tell, themselves included; below 4: a `Special`.
+
+    Raises:
+        PktLineError: it is none.
+    """
+    # int(…, 16) would take "+0x1" and "1_2a" as well
+    if len(header) == HEADER_BYTES and all(byte in b"0123456789abcdefABCDEF" for byte in header):
+        length = int(header, 16)
+        if length in _SPECIALS or HEADER_BYTES <= length <= MAX_PACKET_BYTES:
+            return length
+    raise PktLineError(f"not the length of a pkt-line: {header!r}")

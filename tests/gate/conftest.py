@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +52,7 @@ class Switch:
         self._lock = lock
         self._view = LEADERLESS
         self._changed = asyncio.Event()
+        self.proved = True
         self.scopes = WriteScopes()
 
     async def lead(self) -> None:
@@ -80,6 +81,9 @@ class Switch:
             pass
         return self._view
 
+    def still_leads(self) -> bool:
+        return self.proved and self._view.accepting
+
     def token(self) -> str:
         return self._lock.token
 
@@ -89,28 +93,41 @@ class Switch:
         return self.scopes.scope()
 
 
+async def at_once(name: str, position: int) -> None:
+    """The sync set has it already."""
+
+
 @dataclass
 class Ledger:
-    """`Changes`, `Peers` and `Reports` that remember and answer."""
+    """`Changes`, `Peers` and `Reports` that remember and answer. `replicas` waits as the sync set would."""
 
+    replicas: Callable[[str, int], Awaitable[None]] = at_once
+    position: int = 0
     told: list[tuple[str, str]] = field(default_factory=list)
     well: bool = True
     leads: bool = True
 
+    async def writing(self, repository: Repository) -> None:
+        self.told.append(("writing", str(repository.name)))
+
     async def pushed(self, repository: Repository) -> int:
-        self.told.append(("pushed", str(repository.name)))
-        return len(self.told)
+        return self._tell("pushed", repository.name)
 
     async def created(self, repository: Repository) -> int:
-        self.told.append(("created", str(repository.name)))
-        return len(self.told)
+        return self._tell("created", repository.name)
 
     async def deleted(self, name: RepositoryName) -> int:
-        self.told.append(("deleted", str(name)))
-        return len(self.told)
+        return self._tell("deleted", name)
 
     async def replicated(self, name: RepositoryName, position: int) -> None:
         self.told.append(("replicated", str(name)))
+        assert position <= self.position
+        await self.replicas(str(name), position)
+
+    def _tell(self, what: str, name: RepositoryName) -> int:
+        self.told.append((what, str(name)))
+        self.position += 1
+        return self.position
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())

@@ -18,7 +18,7 @@ COMMANDS = {
     "repo list": "read write admin peer",
     "git-upload-pack a": "read write admin peer",
     "git-upload-archive a": "read write admin peer",
-    "git-receive-pack a": "write admin",
+    "git-receive-pack a": "write admin peer",
     "repo create a": "admin",
     "repo delete a": "admin",
     "stargate-feed node-b id": "peer",

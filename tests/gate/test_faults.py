@@ -73,7 +73,8 @@ async def test_a_client_that_dies_in_mid_push_leaves_nothing(house: House, unpac
     assert len(house.processes) == 0
     assert house.debris() == []
     assert house.refs() == {}
-    assert house.ledger.told == [("pushed", "org/app")]
+    told = [("pushed", "org/app"), ("replicated", "org/app"), ("writing", "org/app"), ("pushed", "org/app")]
+    assert house.ledger.told == told
     assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
 
 

@@ -1,0 +1,143 @@
+"""The pumps of a push: git's advertisement and git's report wait for the sync set.
+
+    git starts ─ advertisement captured ─ vouched for ─ released ─┐
+    ┌─ the client's first bytes ─ noted as a write ─ given to git ┘
+    └─ progress passes ─ the report is held ─ git exits ─ (settled and vouched for by the caller) ─ released
+
+Standard error and the silence limit are as in relay.py, but no waiting for the sync set is silence.
+"""
+
+import asyncio
+from typing import Protocol
+
+from stargate_gate.errors import TryAgainError, UnavailableError
+from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError
+from stargate_gate.gate.ports import Channel
+from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
+from stargate_gate.gate.report import MAX_REPORT_BYTES, Report, ReportTooLongError
+from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES
+from stargate_gate.repos.process import GitProcess
+
+UNKNOWN = "outcome unknown"
+TOO_LONG = f"its report is longer than {MAX_REPORT_BYTES >> 20} MB: push fewer refs at a time"
+
+
+class Witness(Protocol):
+    """Who is asked at the turning points of a push."""
+
+    async def advertised(self) -> None:
+        """Git has read its refs: returns when what it read may be shown to the client.
+
+        Raises:
+            StargateError: it may not; git is ended.
+        """
+
+    async def writing(self) -> None:
+        """The client wants something: returns when git may have it.
+
+        Raises:
+            StargateError: it may not; git is ended.
+        """
+
+
+class Answer:
+    """What git has to say of a push, until it may be said. `release` or `revise` it, once."""
+
+    def __init__(self) -> None:
+        self.report = Report()
+        self.released = False
+
+    async def release(self, channel: Channel) -> None:
+        """The sync set has it: send what git wrote."""
+        self.released = True
+        for chunk in self.report.released():
+            await channel.write(chunk)
+
+    async def revise(self, channel: Channel, reason: str) -> None:
+        """Nobody vouches for it: say so of each ref. Nothing if some of git's own report is out."""
+        if not self.released:
+            self.released = True
+            for chunk in self.report.rewritten(f"{reason}; {UNKNOWN}"):
+                await channel.write(chunk)
+
+
+class PushPumps(Pumps):
+    """As `Pumps`, for git-receive-pack; `run` raises what `witness` raises, too.
+
+    When `run` returns or raises, `answer` holds git's report, as far as there is one.
+    """
+
+    def __init__(
+        self,
+        process: GitProcess,
+        channel: Channel,
+        witness: Witness,
+        answer: Answer,
+        *,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+    ) -> None:
+        super().__init__(process, channel, silence_limit_s)
+        self._witness = witness
+        self._report = answer.report
+        self._shown = asyncio.Event()
+
+    async def _feed(self, first: bytes = b"") -> None:
+        """Nothing is read before git's refs are shown: a client speaks after that.
+
+        Git reads commands up to a flush-pkt. A client that begins with one has none, and nothing of
+        what follows is a command: it writes nothing. Neither do less than four bytes.
+        """
+        await self._shown.wait()
+        lead = first
+        while len(lead) < HEADER_BYTES and (data := await self._channel.read(CHUNK_BYTES)):
+            self._moved()
+            lead += data
+        if len(lead) >= HEADER_BYTES and not lead.startswith(FLUSH):
+            with self._patient():
+                await self._witness.writing()
+        await super()._feed(lead)
+
+    async def _answer(self) -> None:
+        await self._take(await self._advertise())
+        while data := await self._process.stdout.read(CHUNK_BYTES):
+            self._moved()
+            await self._take(data)
+
+    async def _advertise(self) -> bytes:
+        """Capture, have it vouched for, show; what came after it is returned.
+
+        Git that ends before its flush-pkt has shown nothing that a client could believe, so that
+        passes as it is.
+        """
+        advertisement = Advertisement()
+        try:
+            rest = await self._capture(advertisement)
+            if advertisement.complete:
+                with self._patient():
+                    await self._witness.advertised()
+            for chunk in advertisement.chunks():
+                await self._send(chunk)
+        finally:
+            advertisement.close()
+        self._shown.set()
+        return rest
+
+    async def _capture(self, advertisement: Advertisement) -> bytes:
+        rest = b""
+        while not advertisement.complete and (data := await self._process.stdout.read(CHUNK_BYTES)):
+            self._moved()
+            try:
+                rest = advertisement.feed(data)
+            except (AdvertisementTooLongError, OSError) as error:
+                raise UnavailableError(
+                    "this node has no room for the list of this repository's refs"
+                ) from error
+        return rest
+
+    async def _take(self, data: bytes) -> None:
+        try:
+            passing = self._report.feed(data)
+        except ReportTooLongError as error:
+            raise TryAgainError(f"{TOO_LONG}; {UNKNOWN}") from error
+        if passing:
+            await self._send(passing)
