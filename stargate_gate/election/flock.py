@@ -124,10 +124,15 @@ class FlockEngine:
         return True
 
     def _check_same_file(self, found: FileId) -> None:
-        """Remember the first lock file, and note when another one takes its place."""
+        """Remember the first lock file, and note when another one takes its place.
+
+        Ours seen again starts the wait anew: a leader may have proved its lease on it meanwhile.
+        """
         if self._state.known.lock_file is None:
             self._state.note_lock_file(found)
-        elif found != self._state.known.lock_file and found not in self._strangers:
+        elif found == self._state.known.lock_file:
+            self._strangers.clear()
+        elif found not in self._strangers:
             self._strangers[found] = self._clock()
             if found[1] == self._state.known.lock_file[1]:
                 log.warning("lock_volume_mounted_anew", path=str(self._path), wait_s=self._lease_s)

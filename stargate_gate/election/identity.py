@@ -53,7 +53,7 @@ class ElectionState:
 
     def reserve(self, term: int) -> None:
         """Never use `term` or a smaller one again."""
-        self._update(reserved_term=term)
+        self._update(reserved_term=max(term, self._known.reserved_term))
 
     def note_checked(self, term: int, position: int) -> None:
         """Every repository was checked against the leader of `term`."""
@@ -79,7 +79,7 @@ class ElectionState:
 def _load(path: Path) -> Known:
     try:
         return _parse(read_json(path) or {})
-    except (OSError, ValueError, TypeError, IndexError) as error:
+    except (OSError, ValueError, TypeError, LookupError) as error:
         detail = error.strerror if isinstance(error, OSError) else "it is damaged"
         problem = (
             f"{path} cannot be read ({detail}), so the node does not know which cluster it belongs to: "

@@ -14,6 +14,7 @@ NEVER = {
     "smbfs": "SMB does not keep locks between machines reliably",
     "fuse.sshfs": "sshfs keeps locks on one machine only",
 }
+LOCAL_FLOCKS = frozenset({"localflocks", "localflock"})  # GFS2 and OCFS2; Lustre
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def objection(mount: Mount) -> str | None:
     """Why the leader lock must not be on this mount; None where nothing speaks against it."""
     if mount.type in NEVER:
         return f"{mount.point} is {mount.type}: {NEVER[mount.type]}; use NFSv4.1 or a cluster file system"
+    if found := mount.options & LOCAL_FLOCKS:
+        return f"{mount.point} is mounted with {min(found)}: locks stay on this machine; mount it without"
     if mount.type not in {"nfs", "nfs4"}:
         return None
     options = dict(option.partition("=")[::2] for option in mount.options)
