@@ -2,9 +2,11 @@
 
 import asyncio
 
-from stargate_gate.replication.messages import Alive, Applied, Checked, Message, encode
+from stargate_gate.replication.messages import Alive, Applied, Checked, Message, Progress, encode
 from stargate_gate.replication.ports import Channel
 from stargate_gate.repos.names import RepositoryName
+
+PROGRESS_EVERY_S = 1.0  # of one repository; a tenth of the shortest sensible ack_timeout_s would do
 
 
 class Answers:
@@ -12,6 +14,8 @@ class Answers:
 
     def __init__(self, term: int) -> None:
         self._term = term
+        self._progress: dict[RepositoryName, int] = {}
+        self._progress_at: dict[RepositoryName, float] = {}  # of what is not applied yet
         self._applied: dict[RepositoryName, int] = {}
         self._checked: int | None = None
         self._position: int | None = None
@@ -20,7 +24,21 @@ class Answers:
     def applied(self, name: RepositoryName, seq: int) -> None:
         """That change of that repository, and all before it, is on disk."""
         self._applied[name] = max(seq, self._applied.get(name, 0))
+        self._progress.pop(name, None)
+        self._progress_at.pop(name, None)
         self._any.set()
+
+    def progress(self, name: RepositoryName, seq: int, now: float) -> None:
+        """Something of that change has moved; `now` in seconds. Told every PROGRESS_EVERY_S at most."""
+        if now - self._progress_at.get(name, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S:
+            self._progress_at[name] = now
+            self._progress[name] = seq
+            self._any.set()
+
+    def silent(self, name: RepositoryName) -> None:
+        """Nothing moves there now: it has failed, or needs no answer."""
+        self._progress.pop(name, None)
+        self._progress_at.pop(name, None)
 
     def checked(self, check: int) -> None:
         """Everything of that list is here."""
@@ -46,11 +64,13 @@ class Answers:
 
     def _take(self) -> list[Message]:
         """What is done before what that adds up to."""
-        taken: list[Message] = [Applied(self._term, seq, name) for name, seq in self._applied.items()]
+        taken: list[Message] = [Progress(self._term, seq, name) for name, seq in self._progress.items()]
+        taken += [Applied(self._term, seq, name) for name, seq in self._applied.items()]
         if self._checked is not None:
             taken.append(Checked(self._term, self._checked))
         if self._position is not None:
             taken.append(Alive(self._term, self._position))
+        self._progress.clear()
         self._applied.clear()
         self._checked = self._position = None
         return taken

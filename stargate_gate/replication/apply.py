@@ -115,8 +115,10 @@ class Applier:
         self._refs = refs
         self._is_current = is_current
 
-    async def change(self, change: Changed) -> Repository | None:
+    async def change(self, change: Changed, moved: Callable[[], None]) -> Repository | None:
         """Apply exactly that; None if it does not fit what is here: then `compare`.
+
+        `moved` is called whenever something of it has come.
 
         Raises:
             GitFailedError, OSError, UnavailableError, ConnectionError: not now.
@@ -127,7 +129,7 @@ class Applier:
             return None
         since_ns = time.time_ns()
         before, after = before_and_after(change.delta)
-        await self._fetch(repository, after.values())
+        await self._fetch(repository, after.values(), moved)
         transactions = plan_transactions(before, after)
         try:
             await self._change_refs(repository, transactions)
@@ -138,8 +140,10 @@ class Applier:
         await self._sync(repository, since_ns)
         return repository
 
-    async def compare(self, name: RepositoryName) -> Repository | None:
+    async def compare(self, name: RepositoryName, moved: Callable[[], None]) -> Repository | None:
         """Make it what it is on the leader now, whatever it is here; None if it is gone on both.
+
+        `moved` is called whenever something of it has come.
 
         Raises:
             GitFailedError, OSError, StargateError, ConnectionError: not now.
@@ -160,7 +164,7 @@ class Applier:
             if local.refs == goal and local.head == wanted.refs.head:
                 await self._sync(repository, since_ns)
                 return repository
-            await self._fetch(repository, {*goal.values()} - {*local.refs.values()})
+            await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
             try:
                 await self._change_refs(repository, plan_transactions(local.refs, goal))
             except GitFailedError as error:
@@ -205,13 +209,13 @@ class Applier:
         with contextlib.suppress(NoSuchRepositoryError):
             await self._store.delete(name)
 
-    async def _fetch(self, repository: Repository, oids: Collection[str]) -> None:
+    async def _fetch(self, repository: Repository, oids: Collection[str], moved: Callable[[], None]) -> None:
         """Have these objects and all that they need. git itself sees what is here already."""
         if not oids:
             return
         channel = await self._leader.upload_pack(repository.name)
         ours, gits = socket.socketpair()
-        pump = asyncio.create_task(bridge(channel, ours), name=f"fetch {repository.name}")
+        pump = asyncio.create_task(bridge(channel, ours, moved), name=f"fetch {repository.name}")
         try:
             fd = gits.fileno()
             await self._git(

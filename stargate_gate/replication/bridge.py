@@ -2,27 +2,29 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from stargate_gate.replication.peer import PeerChannel
 
 CHUNK_BYTES = 64 * 1024
 
 
-async def bridge(channel: PeerChannel, end: socket.socket) -> None:
+async def bridge(channel: PeerChannel, end: socket.socket, moved: Callable[[], None]) -> None:
     """Pass bytes both ways until both sides have ended. Each waits for the other: nothing piles up.
 
-    The end of what one side sends is passed on. A broken channel ends the socket, and so git.
+    `moved` is called whenever git has taken bytes of the leader's. The end of what one side sends is
+    passed on. A broken channel ends the socket, and so git.
 
     Raises:
         ConnectionError: the connection to the leader broke; git has been told by an end of file.
     """
     end.setblocking(False)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_down(channel, end), name="fetch-down")
+        group.create_task(_down(channel, end, moved), name="fetch-down")
         group.create_task(_up(channel, end), name="fetch-up")
 
 
-async def _down(channel: PeerChannel, end: socket.socket) -> None:
+async def _down(channel: PeerChannel, end: socket.socket, moved: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     try:
         while data := await channel.read(CHUNK_BYTES):
@@ -30,6 +32,7 @@ async def _down(channel: PeerChannel, end: socket.socket) -> None:
                 await loop.sock_sendall(end, data)
             except OSError:  # git has ended, and will say itself why
                 return
+            moved()
     finally:
         _shut(end, socket.SHUT_WR)
 

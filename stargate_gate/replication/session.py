@@ -302,15 +302,22 @@ class Session:
 
     async def _apply(self, job: Job) -> Repository | None:
         news = job.news
+
+        def moved() -> None:
+            """What is tried again says nothing: on a full disk bytes move, and nothing gets on."""
+            if news.seq and not job.failed:
+                self._answers.progress(news.name, news.seq, _now())
+
         if isinstance(news, Changed):
-            repository = await self._applier.change(news)
+            repository = await self._applier.change(news, moved)
             if repository is not None:
                 return repository
-        return await self._applier.compare(news.name)
+        return await self._applier.compare(news.name, moved)
 
     def _failed(self, job: Job, error: str) -> None:
         report = log.debug if error == job.error else log.warning
         report("repository_not_mirrored", repository=str(job.name), error=error, tries=job.failed + 1)
+        self._answers.silent(job.name)
         self.work.failed(job, error, _now())
         self._wake()
 
