@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def demo_files() -> Iterator[DemoFiles]:
     with contextlib.ExitStack() as at_end:
         at_end.callback(shutil.rmtree, root, ignore_errors=True)
         at_end.enter_context(_owned(root))
-        yield _make(root)
+        ssh_ports, http_ports = ([_port(port, at_end) for port in ports] for ports in (SSH_PORTS, HTTP_PORTS))
+        yield _make(root, ssh_ports, http_ports)
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def _remove_left_behind() -> None:
                         shutil.rmtree(root, ignore_errors=True)
 
 
-def _make(root: Path) -> DemoFiles:
+def _make(root: Path, ssh_ports: Sequence[int], http_ports: Sequence[int]) -> DemoFiles:
     for name, comment in (("cluster", "demo cluster"), ("host", "demo host"), ("you", "you@demo")):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(root / name))
     (root / "shared").mkdir()
@@ -110,8 +111,8 @@ def _make(root: Path) -> DemoFiles:
     (root / "known_hosts").write_text(f"stargate-demo {public['host']}")
     (root / "ssh").write_text(_ssh_config(root))
     nodes = tuple(
-        NodeFiles(name, root / f"{name}.yaml", _port(ssh), _port(http))
-        for name, ssh, http in zip(NAMES, SSH_PORTS, HTTP_PORTS, strict=True)
+        NodeFiles(name, root / f"{name}.yaml", ssh, http)
+        for name, ssh, http in zip(NAMES, ssh_ports, http_ports, strict=True)
     )
     for node in nodes:
         node.config_file.write_text(yaml.safe_dump(_node_config(root, node, nodes[0]), sort_keys=False))
@@ -158,15 +159,21 @@ def _ssh_config(root: Path) -> str:
     )
 
 
-def _port(wanted: int) -> int:
-    """`wanted` if it is free on loopback, else one that is."""
+def _port(wanted: int, held: contextlib.ExitStack) -> int:
+    """`wanted` if it is free on loopback, else one that is; no other demo takes it until `held` ends.
+
+    Its node listens only later, and again after each kill: a demo that starts meanwhile would find the
+    port free. So each demo holds a name for its ports in the abstract namespace of unix(7), which is as
+    wide as that of ports, leaves no file, and is given back by the kernel however the demo ends.
+    """
     for port in (wanted, 0):
-        with socket.socket() as probe:
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((LOOPBACK, port))
-                free: int = probe.getsockname()[1]
-                return free
+            probe.bind((LOOPBACK, port))
+            free: int = probe.getsockname()[1]
+            name = held.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX)))
+            name.bind(f"\0{PREFIX}port-{free}")
+            return free
     raise UnavailableError("no free port on loopback: end some programs")
 
 
