@@ -43,14 +43,15 @@ class Backlog:
     """Fed with every change, asked for the next to send, told what was applied. Times are of one clock.
 
     `holds` answers from what the standby said on this connection: a repository that it said nothing
-    of counts as held once a full list was confirmed (`checked`), and not before.
+    of counts as held once a full list was confirmed (`checked`), and not before. Until then it counts as
+    held up to what was confirmed of it, and no further: what `clear` dropped may be newer.
     """
 
     def __init__(self) -> None:
         self.covered = False  # a full list was confirmed, and nothing was dropped since
         self._unsent: OrderedDict[RepositoryName, _Unsent] = OrderedDict()
         self._sent: dict[RepositoryName, _Sent] = {}
-        self._matched: set[RepositoryName] = set()  # confirmed one by one, while not covered
+        self._matched: dict[RepositoryName, int] = {}  # confirmed one by one up to there, while not covered
 
     def add(self, news: News, now: float) -> bool:
         """One more change; False if that is too much: then `clear` and send a full list."""
@@ -78,7 +79,7 @@ class Backlog:
     def applied(self, name: RepositoryName, seq: int, now: float) -> None:
         """The standby has that change of that repository and all before it, on disk."""
         if not self.covered:
-            self._matched.add(name)
+            self._matched[name] = max(seq, self._matched.get(name, seq))
         sent = self._sent.get(name)
         if sent is None:
             return
@@ -112,7 +113,8 @@ class Backlog:
         unsent, sent = self._unsent.get(name), self._sent.get(name)
         if (unsent is not None and seq >= unsent.first_seq) or (sent is not None and seq >= sent.first_seq):
             return False
-        return self.covered or name in self._matched
+        matched = self._matched.get(name)
+        return self.covered or (matched is not None and seq <= matched)
 
     def moved_at(self, name: RepositoryName) -> float | None:
         """The last sign of progress on that repository's open changes; None if it has none."""

@@ -71,7 +71,7 @@ def checked(term: int, position: int) -> Known:
     ],
 )  # fmt: skip
 def test_who_may_try(record: ClusterRecord, me: Member, known: Known, outcome: type):
-    """(name, data_dir id) in the sync set or the last leader; in async whoever was checked and is not behind."""
+    """(name, data_dir id) in the sync set or the last leader; in async whoever was checked and is level."""
     assert isinstance(decided(record, me, known), outcome)
 
 

@@ -7,7 +7,7 @@ from stargate_gate.election.mounts import Mount, mount_of, objection
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 30 22 0:26 / /proc rw,nosuid shared:12 - proc proc rw
-40 22 0:41 / /mnt/shared rw,relatime shared:20 - nfs4 filer:/export rw,vers=4.2,rsize=1048576,hard,local_lock=none
+40 22 0:41 / /mnt/shared rw,relatime shared:20 - nfs4 filer:/export rw,vers=4.2,hard,local_lock=none
 41 22 0:42 / /mnt/old rw,relatime - nfs filer:/old rw,vers=3,local_lock=none
 42 22 0:43 / /mnt/with\040space rw - nfs4 filer:/s rw,vers=4.0
 43 22 0:44 / /mnt/shared-too rw - cifs //filer/x rw,vers=3.1.1

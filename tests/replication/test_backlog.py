@@ -99,6 +99,18 @@ def test_beyond_its_bound_nothing_counts_as_held_until_the_next_list(monkeypatch
     assert backlog.held_through(2) == 0
 
 
+def test_a_repository_that_matched_is_held_up_to_there_and_no_further() -> None:
+    """What was dropped when the backlog overflowed may be newer than what was confirmed of it since."""
+    backlog = Backlog()
+    told(backlog, 1)
+    backlog.next(1.0)
+    told(backlog, 2)
+    backlog.clear()
+    backlog.applied(APP, 1, 3.0)
+    assert backlog.holds(APP, 1)
+    assert not backlog.holds(APP, 2)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["tell", "send", "apply", "check"]), st.sampled_from([APP, LIB])),
