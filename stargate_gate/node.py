@@ -51,7 +51,7 @@ from stargate_gate.publishing import Publisher
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.syncset import Limits
-from stargate_gate.reports import MODE_IN_FORCE, NodeReports, mode_warning
+from stargate_gate.reports import NodeReports, mode_in_force
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
@@ -273,7 +273,7 @@ class Node:
                 ssh=str(ssh),
                 http=str(health[0]) if health else "",
                 host_keys=fingerprints(self._host_keys),
-                mode=MODE_IN_FORCE,
+                mode=mode_in_force(self._config),
             ),
             state=state,
         )
@@ -307,7 +307,7 @@ class Node:
     def _make_campaign(self, elector: Elector) -> Campaign:
         replication = self._config.replication
         settings = FeedSettings(
-            MODE_IN_FORCE,
+            mode_in_force(self._config),
             Limits(replication.ack_timeout_s, replication.ack_max_s),
             self._config.election.heartbeat_s,
             replication.full_check_s,
@@ -323,7 +323,7 @@ class Node:
             self._mirror or NobodyToFollow(),
             LeadingLock(self._datadir),
             make_feed=make_feed,
-            mode=MODE_IN_FORCE,
+            mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
             on_leading=self._leading,
         )
@@ -359,8 +359,6 @@ class Node:
             http=[str(one) for one in health],
         )
         notify_systemd("READY=1")
-        if config.cluster is not None and (warning := mode_warning(config.replication.mode)):
-            log.warning("mode_in_force", detail=warning)
         if config.cluster is None and sys.stderr.isatty():
             sys.stderr.write(self._next_steps())
 

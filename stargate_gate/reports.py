@@ -15,17 +15,10 @@ from stargate_gate.health.checks import Checks
 from stargate_gate.health.report import Health, MirrorReport, Readiness, StandbyReport, Status
 from stargate_gate.replication.syncset import Mode
 
-MODE_IN_FORCE: Mode = "async"  # until reports are held back: docs/decisions/0003-held-back-report.md
 
-
-def mode_warning(configured: str) -> str | None:
-    """The one warning for a file that asks for more than this version keeps."""
-    if configured == MODE_IN_FORCE:
-        return None
-    return (
-        f"mode: {MODE_IN_FORCE}, although replication.mode is {configured!r}: this version does not hold "
-        f"pushes back yet; one that was acknowledged just before the leader died may be lost"
-    )
+def mode_in_force(config: Config) -> Mode:
+    """What the file asks for; a single node has nobody to wait for."""
+    return config.replication.mode if config.cluster is not None else "async"
 
 
 @dataclass
@@ -80,7 +73,7 @@ class NodeReports:
             role=view.role,
             term=view.term,
             leader=leader,
-            mode=MODE_IN_FORCE,
+            mode=mode_in_force(self.config),
             ready=readiness.ready,
             version=__version__,
             sync_set=tuple(member.name for member in known_sync_set),
@@ -99,6 +92,12 @@ class NodeReports:
         if view.trouble:
             found.insert(0, view.trouble)
         if view.role == "leader" and self.config.cluster and view.record and not view.record.sync_set:
-            found.insert(0, "the sync set is empty: no other node can take over by itself")
-        mode = mode_warning(self.config.replication.mode) if self.config.cluster else None
-        return (*found, *([mode] if mode else []))
+            found.insert(0, _empty_sync_set(mode_in_force(self.config)))
+        return tuple(found)
+
+
+def _empty_sync_set(mode: Mode) -> str:
+    alarm = "the sync set is empty: no other node can take over by itself"
+    if mode == "sync":
+        return f"{alarm}; pushes are acknowledged on this node alone (mode sync)"
+    return f"{alarm}; pushes are refused with 75 (mode strict)" if mode == "strict" else alarm
