@@ -13,12 +13,13 @@ import pytest
 
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually
 from tests.support.gitlog import GitLog
+from tests.support.opens import opens_of
 from tests.support.proxy import Proxy, proxy_to
 
 Make = Callable[..., Cluster]
 
 HEARTBEAT_S = 1
-IDLE_REPOSITORIES = 300
+IDLE_REPOSITORIES = 150
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_a_huge_repository_holds_up_no_other(unstarted: Make, tmp_path: Path) ->
 
 
 def test_an_idle_cluster_does_nothing_repository_by_repository(unstarted: Make, tmp_path: Path) -> None:
-    """With 300 repositories and nothing to do, no git runs in any of them between two full checks."""
+    """150 repositories, nothing to do: between two full checks no git runs in any, and no file is opened."""
     cluster = unstarted(overrides={"replication": {"full_check_s": 600}})
     gits = {node.name: GitLog(tmp_path / f"gits-{node.name}") for node in cluster.nodes}
     tree = cluster.client.work_tree("app")
@@ -260,18 +261,23 @@ def test_an_idle_cluster_does_nothing_repository_by_repository(unstarted: Make, 
     )
     assert len(cluster.wait_equal()) == IDLE_REPOSITORIES
 
-    def over_heartbeats(count: int) -> int:
-        """Commands in repositories that both nodes start while the leader proves itself `count` times."""
-        before = sum(log.in_repositories() for log in gits.values())
-        began_s = cluster["node-a"].status()["uptime_s"]
-        eventually(
-            lambda: cluster["node-a"].status()["uptime_s"] > began_s + count * HEARTBEAT_S, "some heartbeats"
-        )
-        return sum(log.in_repositories() for log in gits.values()) - before
+    copies = [path for node in cluster.nodes for path in (node.data_dir / "repositories").glob("many/*")]
+    assert len(copies) == IDLE_REPOSITORIES * len(cluster.nodes)
+    with opens_of(copies) as opens:
 
-    assert sum(log.in_repositories() for log in gits.values()) >= IDLE_REPOSITORIES, "git is counted"
-    eventually(lambda: over_heartbeats(1) == 0, "the work of the first check is over")
-    assert over_heartbeats(3) == 0
+        def over_heartbeats(count: int) -> tuple[int, list[Path]]:
+            """Gits in repositories, and what was opened there, during `count` heartbeats."""
+            opens.since_last_asked()
+            before = sum(log.in_repositories() for log in gits.values())
+            until_s = cluster["node-a"].status()["uptime_s"] + count * HEARTBEAT_S
+            eventually(lambda: cluster["node-a"].status()["uptime_s"] > until_s, "some heartbeats")
+            return sum(log.in_repositories() for log in gits.values()) - before, opens.since_last_asked()
+
+        assert sum(log.in_repositories() for log in gits.values()) >= IDLE_REPOSITORIES, "git is counted"
+        eventually(lambda: over_heartbeats(1) == (0, []), "the work of the first check is over")
+        assert over_heartbeats(3) == (0, [])
+        cluster.wait_equal()
+        assert opens.since_last_asked(), "openings are seen"
     assert mirror_of(cluster["node-b"])["connected"]
 
 
