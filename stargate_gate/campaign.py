@@ -38,6 +38,9 @@ class Follower(Protocol):
     async def end(self) -> None:
         """End and reap all of it: when this returns, nothing of an older term changes a ref."""
 
+    async def finish_received(self) -> None:
+        """After `end`: complete what was received and half applied. Raises ElectionUnavailableError."""
+
 
 class NobodyToFollow:
     """The follower of a single node: there is no other."""
@@ -49,6 +52,9 @@ class NobodyToFollow:
 
     async def end(self) -> None:
         """Nothing runs."""
+
+    async def finish_received(self) -> None:
+        """Nothing was received."""
 
 
 class Campaign:
@@ -130,6 +136,7 @@ class Campaign:
             following.cancel()
             await asyncio.wait({following})
         await self._mirror.end()
+        await self._mirror.finish_received()
         log.info("mirror_ended", after_term=record.term)
 
     async def _lead(self, term: Term) -> None:

@@ -49,6 +49,8 @@ from stargate_gate.leadership import NodeLeadership
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.publishing import Publisher
 from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.intents import FOLDER as INTENTS
+from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.syncset import Limits
 from stargate_gate.reports import NodeReports, mode_in_force
@@ -295,6 +297,7 @@ class Node:
                 host_keys=tuple(config.ssh.host_keys),
                 parallel_fetches=config.replication.parallel_fetches,
             ),
+            intents=Intents(self._datadir.state / INTENTS),
             on_checked=self._checked,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,

@@ -5,6 +5,7 @@ The order, with what a crash at each point leaves behind:
     trash, create   another repository of that name goes to the trash; a new one appears as a whole
     fetch           objects that nothing names yet; a half-written pack is swept
     (keep)          the place of the rescue: before anything is overwritten or removed
+    (intent)        if more than one ref changes: what is to be done, durably; see `Writer.complete`
     refs            one or two transactions of git's, each with the values that it expects to find
     HEAD
     sync            the folders, so that all of it is on disk before anybody is told
@@ -32,11 +33,13 @@ from stargate_gate.errors import (
 )
 from stargate_gate.replication.bridge import bridge
 from stargate_gate.replication.delta import before_and_after
+from stargate_gate.replication.intent import Intent, needed, remaining
+from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.messages import Changed
 from stargate_gate.replication.peer import PeerChannel
 from stargate_gate.repos.durable import sync_changed_folders
 from stargate_gate.repos.git import repository_argv
-from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader, RefSnapshot
@@ -98,7 +101,107 @@ class NotReapedError(Exception):
         self.process = process
 
 
-class Applier:
+class Writer:
+    """Changes refs here, and completes what a crash has cut. `is_current` is asked before each step."""
+
+    def __init__(
+        self,
+        store: Store,
+        processes: GitProcesses,
+        refs: RefReader,
+        *,
+        intents: Intents,
+        is_current: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._processes = processes
+        self._refs = refs
+        self._intents = intents
+        self._is_current = is_current
+
+    async def complete(self) -> None:
+        """Do what is left of every intent. For when nothing else works on the repositories.
+
+        Raises:
+            GitFailedError, OSError, UnavailableError: not now; some are left.
+            TermOverError: not any more.
+        """
+        for intent in await self._intents.all():
+            repository = await self._find(parse_repository_name(intent.name), intent.repository_id)
+            if repository is not None:
+                await self._complete(repository, intent)
+            await self._intents.remove(intent.repository_id)
+
+    async def _complete(self, repository: Repository, intent: Intent) -> None:
+        since_ns = time.time_ns()
+        left = remaining(intent, (await self._refs.snapshot(repository)).refs)
+        for change in left.misfits:
+            log.error(
+                "intent_does_not_fit", repository=intent.name, ref=change.ref, old=change.old, new=change.new
+            )
+        await self._change_refs(repository, left.transactions)
+        if not left.misfits:
+            await self._change_head(repository, intent.head)
+        await self._sync(repository, since_ns)
+        log.info("intent_completed", repository=intent.name, changes=sum(map(len, left.transactions)))
+
+    async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
+        """The repository of that name and id, if it is here."""
+        try:
+            repository = await self._store.require(name)
+            return repository if await asyncio.to_thread(repository.id) == identity else None
+        except (NoSuchRepositoryError, FileNotFoundError, UsageError, ValueError):
+            return None
+
+    async def _change_refs(self, repository: Repository, transactions: Sequence[Sequence[RefChange]]) -> None:
+        # Place of the rescue: keep what these overwrite and remove, before the first of them in a term.
+        for transaction in transactions:
+            self._require_current()
+            await self._git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(transaction))
+
+    async def _change_head(self, repository: Repository, head: str) -> None:
+        if await asyncio.to_thread(read_head, repository.path) == head:
+            return
+        self._require_current()
+        if head.startswith(SYMBOLIC):
+            target = os.fsdecode(encode_ref(head.removeprefix(SYMBOLIC)))
+            await self._git(repository, "symbolic-ref", "HEAD", target)
+        else:
+            await self._git(repository, "update-ref", "--no-deref", "HEAD", head)
+
+    async def _git(
+        self,
+        repository: Repository,
+        *args: str,
+        given: bytes = b"",
+        limit_s: float = REFS_LIMIT_S,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Run a git command that writes there; when this returns or raises, it is reaped."""
+        argv = repository_argv(repository, *args, config=("protocol.version=2",))
+        process = await self._processes.start(argv, writes=repository.path, pass_fds=pass_fds)
+        try:
+            async with asyncio.timeout(limit_s):
+                done = await process.communicate(given)
+        except TimeoutError as error:
+            raise GitFailedError(argv, -1, f"it took longer than {limit_s:g} s".encode()) from error
+        finally:
+            try:
+                await process.end()
+            except UnavailableError as error:
+                raise NotReapedError(process, error.message) from error
+        if done.status != 0:
+            raise GitFailedError(argv, done.status, done.stderr)
+
+    async def _sync(self, repository: Repository, since_ns: int) -> None:
+        await asyncio.to_thread(sync_changed_folders, repository.path, since_ns)
+
+    def _require_current(self) -> None:
+        if not self._is_current():
+            raise TermOverError("the mirror has ended")
+
+
+class Applier(Writer):
     """Applies what the leader of one term has. `is_current` is asked before each step that changes refs."""
 
     def __init__(
@@ -107,13 +210,12 @@ class Applier:
         store: Store,
         processes: GitProcesses,
         refs: RefReader,
+        *,
+        intents: Intents,
         is_current: Callable[[], bool],
     ) -> None:
+        super().__init__(store, processes, refs, intents=intents, is_current=is_current)
         self._leader = leader
-        self._store = store
-        self._processes = processes
-        self._refs = refs
-        self._is_current = is_current
 
     async def change(self, change: Changed, moved: Callable[[], None]) -> Repository | None:
         """Apply exactly that; None if it does not fit what is here: then `compare`.
@@ -131,6 +233,7 @@ class Applier:
         before, after = before_and_after(change.delta)
         await self._fetch(repository, after.values(), moved)
         transactions = plan_transactions(before, after)
+        intended = await self._intend(repository, change.id, transactions, change.head, since_ns)
         try:
             await self._change_refs(repository, transactions)
         except GitFailedError as error:
@@ -138,6 +241,8 @@ class Applier:
             return None
         await self._change_head(repository, change.head)
         await self._sync(repository, since_ns)
+        if intended:
+            await self._intents.remove(change.id)
         return repository
 
     async def compare(self, name: RepositoryName, moved: Callable[[], None]) -> Repository | None:
@@ -163,10 +268,13 @@ class Applier:
             goal = _goal(wanted.refs, local)
             if local.refs == goal and local.head == wanted.refs.head:
                 await self._sync(repository, since_ns)
+                await self._intents.remove(wanted.id)
                 return repository
             await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
+            transactions = plan_transactions(local.refs, goal)
+            await self._intend(repository, wanted.id, transactions, wanted.refs.head, since_ns)
             try:
-                await self._change_refs(repository, plan_transactions(local.refs, goal))
+                await self._change_refs(repository, transactions)
             except GitFailedError as error:
                 problem = error
             else:
@@ -174,14 +282,6 @@ class Applier:
         raise problem
 
     # -- the steps -------------------------------------------------------------------------------------
-
-    async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
-        """The repository of that name and id, if it is here."""
-        try:
-            repository = await self._store.require(name)
-            return repository if await asyncio.to_thread(repository.id) == identity else None
-        except (NoSuchRepositoryError, FileNotFoundError, UsageError, ValueError):
-            return None
 
     async def _find_or_make(self, name: RepositoryName, wanted: LeaderRepository) -> Repository:
         repository = await self._find(name, wanted.id)
@@ -239,52 +339,22 @@ class Applier:
             await finish(_settled(pump))
             ours.close()
 
-    async def _change_refs(self, repository: Repository, transactions: Sequence[Sequence[RefChange]]) -> None:
-        # Place of the rescue: keep what these overwrite and remove, before the first of them in a term.
-        for transaction in transactions:
-            self._require_current()
-            await self._git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(transaction))
-
-    async def _change_head(self, repository: Repository, head: str) -> None:
-        if await asyncio.to_thread(read_head, repository.path) == head:
-            return
-        self._require_current()
-        if head.startswith(SYMBOLIC):
-            target = os.fsdecode(encode_ref(head.removeprefix(SYMBOLIC)))
-            await self._git(repository, "symbolic-ref", "HEAD", target)
-        else:
-            await self._git(repository, "update-ref", "--no-deref", "HEAD", head)
-
-    async def _git(
+    async def _intend(
         self,
         repository: Repository,
-        *args: str,
-        given: bytes = b"",
-        limit_s: float = REFS_LIMIT_S,
-        pass_fds: Sequence[int] = (),
-    ) -> None:
-        """Run a git command that writes there; when this returns or raises, it is reaped."""
-        argv = repository_argv(repository, *args, config=("protocol.version=2",))
-        process = await self._processes.start(argv, writes=repository.path, pass_fds=pass_fds)
-        try:
-            async with asyncio.timeout(limit_s):
-                done = await process.communicate(given)
-        except TimeoutError as error:
-            raise GitFailedError(argv, -1, f"it took longer than {limit_s:g} s".encode()) from error
-        finally:
-            try:
-                await process.end()
-            except UnavailableError as error:
-                raise NotReapedError(process, error.message) from error
-        if done.status != 0:
-            raise GitFailedError(argv, done.status, done.stderr)
-
-    async def _sync(self, repository: Repository, since_ns: int) -> None:
-        await asyncio.to_thread(sync_changed_folders, repository.path, since_ns)
-
-    def _require_current(self) -> None:
-        if not self._is_current():
-            raise TermOverError("the mirror has ended")
+        identity: str,
+        transactions: Sequence[Sequence[RefChange]],
+        head: str,
+        since_ns: int,
+    ) -> bool:
+        """Write down what is about to be done, if half of it could be; the objects are on disk before."""
+        head_moves = await asyncio.to_thread(read_head, repository.path) != head
+        if not needed(transactions, head_moves=head_moves):
+            return False
+        await self._sync(repository, since_ns)
+        self._require_current()
+        await self._intents.put(Intent(identity, str(repository.name), tuple(map(tuple, transactions)), head))
+        return True
 
 
 def _goal(wanted: RefSnapshot, local: RefSnapshot) -> Mapping[str, str]:

@@ -14,8 +14,14 @@ import structlog
 
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
-from stargate_gate.replication.apply import NotReapedError
+from stargate_gate.errors import (
+    ConfigurationError,
+    ElectionUnavailableError,
+    StargateError,
+    UnavailableError,
+)
+from stargate_gate.replication.apply import NotReapedError, Writer
+from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
@@ -86,11 +92,14 @@ class Mirror:
         refs: RefReader,
         settings: MirrorSettings,
         *,
+        intents: Intents,
         on_checked: Callable[[int, int], None],
         on_change: Callable[[], None] | None = None,
         on_applied: Callable[[Repository], Awaitable[None]] | None = None,
     ) -> None:
-        self._here = Here(me, secrets.token_hex(8), store, processes, refs, settings.parallel_fetches)
+        self._here = Here(
+            me, secrets.token_hex(8), store, processes, refs, intents, settings.parallel_fetches
+        )
         self._credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
         self._on_change = on_change
@@ -127,6 +136,21 @@ class Mirror:
         self._lingering = [process for process in self._lingering if process.returncode is None]
         if self._lingering:
             raise UnavailableError(f"git process {self._lingering[0].pid} of the mirror does not end")
+
+    async def finish_received(self) -> None:
+        """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
+
+        Raises:
+            ElectionUnavailableError: it cannot be done now; then this node must not lead.
+        """
+        here = self._here
+        writer = Writer(here.store, here.processes, here.refs, intents=here.intents, is_current=lambda: True)
+        try:
+            await writer.complete()
+        except (StargateError, OSError, NotReapedError) as error:
+            if isinstance(error, NotReapedError):
+                self._lingering.append(error.process)
+            raise ElectionUnavailableError(f"what was received cannot be completed: {error}") from error
 
     def status(self) -> MirrorStatus:
         """As of now, from memory."""

@@ -19,6 +19,7 @@ from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
+from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -64,6 +65,7 @@ class Here:
     store: Store
     processes: GitProcesses
     refs: RefReader
+    intents: Intents
     parallel_fetches: int
 
 
@@ -117,7 +119,12 @@ class Session:
         self._here = here
         self._callbacks = callbacks
         self._applier = Applier(
-            AskedLeader(peer, term), here.store, here.processes, here.refs, callbacks.is_current
+            AskedLeader(peer, term),
+            here.store,
+            here.processes,
+            here.refs,
+            intents=here.intents,
+            is_current=callbacks.is_current,
         )
         self._answers = Answers(term)
         self._list: _List | None = None
@@ -135,6 +142,7 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
+            await self._complete()
             channel = await self._peer.open("stargate-feed")
             try:
                 await self._follow(channel, LineReader(channel))
@@ -144,6 +152,13 @@ class Session:
             raise SessionEndedError(error.message) from error
         except ConnectionError as error:
             raise SessionEndedError(str(error)) from error
+
+    async def _complete(self) -> None:
+        """What a crash, or the connection before, has left undone is done before anything is compared."""
+        try:
+            await self._applier.complete()
+        except OSError as error:
+            raise SessionEndedError(f"what was received cannot be completed: {error}") from error
 
     async def _follow(self, channel: PeerChannel, lines: LineReader) -> None:
         await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))

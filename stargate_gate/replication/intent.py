@@ -1,0 +1,101 @@
+"""What a standby is about to do to the refs of one repository, so that a crash cannot leave half of it. Pure.
+
+git puts one ref in place by one rename: a change of one ref, and of nothing else, is there or is not, and
+needs no intent. Several refs, several transactions (`a` → `a/b`), or HEAD besides, are as many renames,
+and a crash in between leaves some of them: with `a` gone and `a/b` not there yet, a value that the
+leader has acknowledged would be gone from here.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stargate_gate.repos.plan import RefChange
+
+_CONTENT = re.compile(rb"([0-9a-f]{8}) (.*)\n", re.DOTALL)
+
+Transactions = Sequence[Sequence[RefChange]]
+
+
+class DamagedIntentError(ValueError):
+    """It is not what was written."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """The transactions, in order, and then what HEAD says (as in RefSnapshot)."""
+
+    repository_id: str
+    name: str
+    transactions: tuple[tuple[RefChange, ...], ...]
+    head: str
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What is left of an intent to do, in order, and which of its refs have another value than expected."""
+
+    transactions: tuple[tuple[RefChange, ...], ...]
+    misfits: tuple[RefChange, ...]
+
+
+def needed(transactions: Transactions, *, head_moves: bool) -> bool:
+    """Whether the change takes more than one rename of git's."""
+    return sum(map(len, transactions)) + head_moves > 1
+
+
+def remaining(intent: Intent, refs: Mapping[str, str]) -> Remaining:
+    """What to do where the refs are `refs` now. Done twice, it is done once.
+
+    A ref at neither its old nor its new value was changed by somebody else: it stays as it is.
+    """
+    misfits = [
+        change
+        for transaction in intent.transactions
+        for change in transaction
+        if refs.get(change.ref) not in {change.old, change.new}
+    ]
+    transactions = [
+        tuple(
+            change
+            for change in transaction
+            if refs.get(change.ref) == change.old and change.old != change.new
+        )
+        for transaction in intent.transactions
+    ]
+    return Remaining(tuple(filter(None, transactions)), tuple(misfits))
+
+
+def encode(intent: Intent) -> bytes:
+    """Its CRC-32, and the intent as JSON. Odd bytes of refs are escaped surrogates."""
+    value = [
+        intent.repository_id,
+        intent.name,
+        intent.head,
+        [[[change.ref, change.old, change.new] for change in changes] for changes in intent.transactions],
+    ]
+    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def decode(content: bytes) -> Intent:
+    """The reverse of `encode`.
+
+    Raises:
+        DamagedIntentError: it is not what was written.
+    """
+    found = _CONTENT.fullmatch(content)
+    if found is None or int(found[1], 16) != zlib.crc32(found[2]):
+        raise DamagedIntentError("its checksum does not fit")
+    try:
+        identity, name, head, transactions = json.loads(found[2])
+        return Intent(
+            identity,
+            name,
+            tuple(tuple(RefChange(*change) for change in changes) for changes in transactions),
+            head,
+        )
+    except (ValueError, TypeError) as error:
+        raise DamagedIntentError("it is of another version") from error

@@ -1,0 +1,212 @@
+"""A change of several refs is there as a whole, wherever a crash cuts it."""
+
+import subprocess
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+import pytest
+
+from stargate_gate.replication.apply import Applier, TermOverError, Writer
+from stargate_gate.replication.intent import (
+    DamagedIntentError,
+    Intent,
+    decode,
+    encode,
+    needed,
+    remaining,
+)
+from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.messages import Changed
+from stargate_gate.repos.names import parse_repository_name
+from stargate_gate.repos.plan import RefChange, update_ref_input
+from stargate_gate.repos.store import Repository
+from tests.support.room import Room, open_room
+
+APP = parse_repository_name("org/app")
+ID = "1" * 32
+OLD, NEW = "a" * 40, "b" * 40
+TOPIC = RefChange("refs/heads/topic", OLD, None)
+BELOW = RefChange("refs/heads/topic/\udcff", None, OLD)
+MAIN = RefChange("refs/heads/main", OLD, NEW)
+RENAME = Intent(ID, "org/app", ((TOPIC,), (BELOW, MAIN)), "ref: refs/heads/topic/x")
+
+
+def test_one_ref_is_one_rename_and_needs_no_intent() -> None:
+    """The usual push costs no further fsync; everything else can be cut in half."""
+    assert not needed([[MAIN]], head_moves=False)
+    assert not needed([], head_moves=True)
+    assert needed([[MAIN]], head_moves=True)
+    assert needed([[TOPIC], [BELOW]], head_moves=False)
+    assert needed([[TOPIC, MAIN]], head_moves=False)
+
+
+def test_what_is_written_is_read_again_and_damage_is_noticed() -> None:
+    """Names may be any bytes; half a file is none."""
+    written = encode(RENAME)
+    assert decode(written) == RENAME
+    for damaged in (written[:-1], written[:-9], b"", written.replace(OLD.encode(), NEW.encode())):
+        with pytest.raises(DamagedIntentError):
+            decode(damaged)
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_what_is_done_is_skipped_and_the_rest_stays_in_order(done: int) -> None:
+    """After any number of its steps what remains is exactly the others."""
+    refs = {TOPIC.ref: OLD, MAIN.ref: OLD}
+    for change in (TOPIC, BELOW, MAIN)[:done]:
+        refs.pop(change.ref, None)
+        if change.new is not None:
+            refs[change.ref] = change.new
+    left = remaining(RENAME, refs)
+    assert left.misfits == ()
+    assert [change for changes in left.transactions for change in changes] == [TOPIC, BELOW, MAIN][done:]
+
+
+def test_a_ref_that_somebody_else_moved_stays_as_it_is() -> None:
+    """Neither the old nor the new value: told, and left alone."""
+    left = remaining(RENAME, {TOPIC.ref: OLD, MAIN.ref: "c" * 40})
+    assert left.misfits == (MAIN,)
+    assert left.transactions == ((TOPIC,), (BELOW,))
+
+
+# -- with git --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    async with open_room(tmp_path / "data") as opened:
+        yield opened
+
+
+def git(repository: Repository, *args: str, given: bytes = b"") -> str:
+    return (
+        subprocess.run(
+            ["git", "--git-dir", str(repository.path), *args],
+            input=given,
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
+        .stdout.decode()
+        .strip()
+    )
+
+
+async def prepared(room: Room) -> tuple[Repository, Intent]:
+    """A repository with main and topic, and what would move them to a new commit and topic/next."""
+    repository = await room.store.create(APP, id=ID)
+    tree = git(repository, "mktree")
+    old, new = (git(repository, "commit-tree", "-m", text, tree) for text in ("old", "new"))
+    for ref in ("refs/heads/main", "refs/heads/topic"):
+        git(repository, "update-ref", ref, old)
+    transactions = (
+        (RefChange("refs/heads/topic", old, None),),
+        (RefChange("refs/heads/main", old, new), RefChange("refs/heads/topic/next", None, new)),
+    )
+    return repository, Intent(ID, "org/app", transactions, "ref: refs/heads/topic/next")
+
+
+def intents_of(room: Room) -> Intents:
+    return Intents(room.datadir.state / "intents")
+
+
+def writer(room: Room) -> Writer:
+    return Writer(room.store, room.processes, room.refs, intents=intents_of(room), is_current=lambda: True)
+
+
+async def assert_whole(room: Room, repository: Repository, intent: Intent) -> None:
+    new = intent.transactions[1][0].new
+    snapshot = await room.refs.snapshot(repository)
+    assert dict(snapshot.refs) == {"refs/heads/main": new, "refs/heads/topic/next": new}
+    assert snapshot.head == intent.head
+    assert await intents_of(room).all() == []
+
+
+@pytest.mark.parametrize("done", range(4))
+async def test_a_restart_completes_what_was_cut(room: Room, done: int) -> None:
+    """Before the first step, after each of them, and after HEAD: then all of it is there, once."""
+    repository, intent = await prepared(room)
+    await intents_of(room).put(intent)
+    for changes in intent.transactions[:done]:
+        git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(changes))
+    if done == 3:
+        git(repository, "symbolic-ref", "HEAD", "refs/heads/topic/next")
+    await writer(room).complete()
+    await assert_whole(room, repository, intent)
+    await writer(room).complete()
+    await assert_whole(room, repository, intent)
+
+
+async def test_an_intent_of_another_repository_of_that_name_is_dropped(room: Room) -> None:
+    """A repository that was deleted and made again is not what the intent meant."""
+    repository, intent = await prepared(room)
+    await intents_of(room).put(Intent("2" * 32, intent.name, intent.transactions, intent.head))
+    await writer(room).complete()
+    assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
+    assert await intents_of(room).all() == []
+
+
+async def test_a_damaged_intent_was_never_acted_upon(room: Room) -> None:
+    """Half-written files come from a crash before the first step: removed, and no start fails."""
+    repository, intent = await prepared(room)
+    await intents_of(room).put(intent)
+    folder = room.datadir.state / "intents"
+    (folder / ID).write_bytes(encode(intent)[:-7])
+    (folder / f".{ID}.123.new").write_bytes(b"half")
+    await writer(room).complete()
+    assert list(folder.iterdir()) == []
+    assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
+
+
+class _HasAll(Applier):
+    """Its objects are here; it notes what is on disk whenever refs are about to change."""
+
+    def __init__(self, room: Room, steps: int) -> None:
+        self.steps = steps  # of those that ask whether they may, before the term ends
+        self.intended: list[Intent] = []
+        super().__init__(
+            None,  # type: ignore[arg-type] # nobody is asked
+            room.store,
+            room.processes,
+            room.refs,
+            intents=intents_of(room),
+            is_current=self._may,
+        )
+
+    def _may(self) -> bool:
+        self.steps -= 1
+        return self.steps >= 0
+
+    async def _fetch(self, repository: Repository, oids: Collection[str], moved: object) -> None:
+        """Nothing is missing."""
+
+    async def _change_refs(self, *args: object) -> None:
+        self.intended = await self._intents.all()
+        await super()._change_refs(*args)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_change_that_is_cut_anywhere_is_completed_by_whoever_comes_next(
+    room: Room, steps: int
+) -> None:
+    """The term ends after any step of a change; a promotion, or the next connection, does the rest.
+
+    With no step allowed nothing was written down, and nothing has changed.
+    """
+    repository, intent = await prepared(room)
+    delta = tuple(change for changes in intent.transactions for change in changes)
+    applier = _HasAll(room, steps)
+    change = Changed(3, 7, APP, ID, intent.head, delta)
+    if steps < 4:
+        with pytest.raises(TermOverError):
+            await applier.change(change, lambda: None)
+    else:
+        assert await applier.change(change, lambda: None) == repository
+        assert applier.intended == [intent]
+        await assert_whole(room, repository, intent)
+    if steps == 0:
+        assert await intents_of(room).all() == []
+        assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
+        return
+    await writer(room).complete()
+    await assert_whole(room, repository, intent)
