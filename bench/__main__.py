@@ -6,19 +6,24 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import failover, lag, memory, openssh
+from bench import failover, lag, memory, openssh, push
 from tests.support.environment import isolated_environment
 
-MEASUREMENTS: dict[str, Callable[[Path], None]] = {
+MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
     "memory": memory.measure,
     "lag": lag.measure,
     "failover": failover.measure,
+    "push": push.measure,
     "openssh": openssh.measure,
 }
 
+SHORT = 0.2
+
 
 def main(names: list[str]) -> int:
-    """Run the measurements called `names`, or all."""
+    """Run the measurements called `names`, or all; `--short` among them: with a fifth of the rounds."""
+    share = SHORT if "--short" in names else 1.0
+    names = [name for name in names if name != "--short"]
     unknown = [name for name in names if name not in MEASUREMENTS]
     if unknown:
         print(f"unknown: {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}", file=sys.stderr)
@@ -26,7 +31,7 @@ def main(names: list[str]) -> int:
     for name in names or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="stargate-bench-") as folder:
             _isolate(Path(folder))
-            MEASUREMENTS[name](Path(folder))
+            MEASUREMENTS[name](Path(folder), share)
         print(flush=True)
     return 0
 

@@ -7,21 +7,21 @@ is refused meanwhile counts as part of the gap.
 import time
 from pathlib import Path
 
-from bench.figures import row, title
+from bench.figures import row, some, title
 from tests.support.cluster import Client, running_cluster
 
 ROUNDS = 20
 LIMIT_S = 30.0
 
 
-def measure(folder: Path) -> None:
-    """Twenty rounds, the leadership going back and forth."""
+def measure(folder: Path, share: float) -> None:
+    """ROUNDS rounds, the leadership going back and forth."""
     title("from kill -9 of the leader to the next accepted push (goal: median < 500 ms, max < 1000 ms)")
     gaps, ready = [], []
     with running_cluster(folder) as cluster:
         client = cluster.client
         tree = client.work_tree("app")
-        for number in range(ROUNDS):
+        for number in range(some(ROUNDS, share)):
             leader = cluster.leader()
             other = next(node for node in cluster.nodes if node is not leader)
             leader.wait_in_sync_set(other.name)

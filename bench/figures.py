@@ -4,6 +4,11 @@ import statistics
 from collections.abc import Sequence
 
 
+def some(rounds: int, share: float) -> int:
+    """That share of the rounds, and at least two."""
+    return max(2, round(rounds * share))
+
+
 def title(text: str) -> None:
     """A measurement's heading, and the header of its rows."""
     print(text)

@@ -7,14 +7,14 @@ standby's; both are on this machine, so one clock serves.
 import time
 from pathlib import Path
 
-from bench.figures import row, title
+from bench.figures import row, some, title
 from tests.support.cluster import running_cluster
 
 ROUNDS = 60
 LIMIT_S = 10.0
 
 
-def measure(folder: Path) -> None:
+def measure(folder: Path, share: float) -> None:
     """Small pushes, one after the other, into an idle pair."""
     title("from the leader's ref to the standby's ref (goal: median below 100 ms)")
     with running_cluster(folder) as cluster:
@@ -24,7 +24,7 @@ def measure(folder: Path) -> None:
         client.git("push", "-q", url, "main", cwd=tree)
         cluster.wait_equal()
         lags, pushes = [], []
-        for number in range(ROUNDS):
+        for number in range(some(ROUNDS, share)):
             oid = client.commit(tree, f"commit {number}")
             ref = "refs/heads/main"
             started = time.monotonic()

@@ -40,14 +40,15 @@ sys.exit(child.wait())
 '''
 
 
-def measure(folder: Path) -> None:
+def measure(folder: Path, share: float) -> None:
     """Push and clone 500 MB; one fresh node per figure, as VmHWM only grows."""
-    title(f"peak memory of the node process, {SIZE_BYTES // 10**6} MB through it (goal: below {GOAL_MB} MB)")
+    size_bytes = round(SIZE_BYTES * share)
+    title(f"peak memory of the node process, {size_bytes // 10**6} MB through it (goal: below {GOAL_MB} MB)")
     cluster = make_cluster(folder, nodes=1)
     node, client = cluster.nodes[0], cluster.client
     cluster.bootstrap()
     tree = client.work_tree("big")
-    client.commit(tree, "big", size_bytes=SIZE_BYTES)
+    client.commit(tree, "big", size_bytes=size_bytes)
     slow = {"PATH": f"{_slow_git(folder)}:{os.environ['PATH']}"}
     try:
         row("idle", [_peak_mb(node, {}, lambda: None)], "MB")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.figures import note, row, title
+from bench.figures import note, row, some, title
 from tests.support.cluster import Client, eventually, free_port, make_cluster
 
 ROUNDS = 15
@@ -16,8 +16,9 @@ BIG_ROUNDS = 3
 SSHD = "/usr/sbin/sshd"
 
 
-def measure(folder: Path) -> None:
+def measure(folder: Path, share: float) -> None:
     """Small operations, and large ones. Times include the client's, and its making of the commit."""
+    rounds, big_rounds = some(ROUNDS, share), some(BIG_ROUNDS, share)
     title("Stargate and plain OpenSSH, in turns")
     if not os.access(SSHD, os.X_OK):
         note("not measured: there is no sshd on this machine; apt-get install openssh-server")
@@ -34,10 +35,10 @@ def measure(folder: Path) -> None:
             }
             subprocess.run(["git", "init", "-q", "--bare", f"{folder}/plain/app.git"], check=True, timeout=30)
             tree = client.work_tree("app")
-            _compare("push of one small commit", sides, ROUNDS, lambda url, n: _push(client, tree, url, n))
-            _compare("ls-remote", sides, ROUNDS, lambda url, _: client.git("ls-remote", url))
-            _compare("push of 100 MB", sides, BIG_ROUNDS, lambda url, n: _push_big(client, tree, url, n))
-            _compare("clone of 100 MB and more", sides, BIG_ROUNDS, lambda url, _: _clone(client, url))
+            _compare("push of one small commit", sides, rounds, lambda url, n: _push(client, tree, url, n))
+            _compare("ls-remote", sides, rounds, lambda url, _: client.git("ls-remote", url))
+            _compare("push of 100 MB", sides, big_rounds, lambda url, n: _push_big(client, tree, url, n))
+            _compare("clone of 100 MB and more", sides, big_rounds, lambda url, _: _clone(client, url))
     finally:
         cluster.end()
 
