@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -251,12 +252,13 @@ async def test_a_late_standby_leaves_by_the_record_before_the_push_is_acknowledg
 async def test_a_failed_record_write_keeps_both_sync_sets_needed(house: House) -> None:
     """Its outcome is unknown: nothing is acknowledged without the union, until a write succeeds."""
     standby = await house.level()
-    house.record.failures = 1
+    house.record.failures = sys.maxsize
     standby.pipe.cut()
     await asyncio.wait_for(standby.served, LIMIT_S)
-    seq = await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP, await house.push()))
     assert await waits(waiting)
+    assert house.record.in_force == {B}
+    house.record.failures = 0
     await asyncio.wait_for(waiting, LIMIT_S)
     assert house.record.in_force == frozenset()
 

@@ -176,12 +176,16 @@ async def test_answers_end_when_the_leader_is_gone() -> None:
 # -- bridge --------------------------------------------------------------------------------------------
 
 
+def _nothing() -> None:
+    """Nobody asks how the bytes get on."""
+
+
 async def test_the_bridge_passes_both_streams_and_both_ends() -> None:
     """All bytes each way, then the end of each; and it returns."""
     channel, (ours, gits) = Pieces(*[b"d" * 65536] * 40, b""), socket.socketpair()
     gits.setblocking(False)
     with ours, gits:
-        task = asyncio.create_task(bridge(channel, ours))  # type: ignore[arg-type]
+        task = asyncio.create_task(bridge(channel, ours, _nothing))  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(LIMIT_S):
             received = 0
@@ -201,7 +205,7 @@ async def test_a_broken_connection_ends_what_git_reads() -> None:
     gits.setblocking(False)
     with ours, gits:
         loop = asyncio.get_running_loop()
-        task = asyncio.create_task(bridge(channel, ours))  # type: ignore[arg-type]
+        task = asyncio.create_task(bridge(channel, ours, _nothing))  # type: ignore[arg-type]
         async with asyncio.timeout(LIMIT_S):
             assert await loop.sock_recv(gits, 100) == b"some"
             assert await loop.sock_recv(gits, 100) == b""
@@ -216,7 +220,7 @@ async def test_a_git_that_has_died_ends_the_bridge_without_an_error() -> None:
     with ours:
         gits.close()
         async with asyncio.timeout(LIMIT_S):
-            await bridge(channel, ours)  # type: ignore[arg-type]
+            await bridge(channel, ours, _nothing)  # type: ignore[arg-type]
 
 
 async def test_the_bridge_holds_nothing_that_the_leader_does_not_take() -> None:
@@ -225,7 +229,7 @@ async def test_the_bridge_holds_nothing_that_the_leader_does_not_take() -> None:
     channel.taken = asyncio.Semaphore(0)
     gits.setblocking(False)
     with ours, gits:
-        task = asyncio.create_task(bridge(channel, ours))  # type: ignore[arg-type]
+        task = asyncio.create_task(bridge(channel, ours, _nothing))  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
