@@ -13,6 +13,9 @@ from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()
 
+NO_ANSWER = "no answer"
+MISTAKE = "the heartbeat failed"
+
 
 class Tenure:
     """A scope that lasts as long as the hold can be proved; like `asyncio.timeout` for leading.
@@ -107,38 +110,41 @@ class Tenure:
 
     async def _keep(self) -> None:
         pause_s = 0.0
-        unproved = False
+        problem: str | None = None
         while self.lost is None:
             await asyncio.sleep(max(0.0, min(pause_s, self.left_s())))
             asked_at = self._clock()
-            problem = await self._prove()
+            before, problem = problem, await self._prove(problem)
             if problem is None:
                 self._proved_at = asked_at
                 pause_s = max(0.0, self._timings.heartbeat_s - (self._clock() - asked_at))
             else:
                 pause_s = self._timings.retry_s
-            if unproved != (problem is not None):
-                unproved = problem is not None
-                log.warning("leadership_unproved" if unproved else "leadership_proved_again", problem=problem)
+            if (before is None) != (problem is None):
+                log.warning("leadership_unproved" if problem else "leadership_proved_again", problem=problem)
 
-    async def _prove(self) -> str | None:
-        """One proof, or why it failed; loses the tenure when that is for certain or for too long."""
+    async def _prove(self, before: str | None) -> str | None:
+        """One proof, or why it failed; loses the tenure when that is for certain or for too long.
+
+        `before` is why the last one failed, if it did: when no time is left to ask again, that is why.
+        """
         try:
             if self.left_s() > 0:
                 async with asyncio.timeout(self.left_s()):
                     await self.hold.prove()
                 return None
-            problem = "no answer"
+            problem = before or NO_ANSWER
         except LeadershipLostError as error:
             self.lose(error.message.removeprefix("not leader: "))
             return self.lost
         except ElectionUnavailableError as error:
             problem = error.message
         except TimeoutError:
-            problem = "no answer"
+            problem = NO_ANSWER
         except Exception:
-            log.exception("leadership_heartbeat_failed")
-            problem = "the heartbeat failed"
+            if before != MISTAKE:  # one traceback, not ten a second
+                log.exception("leadership_heartbeat_failed")
+            problem = MISTAKE
         if self.left_s() <= 0:
             self.lose(f"no proof of leading for {self._timings.lease_s:g} s: {problem}")
         return problem
