@@ -14,7 +14,7 @@ promote makes the node on this machine try for the leadership although it may no
 acknowledged push. Use it when the last leader and every member of the sync set are gone for good.
 
 - Pushes that this node has not received are not here. Should a node that has them come back, it
-  keeps its values aside as rescued refs; if it never does, they are lost.
+  follows this one, and what only it had is overwritten: copy its repositories/ before you start it.
 - A leader that lives is not deposed: the node still has to get the leader lock.
 
 `stargate status` on each node tells who leads and how far behind each one is.
