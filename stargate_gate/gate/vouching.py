@@ -5,7 +5,7 @@
 
 import structlog
 
-from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
+from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError, UnavailableError
 from stargate_gate.gate.ports import Changes, Leadership
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
@@ -78,8 +78,16 @@ class Push:
             raise TryAgainError(f"{clause}; nothing new was pushed, try again") from error
 
     async def writing(self) -> None:
-        """Note that something may be written."""
-        await self._changes.writing(self._repository)
+        """Note that something may be written.
+
+        Raises:
+            UnavailableError: that cannot be noted, so nothing may.
+        """
+        try:
+            await self._changes.writing(self._repository)
+        except OSError as error:
+            log.warning("push_not_noted", repository=str(self._repository.name), error=str(error))
+            raise UnavailableError("this node cannot take the push: its disk takes no writes") from error
         self._wrote = True
 
     async def tell(self) -> None:
