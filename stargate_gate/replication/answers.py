@@ -1,6 +1,7 @@
 """What a standby tells the leader, sent as fast as the leader takes it and no faster."""
 
 import asyncio
+import math
 
 from stargate_gate.replication.messages import Alive, Applied, Checked, Message, Progress, encode
 from stargate_gate.replication.ports import Channel
@@ -19,6 +20,7 @@ class Answers:
         self._applied: dict[RepositoryName, int] = {}
         self._checked: int | None = None
         self._position: int | None = None
+        self._unasked_at = -math.inf
         self._any = asyncio.Event()
 
     def applied(self, name: RepositoryName, seq: int) -> None:
@@ -49,6 +51,12 @@ class Answers:
         """This node works, and has everything up to `position`."""
         self._position = position
         self._any.set()
+
+    def alive_unasked(self, position: int, now: float, every_s: float) -> None:
+        """The same without a heartbeat of the leader's, which may be late; every `every_s` at most."""
+        if now - self._unasked_at >= every_s:
+            self._unasked_at = now
+            self.alive(position)
 
     async def send(self, channel: Channel) -> None:
         """Send what is to be said, for ever.

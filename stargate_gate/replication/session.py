@@ -132,6 +132,8 @@ class Session:
         self._check: _Check | None = None
         self._told = 0  # the leader has told of everything up to there
         self._position = 0  # everything up to there is here
+        self._beat_s = 0.0  # between two heartbeats of the leader's
+        self._seen_at = 0.0  # when objects of a fetch came last
         self._more = asyncio.Event()
 
     async def run(self) -> None:
@@ -162,11 +164,11 @@ class Session:
 
     async def _follow(self, channel: PeerChannel, lines: LineReader) -> None:
         await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
-        silence_s = MISSED_BEATS * self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
+        self._beat_s = self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
         self._callbacks.welcomed()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(group, channel, lines, silence_s), name="mirror-listen")
+                group.create_task(self._listen(group, channel, lines), name="mirror-listen")
                 group.create_task(self._answers.send(channel), name="mirror-answer")
                 for number in range(self._here.parallel_fetches):
                     group.create_task(self._work_off(), name=f"mirror-worker-{number}")
@@ -190,11 +192,10 @@ class Session:
             raise SessionEndedError(f"{found} answers instead of {self._leader.name} with term {self._term}")
         return message.heartbeat_s
 
-    async def _listen(
-        self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader, silence_s: float
-    ) -> None:
+    async def _listen(self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader) -> None:
+        silence_s = MISSED_BEATS * self._beat_s
         while True:
-            message = await _hear(channel, lines, silence_s)
+            message = await _hear(channel, lines, silence_s, lambda: self._seen_at)
             if isinstance(message, Refused):
                 raise SessionEndedError(f"{self._leader.name} refuses this node: {message.reason}")
             if isinstance(message, Join) or message.term != self._term:
@@ -319,7 +320,12 @@ class Session:
         news = job.news
 
         def moved() -> None:
-            """What is tried again says nothing: on a full disk bytes move, and nothing gets on."""
+            """Both sides live, though their heartbeats wait behind the objects on a slow line.
+
+            What is tried again is no progress: on a full disk bytes move, and nothing gets on.
+            """
+            self._seen_at = _now()
+            self._answers.alive_unasked(self._position, self._seen_at, self._beat_s)
             if news.seq and not job.failed:
                 self._answers.progress(news.name, news.seq, _now())
 
@@ -342,12 +348,20 @@ class Session:
         self._more = asyncio.Event()
 
 
-async def _hear(channel: PeerChannel, lines: LineReader, limit_s: float) -> Message:
+async def _hear(
+    channel: PeerChannel, lines: LineReader, limit_s: float, seen_at: Callable[[], float] = lambda: 0.0
+) -> Message:
+    """The next message. `seen_at` tells when another sign of life came last: the limit counts from there."""
+    due = _now() + limit_s
     try:
-        async with asyncio.timeout(limit_s):
-            return decode(await lines.line())
-    except TimeoutError:
-        raise SessionEndedError(f"the leader has said nothing for {limit_s:g} s") from None
+        while True:
+            try:
+                async with asyncio.timeout_at(due):
+                    return decode(await lines.line())
+            except TimeoutError:
+                if (later := seen_at() + limit_s) <= due:
+                    raise SessionEndedError(f"the leader has said nothing for {limit_s:g} s") from None
+                due = later
     except EOFError:
         raise SessionEndedError(channel.stderr or "the leader has ended the feed") from None
     except MessageError as error:
