@@ -25,6 +25,7 @@ SSH_PORTS = (2201, 2202)
 HTTP_PORTS = (8081, 8082)
 REPOSITORY = "hello"
 COMMAND_LIMIT_S = 30.0
+PORT_ATTEMPTS = 20  # other demos may have taken the one that the kernel offers
 
 README = """\
 # hello
@@ -166,7 +167,7 @@ def _port(wanted: int, held: contextlib.ExitStack) -> int:
     port free. So each demo holds a name for its ports in the abstract namespace of unix(7), which is as
     wide as that of ports, leaves no file, and is given back by the kernel however the demo ends.
     """
-    for port in (wanted, 0):
+    for port in (wanted, *[0] * PORT_ATTEMPTS):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
