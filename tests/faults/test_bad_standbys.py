@@ -86,6 +86,8 @@ class _Scene:
     def assert_back(self) -> None:
         """It is in the sync set again, has everything, and the next push needs it."""
         eventually(lambda: self.a.status()["sync_set"] == ["node-b"], "it is back", BACK_LIMIT_S)
+        # mode strict keeps it in the record while it is away: it has to be connected besides, and compared
+        eventually(lambda: _follows(self.b), "it is level", BACK_LIMIT_S)
         self.cluster.wait_equal()
         assert self.push_again().returncode == 0, "a repeat of what is there by now"
         done = self.push()
@@ -97,6 +99,12 @@ class _Scene:
         for node in self.cluster.nodes:
             wait_until_tidy(node)
             assert damage(node) == []
+
+
+def _follows(node: NodeProcess) -> bool:
+    """Whether that standby knows to have everything; one that starts says nothing yet."""
+    mirror = node.status().get("mirror")
+    return bool(mirror) and mirror["connected"] and mirror["behind_s"] == 0.0
 
 
 def _begin(mode: str, cluster: Cluster) -> _Scene:
