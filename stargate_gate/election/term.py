@@ -93,6 +93,7 @@ class Term:
 
     async def _write(self, changed: ClusterRecord) -> None:
         if not self.valid():
+            self._tenure.lose("the lease has run out")  # for good: a proof that comes late changes nothing
             raise LeadershipLostError(self._tenure.lost or "the lease has run out")
         self._attempted = changed if self._attempted is None else _both(self._attempted, changed)
         try:
