@@ -41,24 +41,24 @@ class Witness(Protocol):
 
 
 class Answer:
-    """What git has to say of a push, until it may be said. `release` or `revise` it, once."""
+    """What git has to say of a push, until it may be said. `release` or `revise` it.
+
+    The first of the two to be called counts, even if it is cancelled: a client that has got some of
+    git's own report gets nothing that contradicts it.
+    """
 
     def __init__(self) -> None:
         self.report = Report()
-        self.released = False
 
     async def release(self, channel: Channel) -> None:
         """The sync set has it: send what git wrote."""
-        self.released = True
         for chunk in self.report.released():
             await channel.write(chunk)
 
     async def revise(self, channel: Channel, reason: str) -> None:
-        """Nobody vouches for it: say so of each ref. Nothing if some of git's own report is out."""
-        if not self.released:
-            self.released = True
-            for chunk in self.report.rewritten(f"{reason}; {UNKNOWN}"):
-                await channel.write(chunk)
+        """Nobody vouches for it: say so of each ref."""
+        for chunk in self.report.rewritten(f"{reason}; {UNKNOWN}"):
+            await channel.write(chunk)
 
 
 class PushPumps(Pumps):

@@ -14,7 +14,7 @@ client believes the report when it has it; so the report waits here, and with it
 it on the same band.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stargate_gate.repos.pktline import (
     FLUSH,
@@ -30,8 +30,9 @@ from stargate_gate.repos.pktline import (
 # A line of a report is about as long as its ref's name: this takes a push of some hundred thousand
 # refs. What is beyond it would be held in memory, for every push at the same time.
 MAX_REPORT_BYTES = 64 * 1024 * 1024
-BANDS = frozenset({1, 2, 3})
-REPORT_BAND = 1
+BANDS = frozenset({b"\1", b"\2", b"\3"})
+REPORT_BAND = b"\1"
+CHUNK_BYTES = 64 * 1024  # of what is sent, and looked at, at a time
 # The limit of the old "side-band", 1000 bytes with length and band: every client takes that. Git itself
 # uses the large one, and answers a client that asks for the old one without any.
 BAND_PAYLOAD_BYTES = 995
@@ -42,22 +43,22 @@ class ReportTooLongError(Exception):
 
 
 class Report:
-    """One answer. `feed` it what git writes, however the bytes arrive; then `released` or `rewritten`, once.
+    """One answer. `feed` it what git writes, however the bytes arrive; then `released` or `rewritten`.
 
-    Nothing that says of a ref what became of it leaves this but through those two.
+    Nothing that says of a ref what became of it leaves this but through those two; the first of them
+    to yield has taken it, and the other has nothing then.
     """
 
     def __init__(self, max_bytes: int = MAX_REPORT_BYTES) -> None:
         self._parser = Parser()
-        self._held: list[Packet] = []
-        self._held_bytes = 0
+        self._held = bytearray()  # whole packets
         self._max_bytes = max_bytes
         self._ended = False  # git's closing flush-pkt is held: nothing may overtake it
 
     @property
     def held_bytes(self) -> int:
         """How much waits here, without what is no whole packet yet."""
-        return self._held_bytes
+        return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
         """What of git's answer may be sent on now.
@@ -76,9 +77,8 @@ class Report:
 
     def released(self) -> Iterator[bytes]:
         """What was held, byte for byte; what git left of a packet when it died included."""
-        held, rest = self._take(), self._parser.pending
-        yield from map(_raw, held)
-        if rest:
+        yield from _slices([self._take()], CHUNK_BYTES)
+        if rest := self._parser.pending:
             yield rest
 
     def rewritten(self, reason: str) -> Iterator[bytes]:
@@ -87,16 +87,15 @@ class Report:
         reason  one line, without the words around it. Control characters become spaces.
         """
         held = self._take()
-        banded = any(isinstance(packet, bytes) and _band(packet) for packet in held)
+        banded = held[HEADER_BYTES : HEADER_BYTES + 1] == REPORT_BAND
         if not banded:
-            yield from map(_raw, _refused(held, reason))
+            lines = (packet for packet in _packets([held]) if _band(packet) is None)
+            yield from _slices(map(_raw, _refused(lines, reason)), CHUNK_BYTES)
             return
-        nested = _nested(held)
-        if nested:
-            report = b"".join(map(_raw, _refused(nested, reason)))
-            for start in range(0, len(report), BAND_PAYLOAD_BYTES):
-                yield encode(bytes([REPORT_BAND]) + report[start : start + BAND_PAYLOAD_BYTES])
-        if Special.FLUSH in held:
+        nested = _packets(_payloads(held, REPORT_BAND))
+        for part in _slices(map(_raw, _refused(nested, reason)), BAND_PAYLOAD_BYTES):
+            yield encode(REPORT_BAND + part)
+        if self._ended:
             yield FLUSH
 
     def _passes(self, packet: Packet) -> bool:
@@ -109,40 +108,61 @@ class Report:
 
     def _hold(self, packet: Packet) -> None:
         self._ended = self._ended or isinstance(packet, Special)
-        self._held.append(packet)
-        self._held_bytes += HEADER_BYTES + (len(packet) if isinstance(packet, bytes) else 0)
-        if self._held_bytes > self._max_bytes:
+        self._held += _raw(packet)
+        if len(self._held) > self._max_bytes:
             self._take()
             raise ReportTooLongError
 
-    def _take(self) -> list[Packet]:
-        held, self._held, self._held_bytes = self._held, [], 0
+    def _take(self) -> bytes:
+        held = bytes(self._held)
+        self._held.clear()
         return held
 
 
-def _band(packet: bytes) -> int | None:
+def _band(packet: Packet) -> bytes | None:
     """Which band a packet is of; None without side band. A report's lines begin with letters."""
-    return packet[0] if packet and packet[0] in BANDS else None
+    return packet[:1] if isinstance(packet, bytes) and packet[:1] in BANDS else None
 
 
 def _raw(packet: Packet) -> bytes:
     return packet.value if isinstance(packet, Special) else encode(packet)
 
 
-def _nested(held: list[Packet]) -> list[Packet]:
-    """The report inside band 1, as far as git has written it."""
+def _packets(parts: Iterable[bytes]) -> Iterator[Packet]:
+    """The packets in these bytes, as far as they are whole, up to the first flush-pkt and with it."""
     parser = Parser()
-    packets: list[Packet] = []
-    for packet in held:
-        if isinstance(packet, bytes) and _band(packet) == REPORT_BAND:
+    for part in parts:
+        for start in range(0, len(part), CHUNK_BYTES):
             try:
-                packets += parser.feed(packet[1:])
+                packets = parser.feed(part[start : start + CHUNK_BYTES])
             except PktLineError:
-                break
-    return packets
+                return
+            for packet in packets:
+                yield packet
+                if isinstance(packet, Special):
+                    return
 
 
-def _refused(report: list[Packet], reason: str) -> Iterator[Packet]:
+def _payloads(held: bytes, band: bytes) -> Iterator[bytes]:
+    """What was sent on that band."""
+    for packet in _packets([held]):
+        if isinstance(packet, bytes) and _band(packet) == band:
+            yield packet[1:]
+
+
+def _slices(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of `size`; the last one may be smaller."""
+    rest = bytearray()
+    for part in parts:
+        rest += part
+        while len(rest) >= size:
+            yield bytes(rest[:size])
+            del rest[:size]
+    if rest:
+        yield bytes(rest)
+
+
+def _refused(report: Iterable[Packet], reason: str) -> Iterator[Packet]:
     """The lines of a report in which nothing has succeeded."""
     refused: bytes | None = None  # the ref of the last ok: a ref that became several has several
     for packet in report:

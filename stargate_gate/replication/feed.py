@@ -169,11 +169,12 @@ class Feed:
     async def caught_up(self, limit_s: float) -> Member | None:
         """The first member of the sync set to confirm that it holds everything told so far.
 
-        For stepping down, when no more writes come. None if there is none within `limit_s` seconds.
+        For stepping down, when no more writes come. None if there is none within `limit_s` seconds, or
+        nobody is connected any more.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                while True:
+                while self._feedings:
                     level = sorted(m for m, one in self._feedings.items() if one.holds(self.position))
                     if successors := [member for member in level if member in self._keeper.in_force]:
                         return successors[0]

@@ -1,6 +1,7 @@
 """pkt-lines, the frames of git's protocol: gitprotocol-common(5). Pure."""
 
 import enum
+import re
 from typing import TypeAlias
 
 HEADER_BYTES = 4
@@ -19,6 +20,7 @@ class Special(enum.Enum):
 Packet: TypeAlias = bytes | Special
 
 FLUSH = Special.FLUSH.value
+_LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _SPECIALS = {int(special.value, 16): special for special in Special}
 
 
@@ -100,8 +102,8 @@ def packet_length(header: bytes) -> int:
     Raises:
         PktLineError: it is none.
     """
-    # int(…, 16) would take "+0x1" and "1_2a" as well
-    if len(header) == HEADER_BYTES and all(byte in b"0123456789abcdefABCDEF" for byte in header):
+    # int(…, 16) alone would take "+0x1" and "1_2a" as well
+    if _LENGTH.fullmatch(header):
         length = int(header, 16)
         if length in _SPECIALS or HEADER_BYTES <= length <= MAX_PACKET_BYTES:
             return length

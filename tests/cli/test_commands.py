@@ -120,7 +120,7 @@ async def test_promote_says_what_it_does_and_needs_the_flag(
     """Nobody loses pushes by a short command."""
     done = await stargate("promote", "-c", str(config_file))
     assert done.status == 64
-    assert "are lost" in done.err
+    assert "is overwritten" in done.err
     assert done.err.splitlines()[-1] == "stargate: nothing was done: promote needs --accept-data-loss"
     assert node.asked == []
     done = await stargate("promote", "--accept-data-loss", "-c", str(config_file))

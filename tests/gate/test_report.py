@@ -288,6 +288,21 @@ def test_progress_and_keepalives_pass_at_once() -> None:
     assert report.feed(b"0000" + pkt(b"\2late")) == b""
 
 
+def test_a_report_is_given_out_once() -> None:
+    """A release that was cancelled in the middle is not contradicted by a rewritten report."""
+    report = Report()
+    report.feed(pkt("unpack ok\n") + pkt("ok refs/heads/a\n") + b"0000")
+    assert next(report.released()) == pkt("unpack ok\n") + pkt("ok refs/heads/a\n") + b"0000"
+    assert list(report.rewritten(WHY)) == []
+
+
+@pytest.mark.parametrize("first", [b"0000", pkt("unpack ok\n"), pkt(b"\1" + pkt("unpack ok\n")) + b"0000"])
+def test_what_git_never_mixes_is_never_an_ok(first: bytes) -> None:
+    """A report after the end, or on a band after one without: rewritten, nothing of it is left."""
+    mixed = first + pkt(b"\1" + pkt("ok refs/heads/a\n") + b"0000") + b"0000"
+    assert b"ok refs" not in rewritten(mixed)
+
+
 def test_what_is_no_report_passes() -> None:
     """An ERR packet, as git may write it before any report."""
     report = Report()

@@ -168,11 +168,16 @@ class House:
 
 @contextlib.asynccontextmanager
 async def opened(
-    tmp_path: Path, mode: Mode, *, members: Iterable[Member] = (), limits: Limits | None = None
+    tmp_path: Path,
+    mode: Mode,
+    *,
+    members: Iterable[Member] = (),
+    limits: Limits | None = None,
+    heartbeat_s: float = 30.0,  # the standby here answers only while the test listens
 ) -> AsyncIterator[House]:
     async with open_room(tmp_path / "data") as room:
         record = Record(members)
-        settings = FeedSettings(mode, limits or Limits(30.0, 60.0), heartbeat_s=0.2, full_check_s=60.0)
+        settings = FeedSettings(mode, limits or Limits(30.0, 60.0), heartbeat_s, full_check_s=60.0)
         feed = Feed(record, ME, room.store, room.refs, settings)
         house = House(room, record, feed, make_work(tmp_path / "work"))
         try:
@@ -355,17 +360,29 @@ async def test_an_acknowledgement_of_another_term_ends_the_connection(house: Hou
     assert house.feed.standbys() == ()
 
 
-async def test_heartbeats_say_what_the_whole_sync_set_has(house: House) -> None:
+async def test_heartbeats_say_what_the_whole_sync_set_has(tmp_path: Path) -> None:
     """Standbys forget by it what they would have to rescue."""
+    async with opened(tmp_path, "sync", heartbeat_s=1.0) as house:
+        standby = await house.level()
+        seq = await house.push()
+        standby.applied(seq)
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                beat = await standby.pipe.hear(Heartbeat)
+                assert isinstance(beat, Heartbeat)
+                if beat.replicated == seq:
+                    break
+
+
+async def test_stepping_down_waits_for_nobody_who_is_not_there(house: House) -> None:
+    """A node that is alone, or whose last standby has gone, stops at once."""
+    assert await asyncio.wait_for(house.feed.caught_up(60.0), LIMIT_S) is None
     standby = await house.level()
-    seq = await house.push()
-    standby.applied(seq)
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            beat = await standby.pipe.hear(Heartbeat)
-            assert isinstance(beat, Heartbeat)
-            if beat.replicated == seq:
-                break
+    await house.push()
+    stepping_down = asyncio.create_task(house.feed.caught_up(60.0))
+    assert not stepping_down.done()
+    standby.pipe.cut()
+    assert await asyncio.wait_for(stepping_down, LIMIT_S) is None
 
 
 async def test_two_nodes_of_one_name_are_told_apart(house: House) -> None:
