@@ -88,6 +88,17 @@ def test_progress_counts_for_the_repository_it_names() -> None:
     assert (backlog.moved_at(APP), backlog.moved_at(LIB)) == (9.0, 2.0)
 
 
+def test_an_older_change_that_is_confirmed_after_clearing_proves_nothing_of_a_newer_one() -> None:
+    """What was dropped with the rest was newer: only the full list that follows confirms it."""
+    backlog = covered()
+    told(backlog, 1)
+    backlog.next(1.0)
+    told(backlog, 2)
+    backlog.clear()
+    backlog.applied(APP, 1, 3.0)
+    assert not backlog.holds(APP, 2)
+
+
 def test_beyond_its_bound_nothing_counts_as_held_until_the_next_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was dropped cannot be confirmed one by one."""
     backlog = covered()
