@@ -1,0 +1,153 @@
+"""Many episodes in a row, and what they came to."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from stargate_gate.replication.syncset import Mode
+from tests.simulation.episode import make_plan, run_episode
+from tests.simulation.rules import Rules
+from tests.simulation.shrinking import explain
+
+# What has to happen in every run of a million steps; a simulator in which one of these never happens
+# proves less than it says.
+REQUIRED = frozenset(
+    {
+        "a carried standby does not come",
+        "a change does not fit",
+        "a change is applied",
+        "a clean record is not written",
+        "a client is told ok",
+        "a client is told refused",
+        "a client is told unknown",
+        "a full check is not noted",
+        "a full list is sent",
+        "a heartbeat fails",
+        "a held report is dropped",
+        "a job fails: BrokenError",
+        "a job fails: FullError",
+        "a leader speaks of another term",
+        "a leader steps down",
+        "a message of another term turns up",
+        "a push is acknowledged with 0 standbys",
+        "a push is acknowledged with 1 standbys",
+        "a push is acknowledged with 2 standbys",
+        "a push is not replicated: no standby has confirmed it",
+        "a record write fails",
+        "a record write hangs",
+        "a record write lands late",
+        "a record write tears",
+        "a record's outcome is unknown",
+        "a ref is refused",
+        "a repository goes to the trash",
+        "a repository is compared",
+        "a repository is created",
+        "a repository is created by the mirror",
+        "a repository is deleted",
+        "a session ends",
+        "a standby is connected twice",
+        "a standby is far behind",
+        "a standby is fully checked",
+        "a standby is late",
+        "a standby speaks of another term",
+        "a standby's connection ends",
+        "a successor is named",
+        "a sync set is carried over",
+        "a sync set is recorded",
+        "a term opens",
+        "a value is rescued",
+        "an intent is completed",
+        "an older list is confirmed",
+        "an older record is distrusted",
+        "catching up → checking",
+        "catching up → level",
+        "checking → catching up",
+        "level → checking",
+        "everything is up to date",
+        "fault: blackout",
+        "fault: broken connection",
+        "fault: full disk",
+        "fault: half-broken connection",
+        "fault: isolation",
+        "fault: kill",
+        "fault: late write is lost",
+        "fault: late write lands",
+        "fault: lost lock",
+        "fault: old copy of the record",
+        "fault: partition",
+        "fault: pause",
+        "fault: power loss",
+        "fault: reinstallation",
+        "fault: slow network",
+        "fault: step down",
+        "fault: volume gone",
+        "fault: volume out of reach",
+        "fault: write fails",
+        "fault: write hangs",
+        "fault: write tears",
+        "leadership lost: by another's record",
+        "leadership lost: no proof in time",
+        "no term begins: ElectionUnavailableError",
+        "no term begins: LeadershipLostError",
+        "nobody is named",
+        "recovered",
+        "the election is unavailable",
+        "the sync set is empty",
+        "the volume hangs",
+    }
+)
+
+
+@dataclass
+class Report:
+    """What many episodes came to. `failure`: the first that failed, shrunk and told; None: none did."""
+
+    seed: int
+    episodes: int = 0
+    steps: int = 0
+    terms: int = 0
+    acknowledgements: int = 0
+    seconds: float = 0.0
+    coverage: Counter[str] = field(default_factory=Counter)
+    failure: str | None = None
+
+    def missing(self) -> list[str]:
+        """What should have happened and did not."""
+        return sorted(what for what in REQUIRED if not self.coverage[what])
+
+    def __str__(self) -> str:
+        lines = [f"{count:9}  {what}" for what, count in sorted(self.coverage.items())]
+        lines += [f"{0:9}  {what}" for what in self.missing()]
+        rate = self.steps / max(self.seconds, 0.001)
+        lines.append(
+            f"seeds {self.seed} to {self.seed + self.episodes - 1}: {self.episodes} episodes, {self.steps} "
+            f"steps ({rate:.0f} a second), {self.terms} terms, {self.acknowledgements} acknowledgements"
+        )
+        return "\n".join(lines)
+
+
+def run_many(
+    seed: int,
+    steps: int,
+    *,
+    nodes: int | None = None,
+    mode: Mode | None = None,
+    limit_s: float | None = None,
+) -> Report:
+    """Episode after episode until so many steps are taken, one fails, or `limit_s` seconds are over."""
+    rules = Rules()
+    report = Report(seed)
+    began = time.monotonic()
+    while report.steps < steps and report.failure is None:
+        plan = make_plan(seed + report.episodes, nodes=nodes, mode=mode)
+        outcome = run_episode(plan, rules, report.coverage)
+        report.episodes += 1
+        report.steps += outcome.steps
+        report.terms += outcome.terms
+        report.acknowledgements += outcome.acknowledgements
+        report.seconds = time.monotonic() - began
+        if outcome.violation is not None:
+            report.failure = explain(plan, rules, outcome)
+        elif limit_s is not None and report.seconds > limit_s:
+            break
+    return report

@@ -1,0 +1,203 @@
+"""One standby's connection on the leader. Follows replication/feeding.py."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stargate_gate.election.port import Member
+from stargate_gate.replication.messages import (
+    Alive,
+    Applied,
+    Checked,
+    Compare,
+    Heartbeat,
+    Listed,
+    News,
+    Progress,
+)
+from stargate_gate.replication.retry import Backoff
+from stargate_gate.replication.syncset import Stage
+from tests.simulation.engine import Event, Steps, Task
+from tests.simulation.network import BrokenError
+
+if TYPE_CHECKING:
+    from tests.simulation.leading import Leading
+    from tests.simulation.network import Connection
+
+HEARTBEAT_S = 1.0
+SILENCE_S = 3 * HEARTBEAT_S
+FULL_CHECK_S = 12.0
+
+
+class Feeding:
+    """Made when a standby has introduced itself."""
+
+    def __init__(self, term: "Leading", connection: "Connection", member: Member) -> None:
+        self.member = member
+        self.stage = Stage.CHECKING
+        self.backlog = term.rules.backlog()
+        self.beat = Event()
+        self._term = term
+        self._engine = term.world.engine
+        self._connection = connection
+        self._began = self._engine.now
+        self._position = 0
+        self._level_from = 0
+        self._times_late = 0
+        self._check = 0
+        self._confirmed_check = 0
+        self._list_seq = 0
+        self._list_due = 0.0
+        self._uncovered = False
+        self._backoff = Backoff(1.0, 8.0, self._engine.chance.random)
+        self._wake = Event()
+        self._tasks: list[Task] = []
+
+    def run(self) -> None:
+        for name, steps in (("listen", self._listen()), ("send", self._send()), ("beat", self._beat())):
+            self._tasks.append(self._term.process.start(f"feed {name}", steps))
+
+    def end(self) -> None:
+        self._ended = True
+        self._connection.close(self._connection.leader)
+
+    _ended = False
+
+    def tell(self, news: News) -> None:
+        if not self.backlog.covered:
+            news = Compare(news.term, news.seq, news.name)
+        if not self.backlog.add(news, self._engine.now):
+            self._term.world.cover("a standby is far behind")
+            self.backlog.clear()
+            self._uncovered = True
+            self._list_due = 0.0
+            self._fall_behind()
+        self._engine.wake(self._wake)
+
+    def holds(self, position: int) -> bool:
+        return self.stage is Stage.LEVEL and self._position >= position and not len(self.backlog)
+
+    def held_through(self, position: int) -> int:
+        return self.backlog.held_through(position)
+
+    def moved_at(self, name: str, since: float) -> float:
+        return max(self._began, self.backlog.moved_at(name) or since)
+
+    def late(self) -> None:
+        if self.stage is not Stage.CHECKING:
+            self._times_late += 1
+            self._list_due = self._engine.now + self._backoff.delay_s(self._times_late)
+            self._fall_behind()
+            self._engine.wake(self._wake)
+
+    # -- what the standby says ------------------------------------------------------------------------
+
+    def _listen(self) -> Steps:
+        term, connection = self._term, self._connection
+        try:
+            while not self._ended:
+                message = yield from connection.receive(connection.leader, SILENCE_S)
+                if self._ended:
+                    return
+                if message.term != term.number and term.rules.check_term_of_standby:
+                    term.world.cover("a standby speaks of another term")
+                    break
+                self._hear(message)
+                yield
+        except BrokenError:
+            term.world.cover("a standby's connection ends")
+        if not self._ended:
+            term.disconnect(self)
+
+    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+        match message:
+            case Applied():
+                self.backlog.applied(message.name, message.seq, self._engine.now)
+            case Progress():
+                self.backlog.progress(message.name, self._engine.now)
+            case Checked():
+                self._confirm(message.check)
+            case Alive():
+                self._position = message.position
+        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+            self._become(Stage.LEVEL)
+        self._term.moved()
+
+    def _confirm(self, check: int) -> None:
+        if check != self._check or self._uncovered:
+            self._term.world.cover("an older list is confirmed")
+            return
+        self.backlog.checked(self._list_seq)
+        self._confirmed_check = check
+        if self.stage is Stage.CHECKING:
+            self._level_from = self._term.position
+            skipped = not self._term.rules.require_before_recording
+            self._become(Stage.LEVEL if skipped else Stage.CATCHING_UP)
+
+    def _become(self, stage: Stage) -> None:
+        self._term.world.cover(f"{self.stage.value} → {stage.value}")
+        self._term.world.say(self._term.process.node, f"takes {self.member.name} for {stage.value}")
+        self.stage = stage
+
+    def _fall_behind(self) -> None:
+        if self.stage is not Stage.CHECKING:
+            self._become(Stage.CHECKING)
+            self._term.moved()
+
+    # -- what it is sent ------------------------------------------------------------------------------
+
+    def _beat(self) -> Steps:
+        term, connection = self._term, self._connection
+        try:
+            while not self._ended:
+                yield self.beat, HEARTBEAT_S
+                sent = 0 if self._uncovered else self.backlog.sent_through(term.position)
+                through = term.replicated_through
+                term.process.forget_replicated(term.number, through)
+                connection.send(connection.leader, Heartbeat(term.number, sent, through))
+        except BrokenError:
+            return
+
+    def _send(self) -> Steps:
+        _term, connection = self._term, self._connection
+        try:
+            while not self._ended:
+                if self._engine.now >= self._list_due:
+                    self._list_due = self._engine.now + FULL_CHECK_S
+                    yield from self._send_list()
+                news = self.backlog.next(self._engine.now)
+                if news is not None:
+                    connection.send(connection.leader, news)
+                    yield
+                else:
+                    yield self._wake, self._list_due - self._engine.now
+        except BrokenError:
+            return
+
+    def _send_list(self) -> Steps:
+        """ListBegin to ListEnd as one message; each repository is looked up at a moment of its own."""
+        term = self._term
+        if self._confirmed_check != self._check:
+            self._fall_behind()
+        self._check += 1
+        self._uncovered = False
+        check, self._list_seq = self._check, term.position
+        yield
+        listed = []
+        for name in sorted(term.process.disk.repos):
+            yield
+            repo = term.process.disk.repos.get(name)
+            if repo is not None:
+                term.shown(repo)
+                listed.append(Listed(name, repo.id, frozenset(repo.refs.items())))
+        self._connection.send(self._connection.leader, List(term.number, check, self._list_seq, listed))
+        term.world.cover("a full list is sent")
+
+
+@dataclass(frozen=True)
+class List:
+    """A whole list, from its beginning to its end."""
+
+    term: int
+    check: int
+    seq: int
+    repositories: list[Listed]

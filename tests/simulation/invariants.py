@@ -1,0 +1,249 @@
+"""What must hold after every step, and the book that is kept to tell.
+
+I1  one writer per term; nothing is acknowledged on a proof older than lease_s
+I2  whatever was acknowledged is on the disk of everybody who may lead, by any record that may be in force
+I3  no acknowledged value goes back to an older one, on any node
+I4  no value leaves a node by mirroring unless its leader had it, holds it, or it was rescued before
+I5  once the faults have stopped somebody leads, takes a push, and all nodes end equal (episode.py)
+I6  a standby that begins to lead has each repository as some leader had it, never half of a change
+
+Each write of a ref has a key, (term of the leader that wrote it, number): larger is later.
+"""
+
+from typing import TYPE_CHECKING
+
+from stargate_gate.election.eligibility import Standing, Try
+from stargate_gate.election.port import ClusterRecord
+from stargate_gate.election.record import Slots, in_force
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tests.simulation.disk import Disk, Repo
+    from tests.simulation.node import Node
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+Key = tuple[int, int]
+WIPED_S = 30.0  # longer than any push waits
+NEVER: Key = (-1, 0)
+EXISTS = ""  # the name of a ref that says whether the repository is there, and with which id
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+class Ledger:
+    """What was written, acknowledged and opened. `dirty`: the check is due."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.dirty = False
+        self.parents: dict[str, str | None] = {}
+        self.keys: dict[str, Key] = {}
+        self.removals: dict[tuple[str, str], Key] = {}
+        self.acked: dict[str, dict[str, Key]] = {}
+        self.acked_keys: set[Key] = set()
+        self.acknowledgements = 0
+        self.opened: dict[int, Process] = {}
+        self.newest = 0
+        self.states: dict[str, set[frozenset[tuple[str, str]]]] = {}
+        self.rewritten: set[str] = set()  # pushed again after they were lost: a copy tells not of which push
+        self.superseded: dict[str, list[str]] = {}  # what clients have put in place of a value
+        self._number = 0
+
+    # -- the book -------------------------------------------------------------------------------------
+
+    def wrote(self, term: int, repo: "Repo", ref: str, value: str | None) -> Key:
+        """The leader of that term has written a ref of its own copy."""
+        self._number += 1
+        key = (term, self._number)
+        before = repo.refs.get(ref)
+        if value is None:
+            self.removals[repo.name, ref] = max(key, self.removals.get((repo.name, ref), NEVER))
+        else:
+            if value in self.keys:
+                self.rewritten.add(value)
+            self.keys[value] = max(key, self.keys.get(value, NEVER))
+        if before is not None:
+            self.superseded.setdefault(before, []).append(value or _removal(repo.name, ref, key))
+        self.dirty = True
+        return key
+
+    def stands(self, repo: "Repo") -> None:
+        """A leader has that repository in this state."""
+        self.states.setdefault(repo.id, set()).add(frozenset(repo.refs.items()))
+
+    def contains(self, tip: str | None, value: str) -> bool:
+        """Whether `value` is `tip` or an ancestor of it."""
+        while tip is not None:
+            if tip == value:
+                return True
+            tip = self.parents.get(tip)
+        return False
+
+    def key(self, repo: str, ref: str, value: str | None) -> Key:
+        if value is None:
+            return self.removals.get((repo, ref), NEVER)
+        return self.keys[value]
+
+    # -- I1 -------------------------------------------------------------------------------------------
+
+    def opens(self, process: "Process", term: int) -> None:
+        """A node begins to take writes."""
+        other = self.opened.setdefault(term, process)
+        if other is not process:
+            raise ViolationError("I1", f"{process.node} and {other.node} have both opened term {term}")
+        self.newest = max(self.newest, term)
+        self._whole(process.node)
+        if self.world.mode != "async":
+            self._holds(process.node, f"it opens term {term}")
+        self.dirty = True
+
+    def acknowledges(self, process: "Process", term: int, writes: "Iterable[tuple[str, str, Key]]") -> None:
+        """A client is told that these writes are there to stay: (repository, ref, key)."""
+        if self.opened.get(term) is not process:
+            raise ViolationError("I1", f"{process.node} acknowledges in term {term} and has not opened it")
+        tenure = process.tenure
+        if tenure is None or self.world.engine.now - tenure.proved_at > self.world.lease_s:
+            raise ViolationError("I1", f"{process.node} acknowledges in term {term} on old proof")
+        for repo, ref, key in writes:
+            of_repo = self.acked.setdefault(repo, {})
+            of_repo[ref] = max(key, of_repo.get(ref, NEVER))
+            self.acked_keys.add(key)
+        self.acknowledgements += 1
+        if self.world.mode == "strict" and not self._lately_reinstalled():
+            others = [n for n in self.world.nodes if n is not process.node and not self._lacks(n)]
+            if not others:
+                raise ViolationError("I2", f"{process.node} acknowledges alone in mode strict")
+        self.check()
+
+    def _lately_reinstalled(self) -> bool:
+        """Whether a disk has gone that may have confirmed what is acknowledged now."""
+        return any(node.wiped_at > self.world.engine.now - WIPED_S for node in self.world.nodes)
+
+    # -- I2 -------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Everybody who may lead has everything that was acknowledged, on disk."""
+        self.dirty = False
+        if self.world.volume.old_copy:
+            return
+        for record in self._records():
+            if record is None:
+                raise ViolationError("I5", "the cluster record is gone")
+            if record.term < self.newest:
+                raise ViolationError("I2", f"the record goes back to term {record.term} from {self.newest}")
+            if self.world.mode == "async":
+                continue
+            for node in self.world.nodes:
+                if self.may_lead(node, record):
+                    self._holds(node, f"it may lead after {record.term}.{record.version}")
+
+    def _records(self) -> "list[ClusterRecord | None]":
+        """What is in force, and what would be if a write that hangs came through."""
+        volume = self.world.volume
+        found = [volume.in_force]
+        for slot, content in volume.late:
+            if volume.only_copy(slot):
+                continue
+            slots = list(volume.slots)
+            slots[slot] = content
+            found.append(in_force(Slots(tuple(slots))))
+        return found
+
+    def may_lead(self, node: "Node", record: ClusterRecord) -> bool:
+        process = node.process
+        known = node.disk.known if process is None else process.known()
+        standing = Standing(node.member, known, seen_s=1e9)
+        decision = self.world.rules.decide(record, standing, place="the lock", handover_wait_s=0.0)
+        return isinstance(decision, Try)
+
+    def _holds(self, node: "Node", why: str) -> None:
+        lacking = self._lacks(node)
+        if lacking is not None:
+            raise ViolationError("I2", f"{node} lacks an acknowledged write of {lacking}, and {why}")
+
+    def _lacks(self, node: "Node") -> str | None:
+        disk = node.disk
+        nothing: Mapping[str, str] = {}
+        for name, refs in self.acked.items():
+            repo = disk.repos.get(name)
+            for ref, key in refs.items():
+                if ref == EXISTS:
+                    if self.key(name, ref, repo.id if repo else None) < key:
+                        return f"repository {name}"
+                    continue
+                for view in (repo.refs, repo.stable) if repo else (nothing,):
+                    value = view.get(ref)
+                    if self.key(name, ref, value) < key:
+                        return f"{name} {ref} (it has {value})"
+                    if value is not None and value not in disk.objects:
+                        return f"{name} {ref}: the object {value}"
+        return None
+
+    # -- I3, I4 ---------------------------------------------------------------------------------------
+
+    def mirrors(self, node: "Node", repo: "Repo", ref: str, new: str | None, leader: "Disk") -> None:
+        """A standby is about to make a ref what its leader has."""
+        self.dirty = True
+        old = repo.refs.get(ref)
+        if old is None:
+            return
+        told = self.world.mode != "async" and old not in self.rewritten
+        before, after = self.key(repo.name, ref, old), self.key(repo.name, ref, new)
+        if told and before in self.acked_keys and after < before:
+            raise ViolationError("I3", f"{node}: {repo.name} {ref} goes back from {old} to {new}")
+        self._kept(node, repo, ref, old, leader)
+
+    def trashes(self, node: "Node", repo: "Repo") -> None:
+        """A standby puts a repository away: nothing in it is lost."""
+        node.disk.kept |= {*repo.refs.values(), *repo.stable.values()}
+        self.dirty = True
+
+    def _kept(self, node: "Node", repo: "Repo", ref: str, old: str, leader: "Disk") -> None:
+        if old in node.disk.kept or self._had(leader, repo.name, old):
+            return
+        there = leader.repos.get(repo.name)
+        if there is not None and any(self.contains(tip, old) for tip in there.refs.values()):
+            return
+        raise ViolationError("I4", f"{node}: {old}, which was {repo.name} {ref}, vanishes unrescued")
+
+    def _had(self, leader: "Disk", repo: str, value: str) -> bool:
+        """Whether it had that value, or what a client put in its place, or what came after that."""
+        had = leader.had.get(repo, set())
+        found, seen = [value], {value}
+        while found:
+            one = found.pop()
+            if one in had:
+                return True
+            later = [other for other in self.superseded.get(one, ()) if other not in seen]
+            seen.update(later)
+            found += later
+        return False
+
+    def removed(self, disk: "Disk", repo: "Repo", ref: str) -> None:
+        """The ref is not there any more, as on the leader: what its last removal came after is settled."""
+        key = self.removals.get((repo.name, ref))
+        if key is not None:
+            disk.had.setdefault(repo.name, set()).add(_removal(repo.name, ref, key))
+
+    def equal(self, disk: "Disk", repo: str, leader: "Disk") -> None:
+        """It was made what the leader's is: all that came before that on the leader is settled here too."""
+        disk.had.setdefault(repo, set()).update(leader.had.get(repo, ()))
+
+    # -- I6 -------------------------------------------------------------------------------------------
+
+    def _whole(self, node: "Node") -> None:
+        for repo in node.disk.repos.values():
+            if frozenset(repo.refs.items()) not in self.states.get(repo.id, {frozenset()}):
+                raise ViolationError("I6", f"{node} leads with half of a change in {repo.name}")
+
+
+def _removal(repo: str, ref: str, key: Key) -> str:
+    return f"removal {key} of {repo} {ref}"

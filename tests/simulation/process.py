@@ -1,0 +1,401 @@
+"""One run of `stargate serve`: the elector, the tenure and the campaign, each effect a step of its own.
+
+Follows election/elector.py, tenure.py, flock.py and campaign.py line by line; what these decide by pure
+functions is decided by the same functions here.
+"""
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.record import in_force
+from stargate_gate.election.steps import Read
+from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.replication.unreplicated import Mark, Replicated, Settled
+from tests.simulation.disk import Disk, FullError
+from tests.simulation.engine import Event, Steps, Task
+from tests.simulation.following import Mirror, complete_intents
+from tests.simulation.leading import Leading
+from tests.simulation.volume import Hold
+
+if TYPE_CHECKING:
+    from tests.simulation.network import Connection
+    from tests.simulation.node import Node
+    from tests.simulation.world import World
+
+HEARTBEAT_S = 1.0
+RETRY_S = 0.3
+HANDOVER_WAIT_S = 3.0
+DRAIN_S = 4.0
+
+
+class TooLateError(Exception):
+    """No answer within the limit; the outcome is unknown."""
+
+
+class _Answer:
+    __slots__ = ("done", "error", "event", "value")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.event = Event()
+
+
+class Tenure:
+    """See election/tenure.py."""
+
+    def __init__(self, process: "Process", hold: Hold, asked_at: float) -> None:
+        self.process = process
+        self.hold = hold
+        self.proved_at = asked_at
+        self.lost: str | None = None
+        self.changed = Event()
+
+    def left_s(self) -> float:
+        return self.proved_at + self.process.world.lease_s - self.process.world.engine.now
+
+    def valid(self) -> bool:
+        if not self.process.rules.lease:
+            return self.lost is None
+        return self.lost is None and self.left_s() > 0
+
+    def lose(self, reason: str) -> None:
+        if self.lost is None:
+            self.lost = reason
+            process = self.process
+            if process.leading is not None:
+                process.leading.is_open = False
+                process.world.say(process.node, f"loses term {process.leading.number}: {reason}")
+            process.world.cover(f"leadership lost: {reason}")
+            process.world.engine.wake(self.changed)
+
+    def keep(self) -> Steps:
+        process, pause = self.process, 0.0
+        while self.lost is None:
+            yield None, max(0.0, min(pause, self.left_s()))
+            asked_at = process.world.engine.now
+            pause = RETRY_S
+            try:
+                if self.left_s() > 0:
+                    yield from process.ask(process.prove(self.hold), self.left_s())
+                    self.proved_at = asked_at
+                    pause = HEARTBEAT_S
+            except LeadershipLostError:
+                self.lose("by another's record")
+            except (ElectionUnavailableError, TooLateError):
+                process.world.cover("a heartbeat fails")
+            if self.left_s() <= 0:
+                if process.rules.lease:
+                    self.lose("no proof in time")
+                pause = RETRY_S
+
+
+class Process:
+    """From its start to its crash. `frozen` and `parked` belong to the engine."""
+
+    def __init__(self, world: "World", node: "Node") -> None:
+        self.world = world
+        self.node = node
+        self.rules = world.rules
+        self.frozen = False
+        self.parked: list[Task] = []
+        self.tasks: list[Task] = []
+        self.connections: dict[Connection, None] = {}  # in the order they came
+        self.durable_term = -1
+        self.record: ClusterRecord | None = None
+        self.record_since = 0.0
+        self.checked: tuple[int, int] | None = None
+        self.aside_until = 0.0
+        self.taking_over = False
+        self.tenure: Tenure | None = None
+        self.leading: Leading | None = None
+        self.former: Member | None = None
+        self.stopping = False
+        self.stopped = False
+        self.view_changed = Event()
+        self.mirror = Mirror(self)
+        self.settled_term = -1  # the term in which this was once equal to the leader
+        self._jobs: deque[tuple[Steps, _Answer]] = deque()
+        self._more = Event()
+
+    @property
+    def disk(self) -> Disk:
+        return self.node.disk
+
+    def start(self, name: str, steps: Steps) -> Task:
+        if len(self.tasks) > 60:
+            self.tasks = [task for task in self.tasks if task.alive]
+        task = self.world.engine.start(name, steps, self)
+        self.tasks.append(task)
+        return task
+
+    def run(self) -> Steps:
+        """The node's life."""
+        self.start("worker", self._work())
+        while True:
+            try:
+                yield from complete_intents(self)
+                break
+            except FullError:
+                yield None, HEARTBEAT_S
+        self.start("follow", self.mirror.run())
+        while not self.stopping:
+            hold, asked_at = yield from self._win()
+            yield from self._reign(hold, asked_at)
+            yield None, RETRY_S
+        self.stopped = True
+
+    # -- the worker that does the I/O on the shared volume --------------------------------------------
+
+    def ask(self, steps: Steps, limit_s: float) -> Steps:
+        """Have it done there. Raises what it raises, or TooLateError while it goes on."""
+        answer = _Answer()
+        self._jobs.append((steps, answer))
+        engine = self.world.engine
+        engine.wake(self._more)
+        deadline = engine.now + limit_s
+        while not answer.done:
+            if engine.now >= deadline:
+                raise TooLateError
+            yield answer.event, deadline - engine.now
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    @property
+    def busy(self) -> bool:
+        """Something is under way to the volume."""
+        return bool(self._jobs) or self._running
+
+    _running = False
+
+    def _work(self) -> Steps:
+        while True:
+            while not self._jobs:
+                yield self._more, None
+            steps, answer = self._jobs.popleft()
+            self._running = True
+            try:
+                answer.value = yield from steps
+            except (ElectionUnavailableError, LeadershipLostError) as error:
+                answer.error = error
+            self._running = False
+            answer.done = True
+            self.world.engine.wake(answer.event)
+
+    def prove(self, hold: Hold) -> Steps:
+        if hold.let_go:
+            raise LeadershipLostError("the leader lock was let go")
+        if hold.mine is None:
+            yield from self.world.volume.reach(self)
+            yield
+        else:
+            yield from self.world.volume.drive(hold, self.rules.keep(hold.mine, mend=hold.settled))
+
+    def write(self, hold: Hold, record: ClusterRecord) -> Steps:
+        if hold.let_go:
+            raise LeadershipLostError("the leader lock was let go")
+        hold.mine, hold.settled = record, False
+        yield from self.world.volume.drive(hold, self.rules.write(record))
+        hold.settled = True
+
+    def _claim(self, hold: Hold, opening: ClusterRecord, former: ClusterRecord) -> Steps:
+        hold.mine = yield from self.world.volume.drive(hold, self.rules.claim(opening, former))
+        hold.settled = True
+        return hold.mine
+
+    # -- what this data_dir knows ---------------------------------------------------------------------
+
+    def note(self, **changes: Any) -> Steps:
+        """As identity.py: the old content or the new. Raises ElectionUnavailableError if the disk is full."""
+        yield
+        try:
+            self.disk.write()
+        except FullError as error:
+            raise ElectionUnavailableError("election.json cannot be written") from error
+        self.disk.known = replace(self.disk.known, **changes)
+        self.world.ledger.dirty = True
+
+    def known(self) -> Known:
+        known = self.disk.known
+        if self.checked is not None:
+            known = replace(known, checked_term=self.checked[0], position=self.checked[1])
+        return known
+
+    def level(self, term: int, position: int) -> None:
+        """Elector.checked: every repository equals that of the leader of `term`, up to `position`."""
+        news = self.checked is None or self.checked[0] != term
+        self.checked = (term, position)
+        if news:
+            self.world.cover("a standby is fully checked")
+            self.start("note checked", self._note_checked(term, position))
+            self.world.ledger.dirty = True
+
+    def _note_checked(self, term: int, position: int) -> Steps:
+        try:
+            yield from self.note(checked_term=term, position=position)
+        except ElectionUnavailableError:
+            self.world.cover("a full check is not noted")
+
+    def forget_replicated(self, term: int, through: int) -> None:
+        """The journal: every member of the sync set has everything of that term up to there.
+
+        That says nothing in mode async, in which others may lead too.
+        """
+        if self.world.mode == "async" and not self.rules.forget_in_async:
+            return
+        fact = Replicated(term, through)
+        if self.disk.journal.changes(fact):
+            self.disk.journal.apply(fact)
+            self.world.say(self.node, f"knows term {term} to be replicated through {through}")
+
+    def settle(self, term: int, seq: int) -> None:
+        """Everything here was checked against the leader of `term` at `seq`, and rescued where needed.
+
+        What came before is the leader's, and has to be replicated like anything of this term: other
+        members of its sync set may lack it still, and one of them may lead next.
+        """
+        self.settled_term = term
+        if self.rules.restamp_journal:
+            for fact in list(self.disk.journal.facts()):
+                if isinstance(fact, Mark) and fact.term < term:
+                    self.disk.journal.apply(replace(fact, term=term, seq=max(1, seq)))
+        self.disk.journal.apply(Settled(term, None))
+
+    # -- the elector ----------------------------------------------------------------------------------
+
+    def _win(self) -> Steps:
+        engine, volume = self.world.engine, self.world.volume
+        while True:
+            pause = RETRY_S
+            deadline = engine.now + self.world.lease_s
+            hold = Hold(self)
+            try:
+                record = yield from self.ask(volume.read(self), self.world.lease_s)
+                yield from self._admit(record)
+                decision = self._decide(record)
+                if isinstance(decision, Unavailable):
+                    raise ElectionUnavailableError(decision.reason)  # noqa: TRY301 - as elector.py
+                self._show(record)
+                if isinstance(decision, Try):
+                    asked_at = engine.now
+                    if (yield from self.ask(volume.acquire(hold), max(0.0, deadline - engine.now))):
+                        return hold, asked_at
+            except ElectionUnavailableError:
+                self.world.cover("the election is unavailable")
+                pause = HEARTBEAT_S
+            except TooLateError:
+                volume.release(hold)
+                self.world.cover("the volume hangs")
+            yield None, pause
+
+    def _admit(self, record: ClusterRecord) -> Steps:
+        known = self.disk.known
+        if (problem := self.rules.distrust(record, known, "the lock")) is not None:
+            self.world.cover("an older record is distrusted")
+            raise ElectionUnavailableError(problem.reason)
+        if known.cluster_id is None or record.term > known.highest_term:
+            yield from self.note(
+                cluster_id=record.cluster_id, highest_term=max(record.term, known.highest_term)
+            )
+
+    def _decide(self, record: ClusterRecord) -> Any:
+        now = self.world.engine.now
+        seen_s = now - self.record_since if record == self.record else 0.0
+        aside = "it stepped down" if now < self.aside_until else None
+        standing = Standing(self.node.member, self.known(), seen_s=seen_s, aside=aside)
+        return self.rules.decide(record, standing, place="the lock", handover_wait_s=HANDOVER_WAIT_S)
+
+    def _show(self, record: ClusterRecord) -> None:
+        if record != self.record:
+            self.record, self.record_since = record, self.world.engine.now
+            self.world.engine.wake(self.view_changed)
+
+    def target(self) -> tuple[int, Member] | None:
+        """Whom to mirror, and in which term."""
+        record = self.record
+        if self.leading or self.taking_over or not record or not record.term:
+            return None
+        return None if record.leader == self.node.member else (record.term, record.leader)
+
+    # -- a leadership ---------------------------------------------------------------------------------
+
+    def _reign(self, hold: Hold, asked_at: float) -> Steps:
+        engine = self.world.engine
+        self.tenure = tenure = Tenure(self, hold, asked_at)
+        beat = self.start("heartbeat", tenure.keep())
+        body = self.start("lead", self._lead(tenure))
+        while body.alive and tenure.lost is None:
+            yield tenure.changed, None
+        yield
+        engine.end(body)
+        if self.leading is not None:
+            self.leading.is_open = False
+            yield from self.leading.close()
+        engine.end(beat)
+        self.leading, self.tenure, self.taking_over = None, None, False
+        engine.wake(self.view_changed)
+        yield
+        self.world.volume.release(hold)
+
+    def _lead(self, tenure: Tenure) -> Steps:
+        try:
+            leading = yield from self._take_over(tenure)
+            if leading is not None:
+                yield from self._hold_office(leading)
+        except (ElectionUnavailableError, LeadershipLostError, TooLateError, FullError) as error:
+            self.world.cover(f"no term begins: {type(error).__name__}")
+        finally:
+            self.world.engine.wake(tenure.changed)
+
+    def _take_over(self, tenure: Tenure) -> Steps:
+        hold, volume = tenure.hold, self.world.volume
+        if self.rules.look_again_under_lock:
+            slots_read = yield from self.ask(volume.drive(hold, _read_once()), self.world.lease_s)
+            record = slots_read
+        else:
+            record = self.record
+        if record is None:
+            raise ElectionUnavailableError("the record is damaged")
+        yield from self._admit(record)
+        if not isinstance(self._decide(record), Try):
+            self.world.cover("not this node's turn, under the lock")
+            return None
+        self.taking_over = True
+        self._show(record)
+        self.former = record.leader
+        if self.rules.end_mirror_before_claim:
+            yield from self.mirror.end()
+        yield from complete_intents(self)
+        known = self.disk.known
+        opening = ClusterRecord(
+            cluster_id=record.cluster_id,
+            term=max(record.term, known.highest_term, known.reserved_term) + 1,
+            version=1,
+            leader=self.node.member,
+            mode=self.world.mode,
+            sync_set=self.rules.carried_over(record, self.node.member),
+        )
+        claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
+        yield from self.note(highest_term=claimed.term)
+        self._show(claimed)
+        self.leading = leading = Leading(self, tenure, claimed)
+        yield from leading.carry_over(self.former)
+        yield
+        leading.open()
+        return leading
+
+    def _hold_office(self, leading: Leading) -> Steps:
+        while not self.stopping:
+            yield None, HEARTBEAT_S
+        yield from leading.step_down(DRAIN_S)
+        self.world.cover("a leader steps down")
+        self.aside_until = self.world.engine.now + HANDOVER_WAIT_S
+
+
+def _read_once() -> Any:
+    return in_force((yield Read()))

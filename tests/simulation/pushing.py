@@ -1,0 +1,196 @@
+"""What the gate does with a push, and what a client is told. Follows DESIGN.md, "How a push goes"."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from stargate_gate.replication.unreplicated import UNNUMBERED, Mark, Refine
+from stargate_gate.repos.plan import RefChange
+from tests.simulation.disk import FullError, Repo, fits
+from tests.simulation.engine import Event, Steps
+from tests.simulation.invariants import EXISTS
+
+if TYPE_CHECKING:
+    from tests.simulation.leading import Leading
+    from tests.simulation.process import Process
+
+OK, REFUSED, UNKNOWN = "ok", "refused", "unknown"
+OWN_STEPS = 3  # of the relay, from "replicated" to the report
+Choose = Callable[[Mapping[str, str]], list[RefChange]]
+
+
+class Request:
+    """One connection of a client's: what it wants, and what it was told.
+
+    choose   the commands, once the advertisement has come; none: it takes everything for up to date
+    delete   the whole repository
+    slow_s   what sending the pack takes
+    """
+
+    def __init__(self, repo: str, choose: Choose, *, delete: bool = False, slow_s: float = 0.0) -> None:
+        self.repo = repo
+        self.choose = choose
+        self.delete = delete
+        self.slow_s = slow_s
+        self.result: str | None = None
+        self.event = Event()
+
+
+class Push:
+    """One request, on the leader."""
+
+    def __init__(self, process: "Process", request: Request) -> None:
+        self.process = process
+        self.world = process.world
+        self.request = request
+        self._marked: tuple[str, ...] = ()  # refs that are in the journal without a number
+
+    def run(self) -> Steps:
+        yield
+        leading = self.process.leading
+        if leading is None or not leading.accepting():
+            self._answer(REFUSED)
+            return
+        leading.pushes = [task for task in leading.pushes if task.alive]
+        leading.pushes.append(self.process.start("push", self._serve(leading)))
+
+    def _serve(self, leading: "Leading") -> Steps:
+        try:
+            work = self._delete(leading) if self.request.delete else self._push(leading)
+            self._answer((yield from work))
+        except FullError:
+            self._answer(UNKNOWN)
+        finally:
+            self._answer(UNKNOWN)
+
+    def _answer(self, result: str) -> None:
+        if self.request.result is None:
+            self.request.result = result
+            self.world.cover(f"a client is told {result}")
+            self.world.engine.wake(self.request.event)
+
+    # -- a push ---------------------------------------------------------------------------------------
+
+    def _push(self, leading: "Leading") -> Steps:
+        disk, name = self.process.disk, self.request.repo
+        repo = disk.repos.get(name)
+        if repo is None:
+            repo = yield from self._create(leading)
+        yield
+        captured = yield from self._advertise(leading, repo)
+        if captured is None:
+            return UNKNOWN
+        yield
+        commands = self.request.choose(captured)
+        if not commands:
+            self.world.cover("everything is up to date")
+            writes = [(name, ref, self.world.ledger.keys[value]) for ref, value in captured.items()]
+            return self._acknowledge(leading, [] if self.world.mode == "async" else writes)
+        done = yield from self._receive(leading, repo, commands)
+        if not done:
+            return REFUSED
+        if not (yield from self._replicated(leading, repo)):
+            return UNKNOWN
+        for _ in range(OWN_STEPS):
+            yield
+        return self._acknowledge(leading, done)
+
+    def _advertise(self, leading: "Leading", repo: Repo) -> Steps:
+        """What the client is shown, once the sync set holds it; None: not in time."""
+        wait = self.process.rules.wait_for_advertisement
+        if self.world.mode == "async":
+            wait = "never"
+        if wait == "before the capture" and not (yield from self._replicated(leading, repo)):
+            return None
+        yield
+        captured = dict(repo.refs)
+        if wait == "after the capture" and not (yield from self._replicated(leading, repo)):
+            return None
+        return captured
+
+    def _create(self, leading: "Leading") -> Steps:
+        disk, name, ledger = self.process.disk, self.request.repo, self.world.ledger
+        yield
+        disk.write()
+        repo = disk.repos.get(name)
+        if repo is None:
+            repo = disk.repos[name] = Repo(name, self.world.new_id(f"{name}-"))
+            ledger.wrote(leading.number, repo, EXISTS, repo.id)
+            ledger.stands(repo)
+            self.world.cover("a repository is created")
+            yield from leading.pushed(name)
+        return repo
+
+    def _receive(self, leading: "Leading", repo: Repo, commands: list[RefChange]) -> Steps:
+        """receive-pack: the objects, then each ref in a transaction of its own. What it has written."""
+        disk, ledger = self.process.disk, self.world.ledger
+        yield
+        disk.write()
+        disk.journal.apply(Mark(leading.number, UNNUMBERED, repo.id, repo.name, None))
+        self._marked = tuple(change.ref for change in commands)
+        yield
+        if self.request.slow_s:
+            yield None, self.request.slow_s
+        rules = self.process.rules
+        for change in commands:
+            if change.new is not None:
+                (disk.objects if rules.sync_objects else disk.unsynced_objects).add(change.new)
+        done = []
+        for change in commands:
+            yield
+            disk.write()
+            if disk.repos.get(repo.name) is not repo or not fits(repo.refs, [change]):
+                self.world.cover("a ref is refused")
+                continue
+            key = ledger.wrote(leading.number, repo, change.ref, change.new)
+            disk.put(repo, change)
+            if change.new is None:
+                ledger.removed(disk, repo, change.ref)
+            repo.own = True
+            ledger.stands(repo)
+            done.append((repo.name, change.ref, key))
+        self.world.say(
+            self.process.node,
+            f"receives {repo.name}: " + ", ".join(f"{c.ref} {c.old} → {c.new}" for c in commands),
+        )
+        return done
+
+    def _replicated(self, leading: "Leading", repo: Repo) -> Steps:
+        """On disk here, told, and held by the sync set."""
+        yield
+        seq = yield from leading.pushed(repo.name)
+        if self._marked:
+            self.process.disk.journal.apply(Refine(leading.number, seq, repo.id, self._marked))
+            self._marked = ()
+        return (yield from leading.replicated(repo.name, seq)) == "ok"
+
+    def _acknowledge(self, leading: "Leading", writes: list[tuple[str, str, tuple[int, int]]]) -> str:
+        """The gate again, and the report is released."""
+        if not leading.valid() and self.process.rules.gate_again:
+            self.world.cover("a held report is dropped")
+            return UNKNOWN
+        if self.world.mode != "async" or writes:
+            self.world.say(self.process.node, f"acknowledges {', '.join(f'{r} {n}' for r, n, _ in writes)}")
+            self.world.ledger.acknowledges(self.process, leading.number, writes)
+        return OK
+
+    # -- the deletion of a repository -----------------------------------------------------------------
+
+    def _delete(self, leading: "Leading") -> Steps:
+        disk, name, ledger = self.process.disk, self.request.repo, self.world.ledger
+        repo = disk.repos.get(name)
+        if repo is None:
+            return REFUSED
+        yield
+        disk.write()
+        if disk.repos.get(name) is not repo:
+            return REFUSED
+        writes = [(name, ref, ledger.wrote(leading.number, repo, ref, None)) for ref in [EXISTS, *repo.refs]]
+        disk.kept |= set(repo.refs.values())
+        del disk.repos[name]
+        self.world.cover("a repository is deleted")
+        self.world.say(self.process.node, f"deletes {name}")
+        yield
+        seq = yield from leading.pushed(name)
+        if (yield from leading.replicated(name, seq)) != "ok":
+            return UNKNOWN
+        return self._acknowledge(leading, writes)

@@ -1,0 +1,62 @@
+"""The rules that keep the promises: the product's own pure functions, and what its shells see to.
+
+A mutation is this with one rule changed; see mutations.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stargate_gate.election import eligibility, steps, term
+from stargate_gate.replication import backlog, delta, syncset, work
+from stargate_gate.repos import plan
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the nodes of a simulated cluster go by."""
+
+    claim: Callable[..., Any] = steps.claim
+    write: Callable[..., Any] = steps.write
+    keep: Callable[..., Any] = steps.keep
+    decide: Callable[..., Any] = eligibility.decide
+    distrust: Callable[..., Any] = eligibility.distrust
+    carried_over: Callable[..., Any] = eligibility.carried_over
+    needed: Callable[..., Any] = eligibility.needed
+    either: Callable[..., Any] = term._both
+    carried: Callable[..., Any] = syncset.carried
+    wanted: Callable[..., Any] = syncset.wanted
+    required: Callable[..., Any] = syncset.required
+    judge: Callable[..., Any] = syncset.judge
+    backlog: Callable[..., Any] = backlog.Backlog
+    difference: Callable[..., Any] = delta.difference
+    work: Callable[..., Any] = work.Work
+    plan: Callable[..., Any] = plan.plan_transactions
+
+    # What the shells see to, or have to; see the package's docstring.
+    look_again_under_lock: bool = True
+    end_mirror_before_claim: bool = True
+    sync_before_telling: bool = True
+    read_before_syncing: bool = True  # what the leader tells is what it has synced, and not newer
+    shown_is_told_anew: bool = True  # what a list or a snapshot showed untold gets a number of its own
+    sync_before_applied: bool = True
+    sync_first: bool = True  # what an earlier session or process left, before anything counts as equal
+    sync_objects: bool = True
+    check_old_values: bool = True
+    check_term_of_standby: bool = True
+    check_term_of_leader: bool = True
+    require_before_recording: bool = True
+    wait_for_advertisement: str = "after the capture"
+    lease: bool = True
+    lost_once_seen_lost: bool = True
+    gate_again: bool = True
+    reap_pushes: bool = True
+    apply_before_applied: bool = True
+    busy_is_different: bool = True  # what is being worked on equals no list, whatever it looks like
+    work_before_checked: bool = True
+    intent: bool = True
+    rescue: str = "before"
+    restamp_journal: bool = True
+    snapshots_are_numbered: bool = True
+    forget_in_async: bool = False
+    retry_failed_jobs: bool = True
