@@ -46,6 +46,7 @@ from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
+from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.publishing import Publisher
 from stargate_gate.replication.feed import Feed, FeedSettings
@@ -163,7 +164,9 @@ class Node:
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
-        self._control = ControlServer(datadir.control_socket, OperatorCommands(gate, texts, self._promote))
+        self._control = ControlServer(
+            datadir.control_socket, OperatorCommands(gate, texts, self._promote), LocalSessions(gate)
+        )
 
     # -- what the rooms ask of each other --------------------------------------------------------------
 
