@@ -144,6 +144,7 @@ class Node:
             publisher,
             publisher,
             texts,
+            self._metrics,
             GateSettings(
                 hooks=datadir.hooks,
                 create_on_push=config.repositories.create_on_push,

@@ -98,6 +98,14 @@ def is_git_service(raw: str | None) -> Service | None:
     return cast("Service", service) if program.startswith("git-") and service in SERVICES else None
 
 
+def program_of(raw: str | None) -> str:
+    """The program that `raw` asks for, however badly; "greeting" for a plain `ssh`. For counting."""
+    if (service := is_git_service(raw)) is not None:
+        return f"git-{service}"
+    words = (raw or "").split(None, 1)
+    return words[0] if words else "greeting"
+
+
 def parse_command(raw: str | None) -> Command:
     """The command that `raw` is; None or blank is a plain `ssh`.
 

@@ -122,6 +122,16 @@ class Peers(Protocol):
         """Serve one peer at the address `peer_of`; returns the exit status."""
 
 
+class Meter(Protocol):
+    """Counts what happened."""
+
+    def session_ended(self, command: str, exit_status: int | None, duration_s: float) -> None:
+        """One request: its program, "greeting" for a plain `ssh`; None: the client was gone before."""
+
+    def push_refused(self, reason: str) -> None:
+        """Stargate itself refused a push; `reason` is one of a few fixed words."""
+
+
 class Reports(Protocol):
     """How the node does, from memory."""
 

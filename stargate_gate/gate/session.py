@@ -32,9 +32,10 @@ from stargate_gate.gate.commands import (
     Welcome,
     is_git_service,
     parse_command,
+    program_of,
 )
 from stargate_gate.gate.identity import printable
-from stargate_gate.gate.ports import Changes, Channel, Leadership, Peers, Reports, Request
+from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers, Reports, Request
 from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
@@ -48,6 +49,14 @@ from stargate_gate.repos.store import Store
 log = structlog.get_logger()
 
 MAX_LOGGED_COMMAND = 200  # characters
+REASONS = {  # why a push was refused, as it is counted
+    ExitCode.NOT_LEADER: "not_leader",
+    ExitCode.NOT_ALLOWED: "not_allowed",
+    ExitCode.NO_REPOSITORY: "no_repository",
+    ExitCode.USAGE: "usage",
+    ExitCode.UNAVAILABLE: "unavailable",
+    ExitCode.TRY_AGAIN: "not_replicated",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,10 @@ class _Visit:
     bytes_out: int = 0
     repository: str | None = None
     refusal: str | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return time.monotonic() - self.started
 
     async def read(self, n: int) -> bytes:
         data = await self.channel.read(n)
@@ -103,7 +116,7 @@ class _Visit:
             refusal=self.refusal,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
-            duration_s=round(time.monotonic() - self.started, 3),
+            duration_s=round(self.duration_s, 3),
         )
 
 
@@ -118,6 +131,7 @@ class Gate:
         changes: Changes,
         peers: Peers,
         reports: Reports,
+        meter: Meter,
         settings: GateSettings,
     ) -> None:
         self._store = store
@@ -126,6 +140,7 @@ class Gate:
         self._changes = changes
         self._peers = peers
         self._reports = reports
+        self._meter = meter
         self._settings = settings
         self._running = 0
 
@@ -152,6 +167,7 @@ class Gate:
                 ended = str(error) or "the client is gone"
             finally:
                 visit.log(status, ended)
+                self._meter.session_ended(program_of(request.command), status, visit.duration_s)
         return status
 
     async def _answer(self, visit: _Visit) -> int:
@@ -172,6 +188,8 @@ class Gate:
             refusal = _internal(visit.request)
         visit.refusal = refusal.message
         service = is_git_service(visit.request.command)
+        if service == "receive-pack":
+            self._meter.push_refused(REASONS.get(refusal.exit_code, "other"))
         await refuse(visit, refusal, service, begun=visit.bytes_out > 0, terminal=visit.request.terminal)
         return refusal.exit_code
 

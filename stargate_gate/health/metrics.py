@@ -68,10 +68,10 @@ class Metrics:
         self._registry.register(_StatusCollector(source))
         ProcessCollector(registry=self._registry)
 
-    def session_ended(self, command: str, exit_status: int, duration_s: float) -> None:
-        """Count one SSH request. An unknown command counts as "other"."""
+    def session_ended(self, command: str, exit_status: int | None, duration_s: float) -> None:
+        """Count one request. An unknown command counts as "other"; exit "none": the client was gone."""
         label = command if command in COMMANDS else OTHER
-        self._sessions.labels(label, str(exit_status)).inc()
+        self._sessions.labels(label, "none" if exit_status is None else str(exit_status)).inc()
         self._session_seconds.labels(label).observe(duration_s)
 
     def push_refused(self, reason: str) -> None:

@@ -104,6 +104,7 @@ class Ledger:
     replicas: Callable[[str, int], Awaitable[None]] = at_once
     position: int = 0
     told: list[tuple[str, str]] = field(default_factory=list)
+    counted: list[tuple[str, object]] = field(default_factory=list)
     well: bool = True
     leads: bool = True
 
@@ -132,6 +133,12 @@ class Ledger:
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())
         return 0
+
+    def session_ended(self, command: str, exit_status: int | None, duration_s: float) -> None:
+        self.counted.append((command, exit_status))
+
+    def push_refused(self, reason: str) -> None:
+        self.counted.append(("refused", reason))
 
     def healthy(self) -> tuple[bool, str]:
         return self.well, "healthy" if self.well else "unhealthy: git does not run"
@@ -193,6 +200,7 @@ class House:
             self.store,
             self.processes,
             self.leadership,
+            self.ledger,
             self.ledger,
             self.ledger,
             self.ledger,
