@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -46,17 +45,3 @@ def _in_thread(pid: int, loop: asyncio.AbstractEventLoop, done: Callable[[], Non
             loop.call_soon_threadsafe(done)
 
     threading.Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
-
-
-def use_pidfd_child_watcher(loop: asyncio.AbstractEventLoop) -> None:
-    """Let asyncio's own subprocesses on `loop` be watched without a thread for each.
-
-    Python 3.11 has the better watcher and does not use it; 3.12 and later do so by themselves. The node
-    calls this once, before it starts anything.
-    """
-    if sys.version_info < (3, 12):
-        with contextlib.suppress(OSError):
-            os.close(os.pidfd_open(os.getpid()))
-            watcher = asyncio.PidfdChildWatcher()
-            watcher.attach_loop(loop)
-            asyncio.set_child_watcher(watcher)

@@ -4,11 +4,10 @@ import asyncio
 import errno
 import os
 import subprocess
-import sys
 
 import pytest
 
-from stargate_gate.datadir.children import exited, use_pidfd_child_watcher
+from stargate_gate.datadir.children import exited
 from tests.support.git import open_descriptors
 
 
@@ -47,12 +46,3 @@ async def test_a_wait_can_be_given_up_and_begun_again() -> None:
     async with asyncio.timeout(10):
         await exited(child.pid)
     assert child.wait() == 0
-
-
-async def test_asyncio_needs_no_thread_for_each_child() -> None:
-    """After the node asked for it, asyncio's own subprocesses are watched by pidfd."""
-    use_pidfd_child_watcher(asyncio.get_running_loop())
-    if sys.version_info < (3, 12):
-        assert isinstance(asyncio.get_child_watcher(), asyncio.PidfdChildWatcher)
-    process = await asyncio.create_subprocess_exec("true")
-    assert await process.wait() == 0
