@@ -8,8 +8,6 @@ In each of them it comes back by itself, and the nodes end equal.
 """
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +16,12 @@ import pytest
 from tests.faults.conftest import MakeCluster, MakeLine
 from tests.support.cluster import Cluster, NodeProcess, eventually
 from tests.support.pushers import damage, refs_of, wait_until_tidy
+from tests.support.small_disk import small_disk
 
 MODES = ("sync", "strict", "async")
 REPOSITORY = "org/app"
 BACK_LIMIT_S = 90.0  # what fails is tried again after 30 s at most
-SMALL_DISK = "12m"
+SMALL_DISK_MB = 12
 TOO_MUCH_BYTES = 16 * 1024 * 1024
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -160,7 +159,7 @@ def test_a_standby_that_flaps(make: MakeCluster, line_to: MakeLine, mode: str) -
 @each_mode
 def test_a_standby_whose_disk_is_full(make: MakeCluster, tmp_path: Path, mode: str) -> None:
     """A push does not fit there. The standby says so, and goes on when there is room."""
-    with _small_disk(tmp_path / "small") as disk:
+    with small_disk(tmp_path / "small", megabytes=SMALL_DISK_MB) as disk:
         cluster = make(mode=mode)
         cluster["node-b"].config["node"]["data_dir"] = str(disk / "data")
         scene = _begin(mode, cluster)
@@ -173,17 +172,6 @@ def test_a_standby_whose_disk_is_full(make: MakeCluster, tmp_path: Path, mode: s
         subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True, timeout=10)
         scene.assert_back()
         cluster.end()
-
-
-@contextmanager
-def _small_disk(path: Path) -> Iterator[Path]:
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(path)]
-    subprocess.run(mount, check=True, timeout=10)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=10)
 
 
 def test_one_dead_standby_of_two(make: MakeCluster) -> None:

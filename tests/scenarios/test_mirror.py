@@ -13,8 +13,9 @@ import pytest
 
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually
 from tests.support.gitlog import GitLog
+from tests.support.line import Line
 from tests.support.opens import opens_of
-from tests.support.proxy import Proxy, proxy_to
+from tests.support.small_disk import small_disk
 
 Make = Callable[..., Cluster]
 
@@ -23,26 +24,21 @@ IDLE_REPOSITORIES = 150
 
 
 @pytest.fixture
-def behind_a_line(unstarted: Make) -> Iterator[tuple[Cluster, Proxy]]:
+def behind_a_line(unstarted: Make) -> Iterator[tuple[Cluster, Line]]:
     """Two nodes; the standby reaches the leader through a line that the test can cut."""
     cluster = unstarted()
     leader = cluster["node-a"]
-    with proxy_to(leader.ssh_port) as line:
+    with Line(leader.ssh_port) as line:
         leader.config["ssh"]["advertise"] = f"127.0.0.1:{line.port}"
         yield cluster.start(), line
         cluster.end()
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 48 MiB of its own."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(path)], check=True, timeout=10)
-    try:
+    with small_disk(tmp_path / "disk", megabytes=48) as path:
         yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=10)
 
 
 def many_objects(client: Client, tree: Path, *, files: int, size_bytes: int) -> str:
@@ -98,7 +94,7 @@ def test_the_standby_follows_a_leader_that_was_killed_and_came_back(unstarted: M
     cluster.wait_equal()
 
 
-def test_a_dead_line_is_noticed_reported_and_got_over(behind_a_line: tuple[Cluster, Proxy]) -> None:
+def test_a_dead_line_is_noticed_reported_and_got_over(behind_a_line: tuple[Cluster, Line]) -> None:
     """Nothing gets through, no connection closes: both sides say so; once it is mended all is equal again."""
     cluster, line = behind_a_line
     a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
@@ -106,7 +102,7 @@ def test_a_dead_line_is_noticed_reported_and_got_over(behind_a_line: tuple[Clust
     push(cluster, tree, "org/app")
     cluster.wait_equal()
 
-    line.die()
+    line.hold()
     with ThreadPoolExecutor(1) as pool:
         pushing = pool.submit(push, cluster, tree, "org/app", "main:refs/heads/meanwhile")
         eventually(lambda: mirror_of(b).get("connected") is False, "the standby sees that the line is dead")
@@ -118,7 +114,7 @@ def test_a_dead_line_is_noticed_reported_and_got_over(behind_a_line: tuple[Clust
         assert a.ready(), "a dead standby does not stop the leader"
         pushing.result(60)
 
-    line.mend()
+    line.release()
     contents = cluster.wait_equal()
     assert "refs/heads/meanwhile" in contents["org/app.git"]
     a.wait_in_sync_set("node-b")
@@ -126,7 +122,7 @@ def test_a_dead_line_is_noticed_reported_and_got_over(behind_a_line: tuple[Clust
     assert mirror_of(b)["last_error"] is None
 
 
-def test_nothing_is_left_of_a_pack_that_was_half_written(behind_a_line: tuple[Cluster, Proxy]) -> None:
+def test_nothing_is_left_of_a_pack_that_was_half_written(behind_a_line: tuple[Cluster, Line]) -> None:
     """The standby is killed in the middle of a large fetch: it sweeps, fetches again and is equal."""
     cluster, line = behind_a_line
     b, client = cluster["node-b"], cluster.client
@@ -145,7 +141,7 @@ def test_nothing_is_left_of_a_pack_that_was_half_written(behind_a_line: tuple[Cl
         eventually(half_written, "a pack that is half written")
         b.kill()
         pushing.result(60)
-    line.mend()
+    line.slow(None)
     b.start()
     assert oid in cluster.wait_equal()["org/app.git"]
     cluster["node-a"].wait_in_sync_set("node-b")
@@ -153,19 +149,19 @@ def test_nothing_is_left_of_a_pack_that_was_half_written(behind_a_line: tuple[Cl
     client.git("--git-dir", str(b.repository("org/app")), "fsck", "--connectivity-only")
 
 
-def test_a_full_disk_is_reported_on_both_nodes_and_got_over(unstarted: Make, small_disk: Path) -> None:
+def test_a_full_disk_is_reported_on_both_nodes_and_got_over(unstarted: Make, disk: Path) -> None:
     """No space on the standby: both say what is wrong and how far behind; with space again it catches up."""
     cluster = unstarted()
     a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
-    b.config["node"]["data_dir"] = str(small_disk / "data")
+    b.config["node"]["data_dir"] = str(disk / "data")
     cluster.start()
     try:
         tree = client.work_tree("app")
         push(cluster, tree, "org/app")
         cluster.wait_equal()
 
-        free_bytes = shutil.disk_usage(small_disk).free
-        ballast = small_disk / "ballast"
+        free_bytes = shutil.disk_usage(disk).free
+        ballast = disk / "ballast"
         ballast.write_bytes(b"x" * (free_bytes - 512 * 1024))
         oid = many_objects(client, tree, files=150, size_bytes=20_000)
         push(cluster, tree, "org/app")
