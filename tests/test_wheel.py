@@ -14,7 +14,7 @@ import pytest
 from tests.support.cluster import Cluster, make_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ("hooks/pre-receive", "sshd/README.md")
+SHARED = ("hooks/pre-receive", "sshd/README.md", "sshd/sshd_config.d/stargate.conf")
 
 
 def run(*argv: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
