@@ -108,7 +108,6 @@ def read_words(value: object, info: ValidationInfo) -> tuple[str, ...]:
     return (program, *rest)
 
 
-Program = Annotated[str, PlainValidator(read_program)]
 Addresses = Annotated[
     tuple[Annotated[IpAddress, PlainValidator(read_address)], ...], BeforeValidator(read_list)
 ]
@@ -127,9 +126,8 @@ class VipItem(Section):
     lifetime_s: Annotated[int, Field(ge=3, le=3600)] = Field(
         default=5, description="the kernel drops an address that was not renewed for that long"
     )
-    ip: Program = Field(default="ip", description="the ip program of iproute2")
-    arping: Program | None = Field(
-        default=None, description="announces the address in place of this node's own raw socket"
+    launcher: Annotated[tuple[str, ...], PlainValidator(read_words)] = Field(
+        default=(), description="a command line that gives what follows it the capabilities"
     )
 
 

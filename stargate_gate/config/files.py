@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from stargate_gate.config.address import AddressItem, CommandItem, DnsItem, VipItem
+from stargate_gate.config.address import AddressItem, CommandItem, DnsItem
 from stargate_gate.config.findings import Finding, KeyPath, dotted
 from stargate_gate.config.model import Config
 from stargate_gate.config.tsig import read_tsig_key
@@ -53,14 +53,14 @@ def _address(here: KeyPath, item: AddressItem) -> Iterator[Finding]:
     if isinstance(item, DnsItem):
         yield from _tsig_key((*here, "key_file"), item.key_file)
         return
-    wanted = {"ip": item.ip, "arping": item.arping} if isinstance(item, VipItem) else {}
     if isinstance(item, CommandItem):
-        wanted["command"] = item.command[0]
-    for name, program in wanted.items():
-        if program is not None and shutil.which(program, path=search_path()) is None:
-            yield Finding(
-                (*here, name), f"{program} is no program that this user can run; name one, or install it"
-            )
+        key, programs = "command", item.command[:1]
+    else:
+        key, programs = "launcher", (*item.launcher[:1], "ip")
+    for program in programs:
+        if shutil.which(program, path=search_path()) is None:
+            text = f"{program} is no program that this user can run; name one, or install it"
+            yield Finding((*here, key), text)
 
 
 def _tsig_key(key: KeyPath, path: Path) -> Iterator[Finding]:

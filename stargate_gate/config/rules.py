@@ -148,11 +148,6 @@ def _moved(item: AddressItem, config: Config) -> str:
 
 
 def _vip(here: KeyPath, item: VipItem, config: Config) -> Iterator[Finding]:
-    if item.arping is not None and item.address.version != 4:  # noqa: PLR2004 # IPv4
-        yield Finding(
-            (*here, "arping"),
-            "announces IPv4 addresses only; remove it, and give the node CAP_NET_RAW",
-        )
     advertised = config.ssh.advertise
     if advertised is not None and advertised.host == str(item.address.ip):
         yield Finding(

@@ -31,7 +31,7 @@ def test_all_kinds_are_read(write: Any) -> None:
         + f"""\
 address:
   - {{kind: vip, address: 10.0.0.100, interface: eth0}}
-  - {{kind: vip, address: "fd00::100/64", interface: eth0, lifetime_s: 30, ip: sbin/ip}}
+  - {{kind: vip, address: "fd00::100/64", interface: eth0, lifetime_s: 30, launcher: [sbin/setpriv, "-x"]}}
   - {{{DNS}}}
   - {{kind: command, command: [move-it, "--now"], timeout_s: 3}}
 """
@@ -40,9 +40,10 @@ address:
     config = load_config(path)
     first, second, dns, command = config.address
     assert isinstance(first, VipItem)
-    assert (str(first.address), first.lifetime_s, first.ip, first.arping) == ("10.0.0.100/32", 5, "ip", None)
+    assert (str(first.address), first.lifetime_s, first.launcher) == ("10.0.0.100/32", 5, ())
     assert isinstance(second, VipItem)
-    assert (str(second.address), second.ip) == ("fd00::100/64", str(path.parent / "sbin/ip"))
+    assert str(second.address) == "fd00::100/64"
+    assert second.launcher == (str(path.parent / "sbin/setpriv"), "-x")
     assert isinstance(dns, DnsItem)
     assert (dns_name(dns, config), str(dns.server), dns.ttl_s) == ("stargate.local", "10.0.0.53:53", 5)
     assert isinstance(command, CommandItem)
@@ -66,7 +67,7 @@ address:
         ),
         (
             "{kind: vip, address: 10.0.0.100, interface: eth0, vip: 1}",
-            "address[0].vip: unknown key; did you mean 'ip'?",
+            "address[0].vip: unknown key; remove it, the keys here are kind, address, interface",
         ),
         ("{kind: vip, address: ten, interface: eth0}", "address[0].address: 'ten' is no address"),
         (
@@ -86,8 +87,8 @@ address:
             "address[0].lifetime_s: must be at least 3, but is the number 1",
         ),
         (
-            "{kind: vip, address: 'fd00::1', interface: eth0, arping: arping}",
-            "address[0].arping: announces IPv4 addresses only",
+            "{kind: vip, address: 'fd00::1', interface: eth0, launcher: 5}",
+            "address[0].launcher: must be a list, but is the number 5",
         ),
         (
             f"{{{DNS}, ttl_s: 5.5}}",
@@ -165,7 +166,7 @@ def test_what_items_point_at_is_checked(write: Any, tmp_path: Path) -> None:
     key.chmod(0o644)
     path = write(f"""\
 address:
-  - {{kind: vip, address: 10.0.0.100, interface: eth0, ip: no-such-ip, arping: no-such-arping}}
+  - {{kind: vip, address: 10.0.0.100, interface: eth0, launcher: no-such-launcher}}
   - {{{DNS.replace("/k/tsig", str(key))}, name: a.local}}
   - {{kind: command, command: {tmp_path}/missing}}
 """)
@@ -173,8 +174,7 @@ address:
         load_checked_config(path)
     lines = [line.removeprefix(f"{path}:") for line in caught.value.problems]
     assert [line.partition(";")[0] for line in lines] == [
-        "2: address[0].ip: no-such-ip is no program that this user can run",
-        "2: address[0].arping: no-such-arping is no program that this user can run",
+        "2: address[0].launcher: no-such-launcher is no program that this user can run",
         f"3: address[1].key_file: {key} is a private key open to everybody (mode 0644)",
         f"4: address[2].command: {tmp_path}/missing is no program that this user can run",
     ]
@@ -196,4 +196,5 @@ def test_the_page_has_every_key_of_every_kind(kind: str) -> None:
         elif wanted is None:
             assert default == "-", key
         else:
-            assert default == f"`{wanted:g}`" if isinstance(wanted, float | int) else f"`{wanted}`", key
+            shown = f"{wanted:g}" if isinstance(wanted, float | int) else "[]"
+            assert default == f"`{shown}`", key
