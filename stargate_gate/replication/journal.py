@@ -228,6 +228,24 @@ class Journal:
         self._stale, self._lines = False, lines.count(b"\n")
 
 
+class NoJournal:
+    """What a node without a cluster has: nobody may lead in its place, so nothing has to be noted."""
+
+    async def mark(
+        self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None
+    ) -> None:
+        """As `Journal.mark`."""
+
+    def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
+        """As `Journal.told`."""
+
+    def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
+        """As `Journal.refine`."""
+
+    def replicated(self, term: int, seq: int) -> None:
+        """As `Journal.replicated`."""
+
+
 def forget_journal(path: Path) -> None:
     """A node without a cluster keeps no journal; one left from earlier would not tell of what it does now.
 
