@@ -50,11 +50,12 @@ from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.intents import FOLDER as INTENTS
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import FILE_NAME as JOURNAL
-from stargate_gate.replication.journal import Journal, forget_journal
+from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.peer import Credentials
 from stargate_gate.replication.rescues import FOLDER as RESCUES
@@ -62,7 +63,6 @@ from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
 from stargate_gate.replication.syncset import Limits
 from stargate_gate.reports import NodeReports, mode_in_force
-from stargate_gate.rescued_commands import RescuedCommands
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
@@ -71,6 +71,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
+from stargate_gate.rescued_commands import RescuedCommands
 
 log = structlog.get_logger()
 
@@ -148,13 +149,13 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
         gate = Gate(
             self._store,
             processes,
             self._leadership,
-            publisher,
-            publisher,
+            self._publisher,
+            self._publisher,
             texts,
             self._metrics,
             GateSettings(
@@ -224,6 +225,8 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            if self._journal is not None:
+                stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._ssh.close)
             self._ssh_addresses = await self._ssh.start()
             stack.push_async_callback(self._http.close)
@@ -344,8 +347,10 @@ class Node:
             replication.full_check_s,
         )
 
+        journal = self._journal if self._journal is not None else NoJournal()
+
         def make_feed(term: Term) -> Feed:
-            return Feed(term, self._me, self._store, self._refs, settings)
+            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk, journal)
 
         return Campaign(
             self._config,
@@ -360,6 +365,11 @@ class Node:
         )
 
     def _leading(self, term: int) -> None:
+        """What is here is the truth from now on; that others have it all is still to be seen."""
+        record = self._view().record
+        if self._journal is not None:
+            self._journal.settle(term, FIRST_POSITION)
+            self._journal.forced(record.forced if record is not None else 0)
         self._metrics.leadership_changed()
         log.info("leading", node=self._me.name, term=term)
 

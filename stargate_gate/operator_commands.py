@@ -18,7 +18,6 @@ from stargate_gate.gate.session import Gate
 from stargate_gate.health.report import Reports
 from stargate_gate.rescued_commands import RescuedCommands
 
-
 Args: TypeAlias = Mapping[str, Any]
 
 

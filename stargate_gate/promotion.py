@@ -61,12 +61,13 @@ def _lost_of_term(standing: Standing, record: ClusterRecord, position: int) -> I
     ago = ""
     if mirror is not None and mirror.term == record.term and mirror.behind_s:
         ago = f", {duration(mirror.behind_s)} ago"
+    whose = f"{record.leader.name}'s term {record.term}"
     yield (
-        f"{standing.me.name} had everything of {record.leader.name}'s term {record.term} up to position {position}"
-        f"{ago}: what was pushed after that may be missing"
+        f"{standing.me.name} had everything of {whose} up to position {position}{ago}: what was pushed after "
+        f"that may be missing"
     )
-    if record.position > position:
-        yield f"the record has position {record.position}: at least {record.position - position} changes are missing"
+    if (lacking := record.position - position) > 0:
+        yield f"the record has position {record.position}: at least {lacking} changes are missing"
 
 
 def _known_to_differ(mirror: MirrorStatus | None) -> Iterator[str]:
@@ -83,7 +84,10 @@ def _elsewhere(me: Member, record: ClusterRecord) -> Iterator[str]:
         others.insert(0, f"{record.leader.name} (led term {record.term})")
     if not others:
         return
-    yield f"whatever was acknowledged is on {' and '.join(others)}: if one of them can be started, start it instead"
+    yield (
+        f"whatever was acknowledged is on {' and '.join(others)}: if one of them can be started, start it "
+        f"instead"
+    )
     yield (
         "one that comes back later follows the new leader, and keeps what that lacks as rescued refs: see "
         "`stargate rescued list` there"
@@ -91,7 +95,7 @@ def _elsewhere(me: Member, record: ClusterRecord) -> Iterator[str]:
 
 
 class NodePromotion:
-    """The control socket's `Promotion`. The callables answer from memory; None before the node has started."""
+    """The control socket's `Promotion`. The callables answer from memory; None before the node is up."""
 
     def __init__(
         self, me: Member, elector: Callable[[], Elector | None], mirror: Callable[[], MirrorStatus | None]

@@ -106,8 +106,12 @@ class Journal:
         await self._written()
 
     def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
-        """The feed has given that number to what a mark of any ref covers. On disk some time."""
-        self._add(Mark(term, seq, repository_id, name, _bounded(refs)))
+        """The feed has given that number to what a mark of any ref covers. On disk some time.
+
+        That it may be any ref (None) is of interest only while there is such a mark.
+        """
+        if refs is not None or self._known.is_open(repository_id, term):
+            self._add(Mark(term, seq, repository_id, name, _bounded(refs)))
 
     def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
         """An unnumbered mark of any ref was of these: receive-pack has ended. On disk some time."""

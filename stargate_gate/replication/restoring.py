@@ -11,9 +11,9 @@ import structlog
 
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import (
-    GitFailedError,
     NoSuchRepositoryError,
     NotLeaderError,
+    StargateError,
     TryAgainError,
     UnavailableError,
     UsageError,
@@ -25,7 +25,7 @@ from stargate_gate.replication.rescues import Rescues
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import Completed, GitProcesses, finish
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
@@ -48,7 +48,7 @@ class Found:
 
 
 class Restorer:
-    """One per node. `leader` gives the address of the node that leads now, this one included; None: nobody."""
+    """One per node. `leader` gives the address of whoever leads now, this node included; None: nobody."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Restorer:
         value any more.
 
         Raises:
-            UsageError, NoSuchRepositoryError: it cannot be meant.
+            UsageError, NoSuchRepositoryError: it cannot be meant, or that ref is there already.
             NotLeaderError: nobody leads now.
             UnavailableError, TryAgainError: the leader did not take it; it is still rescued.
         """
@@ -144,7 +144,7 @@ class Restorer:
         repository = await self._store.in_trash(wanted.id)
         if repository is None:
             raise UnavailableError(
-                f"{wanted.name} with the id {wanted.id} is neither in repositories/ nor in trash/: was it moved?"
+                f"{wanted.name} with id {wanted.id} is neither in repositories/ nor in trash/: was it moved?"
             )
         return repository
 
@@ -154,11 +154,10 @@ class Restorer:
         try:
             fd, name = gits.fileno(), os.fsdecode(encode_ref(ref))
             words = (*_PUSH, f"--force-with-lease={name}:", f"fd::{fd},{fd}", f"{oid}:{name}")
-            await self._processes.run(
-                repository_argv(repository, *words), limit_s=PUSH_LIMIT_S, pass_fds=(fd,)
-            )
-        except GitFailedError as error:
-            raise _refusal(error, channel.stderr, ref) from error
+            argv = repository_argv(repository, *words)
+            done = await self._processes.complete(argv, limit_s=PUSH_LIMIT_S, pass_fds=(fd,))
+            if done.status != 0:
+                raise _refusal(done, channel.stderr, ref)
         finally:
             gits.close()
             channel.close()
@@ -194,10 +193,14 @@ def _full(ref: str) -> str:
     return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
 
 
-def _refusal(error: GitFailedError, stderr: str, ref: str) -> UnavailableError:
-    lines = [line for line in (*error.stderr.splitlines(), stderr) if line.strip()]
-    refused = next((line for line in lines if "rejected" in line or "fatal:" in line), "")
+def _refusal(done: Completed, leader_says: str, ref: str) -> StargateError:
+    """Why git push has failed: the ref's own line (git-push(1), --porcelain), or the first complaint."""
+    lines = [
+        line for line in (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace").splitlines() if line
+    ]
+    refused = next((line for line in lines if line.startswith("!")), "")
     if "stale info" in refused:
-        refused = f"{ref} is there already: choose another name with --as"
-    reason = refused or (lines[-1] if lines else error.message)
+        return UsageError(f"not restored: {ref} is there already: choose another name with --as")
+    fatal = next((line for line in lines if line.startswith(("fatal: ", "error: "))), "git push has failed")
+    reason = refused.rpartition("\t")[2] or leader_says or fatal
     return UnavailableError(f"not restored: {' '.join(reason.split())}")

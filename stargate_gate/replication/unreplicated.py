@@ -28,12 +28,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from stargate_gate.replication.backlog import FIRST_POSITION
+
 MAX_REFS = 1000  # of one repository and term, by name; beyond it is "any ref", a line instead of megabytes
 COMPACT_AT_LINES = 10_000  # of the file, about a megabyte
 COMPACT_SHARE = 4  # and so many times as many as would do
 
 UNNUMBERED = 0  # the feed has not told of the change yet
-FIRST = 1  # the position in which a term begins: all that was there before it
 
 _LINE = re.compile(rb"([0-9a-f]{8}) (.*)")
 
@@ -184,6 +185,11 @@ class Unreplicated:
         """The newest forced leadership that was taken account of; 0: none."""
         return self._forced
 
+    def is_open(self, repository_id: str, term: int) -> bool:
+        """Whether a Mark of that term has no number yet."""
+        marks = self._marks.get(repository_id, {}).get(term)
+        return marks is not None and marks.open > 0
+
     def kept(self, repository_id: str, before: int) -> Kept:
         """What of the repository is not known replicated, of terms older than `before`."""
         terms: dict[str, int] = {}
@@ -285,7 +291,7 @@ class Unreplicated:
         for identity in list(self._marks):
             self._restamp(identity, fact)
         if self._unknown is not None and self._unknown.term < fact.term:
-            self._unknown = Unknown(fact.term, max(FIRST, fact.seq))
+            self._unknown = Unknown(fact.term, max(FIRST_POSITION, fact.seq))
             self._known.clear()
 
     def _settle_one(self, fact: Settled) -> None:
@@ -295,11 +301,11 @@ class Unreplicated:
         unknown = self._unknown
         if unknown is not None and unknown.term < fact.term and identity not in self._known:
             self._known.add(identity)
-            self._mark(Mark(fact.term, max(FIRST, fact.seq), identity, fact.name or "", None))
+            self._mark(Mark(fact.term, max(FIRST_POSITION, fact.seq), identity, fact.name or "", None))
 
     def _restamp(self, identity: str, fact: Settled) -> None:
         """What older terms left is of that term now, with that number."""
-        seq = max(FIRST, fact.seq)
+        seq = max(FIRST_POSITION, fact.seq)
         for _, term, marks in list(self._of(identity)):
             if term >= fact.term:
                 continue
