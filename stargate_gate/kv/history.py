@@ -62,9 +62,8 @@ def _value(files: list[str], before: str | None) -> str | None:
 
     Without a file of data, the same value was set again. With two, the key got another spelling.
     """
-    data = [
-        what.split(" ")[3] for what, path in zip(files[::2], files[1::2], strict=True) if "/data/" in path
-    ]
+    pairs = zip(files[::2], files[1::2], strict=True)
+    data = [what.split(" ")[3] for what, path in pairs if path.split("/")[2] == "data"]
     if not data:
         return before
     return next((oid for oid in data if oid.strip(_NOTHING)), None)

@@ -39,7 +39,7 @@ SECTIONS = (
             _entry("history", "What became of a key, the newest first."),
         ),
     ),
-    Section("Set up", (_entry("remote", "Where writes go."),)),
+    Section("Set up", (_entry("remote", "Tell git where writes go, from the policy of this repository."),)),
 )
 
 EPILOG = """\
