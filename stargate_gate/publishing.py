@@ -30,10 +30,28 @@ class Publisher:
         self._folders = FolderSyncs()
 
     async def writing(self, repository: Repository) -> None:
-        """Nothing is noted yet."""
+        """Note in the journal that its refs may get values that others lack.
 
-    async def pushed(self, repository: Repository) -> int:
-        """Put on disk what receive-pack has left to the system, and tell the standbys.
+        Raises:
+            OSError: it cannot be noted; nothing may be written.
+        """
+        if (feed := self._feed()) is not None:
+            await feed.writing(repository)
+
+    async def written(self, repository: Repository) -> int:
+        """As `pushed`, of what `writing` announced.
+
+        Raises:
+            TryAgainError: it is not on disk.
+        """
+        await self._maintenance.touched(repository)
+        if (feed := self._feed()) is not None:
+            return await feed.written(repository)
+        await self.on_disk(repository)
+        return 0
+
+    async def on_disk(self, repository: Repository) -> None:
+        """Put on disk what receive-pack has left to the system.
 
         Raises:
             TryAgainError: it is not on disk.
@@ -43,8 +61,17 @@ class Publisher:
         except OSError as error:
             log.exception("push_not_on_disk", repository=str(repository.name))
             raise TryAgainError(f"not on disk ({error.strerror}); the outcome is unknown") from error
-        await self._maintenance.touched(repository)
-        return await feed.pushed(repository) if (feed := self._feed()) is not None else 0
+
+    async def pushed(self, repository: Repository) -> int:
+        """Put it on disk, and tell the standbys.
+
+        Raises:
+            TryAgainError: it is not on disk.
+        """
+        if (feed := self._feed()) is not None:
+            return await feed.pushed(repository)
+        await self.on_disk(repository)
+        return 0
 
     async def created(self, repository: Repository) -> int:
         """Tell the standbys."""

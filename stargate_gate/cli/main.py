@@ -40,6 +40,16 @@ SECTIONS = (
         (
             Entry("repo", "stargate_gate.cli.repo:repo", "List, create and delete repositories."),
             Entry(
+                "rescued",
+                "stargate_gate.cli.rescued:rescued",
+                "List and restore what only an old leader had.",
+            ),
+            Entry(
+                "address",
+                "stargate_gate.cli.address:address",
+                "Give the floating address back after a crash.",
+            ),
+            Entry(
                 "promote", "stargate_gate.cli.promote:promote", "Make it lead although it may lack pushes."
             ),
         ),

@@ -30,9 +30,11 @@ class ClusterRecord:
     host_keys   SHA-256 fingerprints of the leader's SSH host keys, as ssh-keygen -l prints them
     mode        "sync", "strict" or "async", as in force
     sync_set    the standbys that hold every acknowledged push; the leader is not listed
-    position    the feed position (number of changes in this term) at the time of writing
+    position    the feed position (number of the newest change in this term) at the time of writing
     clean       the term ended by stepping down with everything handed over
     successor   who was asked to take over by a clean step-down, if anyone
+    forced      a term from which on leaders may lack what earlier sync sets held: an operator made
+                somebody lead who was not eligible. The newest such term, at least; 0: never
     """
 
     cluster_id: str
@@ -47,6 +49,7 @@ class ClusterRecord:
     position: int = 0
     clean: bool = False
     successor: Member | None = None
+    forced: int = 0
 
     @property
     def eligible(self) -> frozenset[Member]:

@@ -4,7 +4,8 @@ The order, with what a crash at each point leaves behind:
 
     trash, create   another repository of that name goes to the trash; a new one appears as a whole
     fetch           objects that nothing names yet; a half-written pack is swept
-    (keep)          the place of the rescue: before anything is overwritten or removed
+    mark            in the journal, durably: these refs get values that others may lack
+    keep            whatever the leader lacks, before it is overwritten or removed (see rescuing.py)
     (intent)        if more than one ref changes: what is to be done, durably; see `Writer.complete`
     refs            one or two transactions of git's, each with the values that it expects to find
     HEAD
@@ -37,6 +38,7 @@ from stargate_gate.replication.intent import Intent, needed, remaining
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.messages import Changed
 from stargate_gate.replication.peer import PeerChannel
+from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.repos.durable import sync_changed_folders
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
@@ -69,10 +71,11 @@ FETCH = (
 
 @dataclass(frozen=True)
 class LeaderRepository:
-    """One repository as it is on the leader: all of it was received."""
+    """One repository as it is on the leader: all of it was received. `seq` covers what it shows."""
 
     id: str
     refs: RefSnapshot
+    seq: int
 
 
 class Leader(Protocol):
@@ -154,7 +157,6 @@ class Writer:
             return None
 
     async def _change_refs(self, repository: Repository, transactions: Sequence[Sequence[RefChange]]) -> None:
-        # Place of the rescue: keep what these overwrite and remove, before the first of them in a term.
         for transaction in transactions:
             self._require_current()
             await self._git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(transaction))
@@ -211,11 +213,13 @@ class Applier(Writer):
         processes: GitProcesses,
         refs: RefReader,
         *,
+        rescue: Rescue,
         intents: Intents,
         is_current: Callable[[], bool],
     ) -> None:
         super().__init__(store, processes, refs, intents=intents, is_current=is_current)
         self._leader = leader
+        self._rescue = rescue
 
     async def change(self, change: Changed, moved: Callable[[], None]) -> Repository | None:
         """Apply exactly that; None if it does not fit what is here: then `compare`.
@@ -231,8 +235,9 @@ class Applier(Writer):
             return None
         since_ns = time.time_ns()
         before, after = before_and_after(change.delta)
-        await self._fetch(repository, after.values(), moved)
         transactions = plan_transactions(before, after)
+        async with self._rescue.marking(repository, change.id, change.seq, _refs_of(transactions)):
+            await self._fetch(repository, after.values(), moved)
         intended = await self._intend(repository, change.id, transactions, change.head, since_ns)
         try:
             await self._change_refs(repository, transactions)
@@ -269,9 +274,12 @@ class Applier(Writer):
             if local.refs == goal and local.head == wanted.refs.head:
                 await self._sync(repository, since_ns)
                 await self._intents.remove(wanted.id)
+                self._rescue.settle(repository, wanted.id, wanted.seq)
                 return repository
-            await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
             transactions = plan_transactions(local.refs, goal)
+            async with self._rescue.marking(repository, wanted.id, wanted.seq, _refs_of(transactions)):
+                await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
+            await self._rescue.keep(repository, wanted.id, local.refs, goal, self._write_kept)
             await self._intend(repository, wanted.id, transactions, wanted.refs.head, since_ns)
             try:
                 await self._change_refs(repository, transactions)
@@ -304,10 +312,21 @@ class Applier(Writer):
                 return
         except UsageError:
             return  # a part of its name is a repository: so there is none of the whole name
+        with contextlib.suppress(NoSuchRepositoryError, FileNotFoundError, ValueError):
+            repository = await self._store.require(name)
+            identity = await asyncio.to_thread(repository.id)
+            await self._rescue.keep_whole(repository, identity, self._refs)
         self._require_current()
         log.warning("repository_to_trash", repository=str(name), reason=reason)
         with contextlib.suppress(NoSuchRepositoryError):
             await self._store.delete(name)
+
+    async def _write_kept(self, repository: Repository, commands: bytes) -> None:
+        """Rescued refs, on disk when this returns."""
+        since_ns = time.time_ns()
+        self._require_current()
+        await self._git(repository, "update-ref", "--stdin", "-z", given=commands)
+        await self._sync(repository, since_ns)
 
     async def _fetch(self, repository: Repository, oids: Collection[str], moved: Callable[[], None]) -> None:
         """Have these objects and all that they need. git itself sees what is here already."""
@@ -355,6 +374,10 @@ class Applier(Writer):
         self._require_current()
         await self._intents.put(Intent(identity, str(repository.name), tuple(map(tuple, transactions)), head))
         return True
+
+
+def _refs_of(transactions: Sequence[Sequence[RefChange]]) -> list[str]:
+    return [change.ref for transaction in transactions for change in transaction]
 
 
 def _goal(wanted: RefSnapshot, local: RefSnapshot) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -41,6 +42,8 @@ from stargate_gate.replication.messages import (
     out_of_place,
 )
 from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Work
 from stargate_gate.repos.names import RepositoryName
@@ -66,6 +69,8 @@ class Here:
     processes: GitProcesses
     refs: RefReader
     intents: Intents
+    journal: Journal
+    rescues: Rescues
     parallel_fetches: int
 
 
@@ -118,11 +123,13 @@ class Session:
         self._term = term
         self._here = here
         self._callbacks = callbacks
+        self._rescue = Rescue(term, leader.name, here.journal, here.rescues, here.processes)
         self._applier = Applier(
             AskedLeader(peer, term),
             here.store,
             here.processes,
             here.refs,
+            rescue=self._rescue,
             intents=here.intents,
             is_current=callbacks.is_current,
         )
@@ -210,6 +217,7 @@ class Session:
                     self._wake()
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
+                    self._rescue.replicated(message.replicated)
                     self._see_whether_level()
                     self._answers.alive(self._position)
                 case _:
@@ -267,6 +275,7 @@ class Session:
             return
         self._check = None
         self.checked = True
+        self._rescue.settle_all(check.seq)
         self._told = max(self._told, check.seq)
         self._position = max(self._position, check.seq)
         log.debug("mirror_checked", term=self._term, check=check.number, position=self._position)

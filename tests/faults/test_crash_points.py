@@ -238,3 +238,29 @@ def test_during_promotion(make: MakeCluster, syscall: str, when: int) -> None:
     assert b.status()["term"] > 1
     a.start()
     assert _end(cluster)[REF] == oid
+
+
+def test_during_rescue(make: MakeCluster) -> None:
+    """An old leader dies when it removes a value that only it had: the value is kept by then."""
+    cluster = make(replication=PATIENT, election=CALM)
+    tree = _begin(cluster)
+    a, b = cluster["node-a"], cluster["node-b"]
+    b.signal(signal.SIGSTOP)
+    with _pushing(cluster, tree, a.ssh_port) as push:
+        eventually(lambda: _lag(a), "the change told")
+        a.kill()
+        assert push.answer()[0] is Told.UNKNOWN
+    b.signal(signal.SIGCONT)
+    b.wait_ready()
+    b.signal(signal.SIGSTOP)  # it tells nothing, so that the old leader does not follow before it is traced
+    a.start()
+    a.wait_healthy()
+    root = a.repository(REPOSITORY)
+    with Trap(a, "unlink", [f"{root}/{REF}", f"{root}/./{REF}"], "STOP") as trap:
+        b.signal(signal.SIGCONT)
+        trap.wait_sprung()
+        a.kill()
+    a.start()
+    assert REF not in _end(cluster)
+    kept = {ref: oid for ref, oid in refs_of(a, REPOSITORY).items() if ref.startswith("refs/stargate/")}
+    assert push.oid in kept.values()
