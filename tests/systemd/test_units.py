@@ -72,13 +72,23 @@ def test_its_times_fit_those_of_the_node() -> None:
     assert seconds(unit["RestartSec"][0]) < election.lease_s
 
 
+@pytest.mark.parametrize("setting", ["ExecStart", "ExecStopPost"])
+def test_what_it_starts_is_a_command(setting: str) -> None:
+    """Each word before its -c FILE; a dash in front only says that a failure is no failure of the unit's."""
+    program, *words = settings(UNIT)[setting][0].removeprefix("-").split()
+    assert (program, words[-2:]) == ("/opt/stargate/bin/stargate", ["-c", "/etc/stargate/stargate.yaml"])
+    done = run(Path(sys.executable).parent / "stargate", *words[:-2], "-h")
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+
+
 def test_the_user_and_the_folders_are_made(tmp_path: Path) -> None:
     """By systemd itself, below another root: owners if this is root, modes in any case."""
     (tmp_path / "etc").mkdir()
     made = run("systemd-sysusers", f"--root={tmp_path}", FOLDER / "sysusers.d" / "stargate.conf")
     assert made.returncode == 0, made.stderr
     name, _, uid, gid, _, home, shell = (tmp_path / "etc" / "passwd").read_text().strip().split(":")
-    assert (name, home, shell) == ("git", "/var/lib/stargate", "/usr/sbin/nologin")
+    assert (name, uid, home, shell) == ("git", "2222", "/var/lib/stargate", "/usr/sbin/nologin")
     done = run("systemd-tmpfiles", "--create", f"--root={tmp_path}", FOLDER / "tmpfiles.d" / "stargate.conf")
     configuration, data = tmp_path / "etc" / "stargate", tmp_path / "var" / "lib" / "stargate"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (configuration, data)] == [0o750, 0o700]
