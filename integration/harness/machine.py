@@ -159,20 +159,24 @@ class Machine:
 
     def cut_from(self, *others: "Machine | str") -> None:
         """Drop every packet from and to the others (machines or addresses), silently, until `mend()`."""
+        self._drop("", *others)
+
+    def lose_packets(self, percent: int, *others: "Machine | str") -> None:
+        """Drop that part of the packets from and to the others, at random, until `mend()`."""
+        self._drop(f"numgen random mod 100 < {percent} ", *others)
+
+    def _drop(self, condition: str, *others: "Machine | str") -> None:
         addresses = ",".join(other if isinstance(other, str) else other.address for other in others)
         rules = "\n".join(
             f"add chain inet {CUT_TABLE} {hook} {{ type filter hook {hook} priority 0; }}\n"
-            f"add rule inet {CUT_TABLE} {hook} ip {side} {{ {addresses} }} drop"
+            f"add rule inet {CUT_TABLE} {hook} ip {side} {{ {addresses} }} {condition}drop"
             for hook, side in (("input", "saddr"), ("output", "daddr"))
         )
-        self.run(
-            "nft", "-f", "/dev/stdin", stdin=f"add table inet {CUT_TABLE}\n{rules}\n".encode(), user="root"
-        )
+        self.run("nft", "-f", "-", stdin=f"add table inet {CUT_TABLE}\n{rules}\n".encode(), user="root")
 
     def mend(self) -> None:
-        """Undo every cut of this machine."""
-        self.run("nft", "destroy", "table", "inet", CUT_TABLE, user="root", ok=False)
-        self.run("nft", "delete", "table", "inet", CUT_TABLE, user="root", ok=False)
+        """Undo every cut and loss of this machine."""
+        self.run("nft", "delete", "table", "inet", CUT_TABLE, user="root")
 
     # --- what it is
 
