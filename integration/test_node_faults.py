@@ -59,7 +59,7 @@ def test_a_leader_whose_disk_is_full_hands_over(session: Session) -> None:
 
 
 def test_a_full_lock_volume_stops_nothing(session: Session) -> None:
-    """The lock's file has its full size from the start: pushes, and even a failover, need no free byte there."""
+    """The lock's file has its full size from the start: not even a failover needs a free byte there."""
     plan = Plan(floating=True, overrides={"replication": REPLICATION}, small=frozenset({"lock"}))
     with (
         session.cluster(plan) as cluster,
@@ -75,7 +75,7 @@ def test_a_full_lock_volume_stops_nothing(session: Session) -> None:
 
 
 def _lead_again(cluster: Cluster) -> None:
-    """One node leads with the other in its sync set; one that ended meanwhile is started, as systemd would."""
+    """One node leads with the other in its sync set; one that ended is started, as systemd would."""
     for node in cluster.nodes:
         if not node.running:
             node.start()
