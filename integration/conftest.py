@@ -6,10 +6,12 @@ from types import FrameType
 
 import pytest
 
+from integration import results
 from integration.harness import Cluster, Session
-from tests.support.ci_rule import pytest_sessionfinish, pytest_terminal_summary
+from tests.support import ci_rule
+from tests.support.ci_rule import pytest_sessionfinish
 
-__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # pytest finds the rule here
+__all__ = ["pytest_sessionfinish"]  # pytest finds the rule here
 
 
 TEST_LIMIT_S = 600  # a cluster is started, broken and mended in seconds; a machine may be six times slower
@@ -57,3 +59,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         for cluster in session.clusters:
             report.sections.append((f"machines of {cluster.name}", cluster.report()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of what was measured, and the rule about skipped tests."""
+    ci_rule.pytest_terminal_summary(terminalreporter)
+    made = results.written(results.file_of_run())
+    if made is not None:
+        file, text = made
+        terminalreporter.section(f"failover, as measured ({file})")
+        terminalreporter.write(text)

@@ -17,6 +17,8 @@ Fixtures (integration/conftest.py): `cluster`, a fresh pair for one test; `pair`
 Commands: `machine.run("ip", "addr", user="root").out`, `machine.sh("…", user="root")`, `machine.put(path,
 text)`; each has a limit, and raises with everything the command wrote unless `ok=False`.
 Facts: `node.status()`, `node.ready()`, `node.refs("app")`, `node.has("app", oid)`, `cluster.report()`.
+A loop of writes, to see what clients go through: `pusher = client.start_pusher("app")`, break things,
+`longest_gap_s(pusher.stop(), since_s)`; `Plan(floating=True)` lets the nodes move stargate.local themselves.
 Waiting: `eventually(probe, "what")`, `node.wait_ready()`, `node.wait_sync_set("node-b")`; all have limits.
 More machines on the same network: `cluster.add_machine("balancer")`, root's, with the Debian packages of
 integration/packages/tools; `cluster.floating_address` is free for a floating address. In the containers the
@@ -24,10 +26,11 @@ user `git` runs Stargate and `dev` is the developer.
 Nothing needs to be cleaned up: session and cluster do it, whatever happens to the process.
 """
 
-from integration.harness.client import NAME, Client, Push, Pusher
+from integration.harness.client import NAME, Client
 from integration.harness.cluster import Cluster, Plan
 from integration.harness.machine import CommandFailedError, Done, Machine, eventually
 from integration.harness.node import Node
+from integration.harness.pushes import Push, Pusher, longest_gap_s
 from integration.harness.session import Session
 
 __all__ = [
@@ -43,4 +46,5 @@ __all__ = [
     "Pusher",
     "Session",
     "eventually",
+    "longest_gap_s",
 ]

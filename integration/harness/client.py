@@ -1,29 +1,16 @@
 """A developer's machine: git, ssh, a key, and a name for the cluster that somebody moves."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from integration.harness.machine import Done, Machine
 from integration.harness.node import SSH_PORT, Node
+from integration.harness.pushes import Pusher
 
 NAME = "stargate.local"
 HOME = "/home/dev"
 PUSHER = Path(__file__).parent / "pusher.py"
 HOSTS_MARK = "# stargate"
 IN_CLIENT = "/tmp/pusher.py"  # the container's own
-
-
-@dataclass(frozen=True)
-class Push:
-    """One attempt of a pusher. Times are CLOCK_MONOTONIC in seconds, the same on the whole engine."""
-
-    began_s: float
-    ended_s: float
-    oid: str
-    ok: bool
-    said: str
 
 
 class Client(Machine):
@@ -67,37 +54,17 @@ class Client(Machine):
             user="root",
         )
 
-    def start_pusher(self, tree: str, where: Node | str = NAME) -> "Pusher":
-        """Push one commit after the other from `tree`, without a pause, until told to stop."""
+    def start_pusher(self, tree: str, kind: str = "push") -> Pusher:
+        """Write through `stargate.local` from a work tree, one thing after the other, without a pause.
+
+        `kind`: `push` pushes a commit each, which succeeds or fails; `kv` runs `git kv set`, which tries
+        again by itself.
+        """
         self.put(IN_CLIENT, PUSHER.read_bytes(), owner="dev", mode=0o644)
-        pusher = Pusher(self, f"/tmp/{tree}.pushes")  # the container's own
+        pusher = Pusher(self, f"/tmp/{tree}.{kind}")
         self.sh(f"rm -f {pusher.file}*")
-        self.start_process("python3", IN_CLIENT, f"{HOME}/{tree}", self.url(tree, where), pusher.file)
+        self.start_process("python3", IN_CLIENT, kind, f"{HOME}/{tree}", self.url(tree), pusher.file)
         return pusher
-
-
-class Pusher:
-    """A loop of pushes in a client, and what came of them."""
-
-    def __init__(self, client: Client, file: str) -> None:
-        self._client = client
-        self.file = file
-
-    def pushes(self) -> list[Push]:
-        """Every attempt that has ended so far."""
-        lines: list[dict[str, Any]] = [
-            json.loads(line) for line in self._client.run("cat", self.file, ok=False).out.splitlines()
-        ]
-        return [Push(**fields) for fields in lines]
-
-    def accepted(self, since_s: float = 0.0) -> list[Push]:
-        """The attempts that succeeded, of those that ended after `since_s`."""
-        return [push for push in self.pushes() if push.ok and push.ended_s > since_s]
-
-    def stop(self) -> list[Push]:
-        """End the loop after the attempt that runs; every attempt."""
-        self._client.sh(f"touch {self.file}.stop; while ! [ -e {self.file}.ended ]; do sleep 0.05; done")
-        return self.pushes()
 
 
 def _host(where: Node | str) -> str:

@@ -13,6 +13,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import EndpointConfig
 
+from integration.harness import disks
 from integration.harness.client import HOME, Client
 from integration.harness.machine import Machine, eventually
 from integration.harness.node import CONFIG, DATA_DIR, HTTP_PORT, LOCK, SSH_PORT, Leadership, Node
@@ -22,21 +23,32 @@ FIRST_NODE = 11  # node-a is .11, node-b .12
 CLIENT = 20
 FIRST_EXTRA = 30
 FLOATING = 100  # kept free for a floating address
+SMALL = {"type": "tmpfs", "device": "tmpfs", "o": "size=32m,mode=0700,uid=2222,gid=2222"}
 FOREVER = ["sleep", "infinity"]
+CAPABILITIES = "+net_admin,+net_raw"
+LAUNCHER = [
+    *("/usr/local/libexec/stargate/setpriv", "--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES, "--")
+]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is special about a cluster; the default is an ordinary pair.
 
+    With `floating`, the nodes move `cluster.floating_address` themselves (kind vip) and `stargate.local` is
+    that address; else the harness lets the name mean node-a, until a scenario says something else.
     `overrides` are merged into every node's YAML, section by section. The nodes' processes can gain no
     privileges, not even those of a file capability, unless `security_opt` is `()`.
-    `volume_options` are options of the engine's `local` driver, by volume: `lock`, `node-a`, `node-b`.
+    The volumes in `small` (of `lock`, `node-a`, `node-b`) are small file systems in memory, which a scenario
+    can fill up; a machine `keeper` keeps their contents while nodes are down. With `lock_disk` the lock
+    volume is a disk of its own, on the machine `disk`, that can turn read-only (`harness/disks.py`).
     """
 
+    floating: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     security_opt: tuple[str, ...] = ("no-new-privileges",)
-    volume_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    small: frozenset[str] = frozenset()
+    lock_disk: bool = False
     health_checks: bool = False
 
 
@@ -58,6 +70,10 @@ class Cluster:
         self._keys = _make_keys()
 
     # --- its parts
+
+    def machine(self, name: str) -> Machine:
+        """Any machine of the cluster."""
+        return next(machine for machine in self.machines if machine.name == name)
 
     def __getitem__(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -130,9 +146,13 @@ class Cluster:
 
     def start(self) -> None:
         """Make everything, bootstrap with node-a, start it, then node-b, and wait until they are in step."""
+        if self.plan.lock_disk:
+            self.add_machine(disks.NAME, disks.COMMAND, **disks.OPTIONS)
         for index, name in enumerate(NODE_NAMES):
             self.nodes.append(self._node(name, self.address(FIRST_NODE + index)))
         self.machines += [*self.nodes, self._client(self.address(CLIENT))]
+        if self.plan.small:
+            self.add_machine("keeper", volumes=self._small_volumes())
         first, second = self.nodes
         self._once(first, "bootstrap")
         first.start()
@@ -140,7 +160,7 @@ class Cluster:
         first.wait_ready()
         second.start()
         first.wait_sync_set(second.name)
-        self.client.point_name_at(first.address)
+        self.client.point_name_at(self.floating_address if self.plan.floating else first.address)
 
     def report(self, lines: int = 150) -> str:
         """What there is to know of it when a test has failed: states and logs."""
@@ -170,6 +190,10 @@ class Cluster:
             "health": {"listen": f"0.0.0.0:{HTTP_PORT}"},
             "log": {"format": "json", "level": "info"},
         }
+        if self.plan.floating:
+            config["address"] = [
+                {"kind": "vip", "address": self.floating_address, "interface": "eth0", "launcher": LAUNCHER}
+            ]
         for section, values in self.plan.overrides.items():
             merges = isinstance(values, Mapping)
             config[section] = {**config.get(section, {}), **values} if merges else values
@@ -178,7 +202,7 @@ class Cluster:
     def _node(self, name: str, address: str) -> Node:
         container = self._create(
             name, address, ["serve"], volumes=self._volumes(name), healthcheck=self._health_check(),
-            security_opt=list(self.plan.security_opt),
+            security_opt=[] if self.plan.floating else list(self.plan.security_opt),
         )  # fmt: skip
         node = Node(name, container, self.network, address, "git")
         self._configure(node, self.node_config(name, address))
@@ -217,9 +241,17 @@ class Cluster:
         places = {"lock": str(Path(LOCK).parent), node: DATA_DIR}
         return {self._volume(volume): {"bind": place, "mode": "rw"} for volume, place in places.items()}
 
+    def _small_volumes(self) -> dict[str, dict[str, str]]:
+        return {
+            self._volume(volume): {"bind": f"/mnt/{volume}", "mode": "rw"}
+            for volume in sorted(self.plan.small)
+        }
+
     def _volume(self, which: str) -> str:
         name = f"{self.name}-{which}"
-        options = dict(self.plan.volume_options.get(which, {}))
+        options = SMALL if which in self.plan.small else {}
+        if which == "lock" and self.plan.lock_disk:
+            options = disks.volume_options(self.machine(disks.NAME))
         self._engine.volumes.create(name, driver="local", driver_opts=options, labels=self._labels)
         return name
 
@@ -229,7 +261,7 @@ class Cluster:
     def _create(self, name: str, address: str | None, command: list[str], **options: Any) -> Container:
         """A container of the image, not yet started; without an address it has no network."""
         full = f"{self.name}-{name}"
-        if command is FOREVER or command[0].startswith("/") or options.get("user") == "root":
+        if command is FOREVER or options.get("user") == "root":
             options.setdefault("entrypoint", ["tini", "--"])
             options.setdefault("healthcheck", {"test": ["NONE"]})
         endpoint = EndpointConfig(self._engine.api._version, ipv4_address=address) if address else None  # noqa: SLF001

@@ -15,6 +15,7 @@ WAIT_LIMIT_S = 60.0  # generous: these machines are noisy
 POLL_S = 0.02
 EXEC_LIMIT_S = 60
 STOP_GRACE_S = 30  # more than election.drain_s
+INTERFACE = "eth0"
 CUT_TABLE = "stargate_cut"
 
 T = TypeVar("T")
@@ -150,29 +151,36 @@ class Machine:
         self.container.unpause()
 
     def disconnect(self) -> None:
-        """Take its network interface away."""
-        self.network.disconnect(self.container)
+        """Pull its cable: the link is down, addresses and connections know nothing of it.
+
+        (The engine's own `network disconnect` takes the interface away, and brings another one back.)
+        """
+        self.run("ip", "link", "set", "dev", INTERFACE, "down", user="root")
 
     def reconnect(self) -> None:
-        """Give it a network interface with its old address."""
-        self.network.connect(self.container, ipv4_address=self.address)
+        """Plug it in again."""
+        self.run("ip", "link", "set", "dev", INTERFACE, "up", user="root")
 
     def cut_from(self, *others: "Machine | str") -> None:
         """Drop every packet from and to the others (machines or addresses), silently, until `mend()`."""
+        self._drop("", *others)
+
+    def lose_packets(self, percent: int, *others: "Machine | str") -> None:
+        """Drop that part of the packets from and to the others, at random, until `mend()`."""
+        self._drop(f"numgen random mod 100 < {percent} ", *others)
+
+    def _drop(self, condition: str, *others: "Machine | str") -> None:
         addresses = ",".join(other if isinstance(other, str) else other.address for other in others)
         rules = "\n".join(
             f"add chain inet {CUT_TABLE} {hook} {{ type filter hook {hook} priority 0; }}\n"
-            f"add rule inet {CUT_TABLE} {hook} ip {side} {{ {addresses} }} drop"
+            f"add rule inet {CUT_TABLE} {hook} ip {side} {{ {addresses} }} {condition}drop"
             for hook, side in (("input", "saddr"), ("output", "daddr"))
         )
-        self.run(
-            "nft", "-f", "/dev/stdin", stdin=f"add table inet {CUT_TABLE}\n{rules}\n".encode(), user="root"
-        )
+        self.run("nft", "-f", "-", stdin=f"add table inet {CUT_TABLE}\n{rules}\n".encode(), user="root")
 
     def mend(self) -> None:
-        """Undo every cut of this machine."""
-        self.run("nft", "destroy", "table", "inet", CUT_TABLE, user="root", ok=False)
-        self.run("nft", "delete", "table", "inet", CUT_TABLE, user="root", ok=False)
+        """Undo every cut and loss of this machine."""
+        self.run("nft", "delete", "table", "inet", CUT_TABLE, user="root")
 
     # --- what it is
 

@@ -86,7 +86,7 @@ class Node(Machine):
         return done.status == 0 and bool(done.out.strip())
 
     def fill_disk(self) -> None:
-        """Leave no byte free where it keeps its data; needs a cluster with `small_disks`."""
+        """Leave no byte free where it keeps its data; needs `Plan(small={"node-a", …})`."""
         self.sh(f"dd if=/dev/zero of={DATA_DIR}/ballast bs=64k 2>/dev/null || true; sync", user="root")
 
     def free_disk(self) -> None:

@@ -1,6 +1,7 @@
-"""Runs in a client: pushes one commit after the other and writes what came of each as a line of JSON.
+"""Runs in a client: writes one thing after the other, and what came of each as a line of JSON.
 
-pusher.py WORK_TREE URL FILE: until FILE.stop is there; FILE.ended is made at the end.
+pusher.py KIND WORK_TREE URL FILE: until FILE.stop is there; FILE.ended is made at the end. KIND is `push` (a
+commit to `main` at URL) or `kv` (`git kv set`, to the work tree's `origin`).
 """
 
 import json
@@ -9,28 +10,36 @@ import subprocess
 import sys
 import time
 
-PUSH_LIMIT_S = 30
-PAUSE_S = 0.05  # after a refusal: as fast as a person's retry loop, and no faster
+PUSH_LIMIT_S = 60
+PAUSE_S = 0.05  # after a refusal: as a person's retry loop, only faster
+SAID_BYTES = 500
 
 
-def main(tree: str, url: str, file: str) -> None:
-    """Push until told to stop."""
+def main(kind: str, tree: str, url: str, file: str) -> None:
+    """Write until told to stop."""
     number = 0
     with open(file, "w", buffering=1) as out:
         while not os.path.exists(f"{file}.stop"):
             number += 1
-            _git(tree, "commit", "-q", "--allow-empty", "-m", f"push {number}")
-            oid = _git(tree, "rev-parse", "HEAD").stdout.strip()
+            what, words = _prepare(kind, tree, url, number)
             began_s = time.monotonic()
-            done = _git(tree, "push", "-q", url, "main")
+            done = _git(tree, *words)
             entry = {
-                "began_s": began_s, "ended_s": time.monotonic(), "oid": oid,
-                "ok": done.returncode == 0, "said": done.stderr[-500:],
+                "began_s": began_s, "ended_s": time.monotonic(), "what": what,
+                "ok": done.returncode == 0, "said": done.stderr[-SAID_BYTES:],
             }  # fmt: skip
             out.write(json.dumps(entry) + "\n")
             if done.returncode:
                 time.sleep(PAUSE_S)
     open(f"{file}.ended", "w").close()
+
+
+def _prepare(kind: str, tree: str, url: str, number: int) -> "tuple[str, tuple[str, ...]]":
+    """The name of what is written (an oid or a key), and git's arguments that write it."""
+    if kind == "kv":
+        return f"key-{number}", ("kv", "set", f"key-{number}", str(number))
+    _git(tree, "commit", "-q", "--allow-empty", "-m", f"push {number}")
+    return _git(tree, "rev-parse", "HEAD").stdout.strip(), ("push", "-q", url, "main")
 
 
 def _git(tree: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -42,4 +51,4 @@ def _git(tree: str, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])
