@@ -29,7 +29,11 @@ def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
 
 
 def joined(first: News, second: News) -> News:
-    """Two pieces of news of one repository as one, `second` being the newer."""
+    """Two pieces of news of one repository as one, `second` being the newer.
+
+    A ref that comes back to what it was is no change of nothing: the standby may have seen what was in
+    between, in a list or a snapshot. So it compares.
+    """
     if isinstance(first, Changed) and isinstance(second, Changed) and first.id == second.id:
         delta = _in_a_row(first.delta, second.delta)
         if delta is not None:
@@ -38,15 +42,13 @@ def joined(first: News, second: News) -> News:
 
 
 def _in_a_row(first: Delta, second: Delta) -> Delta | None:
-    """`first` and then `second` as one; None if they do not follow each other, or are too much."""
+    """Both as one, `first` first; None if they are too much, do not follow each other, or undo anything."""
     changes: dict[str, RefChange] = {change.ref: change for change in first}
     for change in second:
         earlier = changes.pop(change.ref, None)
-        if earlier is not None and earlier.new != change.old:
+        if earlier is not None and (earlier.new != change.old or earlier.old == change.new):
             return None
-        whole = RefChange(change.ref, change.old if earlier is None else earlier.old, change.new)
-        if whole.old != whole.new:
-            changes[change.ref] = whole
+        changes[change.ref] = change if earlier is None else replace(change, old=earlier.old)
     return _bounded(tuple(changes.values()))
 
 
