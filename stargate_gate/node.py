@@ -136,13 +136,13 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
         gate = Gate(
             self._store,
             processes,
             self._leadership,
-            publisher,
-            publisher,
+            self._publisher,
+            self._publisher,
             texts,
             self._metrics,
             GateSettings(
@@ -321,7 +321,7 @@ class Node:
         )
 
         def make_feed(term: Term) -> Feed:
-            return Feed(term, self._me, self._store, self._refs, settings)
+            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk)
 
         return Campaign(
             self._config,

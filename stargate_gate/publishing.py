@@ -32,8 +32,8 @@ class Publisher:
     async def writing(self, repository: Repository) -> None:
         """Nothing is noted yet."""
 
-    async def pushed(self, repository: Repository) -> int:
-        """Put on disk what receive-pack has left to the system, and tell the standbys.
+    async def on_disk(self, repository: Repository) -> None:
+        """Put on disk what receive-pack has left to the system.
 
         Raises:
             TryAgainError: it is not on disk.
@@ -43,8 +43,18 @@ class Publisher:
         except OSError as error:
             log.exception("push_not_on_disk", repository=str(repository.name))
             raise TryAgainError(f"not on disk ({error.strerror}); the outcome is unknown") from error
+
+    async def pushed(self, repository: Repository) -> int:
+        """Put it on disk, and tell the standbys.
+
+        Raises:
+            TryAgainError: it is not on disk.
+        """
         await self._maintenance.touched(repository)
-        return await feed.pushed(repository) if (feed := self._feed()) is not None else 0
+        if (feed := self._feed()) is not None:
+            return await feed.pushed(repository)
+        await self.on_disk(repository)
+        return 0
 
     async def created(self, repository: Repository) -> int:
         """Tell the standbys."""

@@ -30,7 +30,7 @@ class ClusterRecord:
     host_keys   SHA-256 fingerprints of the leader's SSH host keys, as ssh-keygen -l prints them
     mode        "sync", "strict" or "async", as in force
     sync_set    the standbys that hold every acknowledged push; the leader is not listed
-    position    the feed position (number of changes in this term) at the time of writing
+    position    the feed position (number of the newest change in this term) at the time of writing
     clean       the term ended by stepping down with everything handed over
     successor   who was asked to take over by a clean step-down, if anyone
     """

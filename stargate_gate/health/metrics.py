@@ -111,7 +111,11 @@ class _StatusCollector(Collector):
         yield _gauge(
             "stargate_sync_set_size", "Standbys that hold every acknowledged push.", len(status.sync_set)
         )
-        yield _gauge("stargate_feed_position", "Changes in this term, as this node counts.", status.position)
+        yield _gauge(
+            "stargate_feed_position",
+            "Number of the newest change in this term, as this node counts.",
+            status.position,
+        )
         yield _gauge(
             "stargate_rescued_refs", "Values of an old leader kept as rescued refs.", status.rescued_refs
         )

@@ -49,7 +49,7 @@ class Status:
     ready       this node leads and takes writes; `reason` says why not, or "" if it does
     cluster     the cluster's name; None: a single node
     address     what users put in their URLs
-    position    the feed position: number of changes in this term
+    position    the feed position: the newest change of this term; 1 before the first
     mirror      how this standby follows; None on a leader
     warnings    what an operator should look at: one line each, worst first
     """

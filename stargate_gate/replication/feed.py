@@ -4,12 +4,14 @@ The theory. The feed tells of *states*, not of events: what it sends about a rep
 repository is when it is sent, with the difference to what was sent before as a short cut. So changes
 may be joined, lists and changes may overlap, and whatever a standby is told last is right. Lists are
 sent on connecting and every full_check_s; they catch what was never told.
+
+One task at a time reads a repository's refs and tells or shows them: its turn. So a standby never sees
+a state that has the number of another one.
 """
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -24,17 +26,16 @@ from stargate_gate.errors import (
     UsageError,
 )
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.replication.delta import difference
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
     PROTOCOL,
-    Changed,
     Compare,
     Gone,
     Join,
+    Listed,
     MessageError,
     News,
     RefsPart,
@@ -46,18 +47,18 @@ from stargate_gate.replication.messages import (
     parts,
 )
 from stargate_gate.replication.ports import Channel, TermRecord
+from stargate_gate.replication.published import Published, State
 from stargate_gate.replication.syncset import Limits, Mode, conflict
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
-from stargate_gate.repos.refs import RefReader, RefSnapshot
+from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
 JOIN_LIMIT_S = 10.0  # from the start of a feed's channel to the standby's first line
 CAUGHT_UP_ASK_S = 0.1  # how often a standby that is asked for its position is asked again
-PUBLISHED_BYTES = (
-    32 * 1024 * 1024
-)  # of what was published last, to tell differences; beyond: compare everything
+
+OnDisk = Callable[[Repository], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,19 @@ class Feed:
 
     The term's number is stamped on everything that is sent; what standbys send of another term is
     refused.
+
+    on_disk  puts all that was complete in a repository before the call on this node's disk; raises
+             TryAgainError if it is not
     """
 
-    def __init__(
-        self, term: TermRecord, me: Member, store: Store, refs: RefReader, settings: FeedSettings
+    def __init__(  # noqa: PLR0917 - node.py passes its parts in this order
+        self,
+        term: TermRecord,
+        me: Member,
+        store: Store,
+        refs: RefReader,
+        settings: FeedSettings,
+        on_disk: OnDisk,
     ) -> None:
         self.term = term.number
         self.me = me
@@ -99,13 +109,14 @@ class Feed:
         self.full_check_s = settings.full_check_s
         self._feedings: dict[Member, Feeding] = {}
         self._keeper = SyncSetKeeper(term, self._feedings, settings.mode, settings.limits)
-        self._published = _PublishedCache()
+        self._on_disk = on_disk
+        self._published = Published()
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
     @property
     def position(self) -> int:
-        """The number of changes in this term; the last one's sequence number."""
+        """The newest change's sequence number; FIRST_POSITION before the first one of this term."""
         return self._keeper.position
 
     @property
@@ -116,27 +127,25 @@ class Feed:
     # -- the gate's side: what has changed -------------------------------------------------------------
 
     async def pushed(self, repository: Repository) -> int:
-        """Tell what has changed there since it was last told; nothing if nothing has.
+        """Read what it holds, put that on disk, and tell it, if it is not what was told last.
 
+        In that order: what is read after the syncing might be told, confirmed by all, and lost here.
         Returns the sequence number that covers what the repository holds now. A repository that cannot
-        be read is told of all the same: the standby will compare, and say what is wrong. Serialised per
-        repository, and only for reading the refs.
+        be read is told of all the same: the standby will compare, and say what is wrong.
+
+        Raises:
+            TryAgainError: it is not on disk.
         """
         name = repository.name
         async with self._turn(name):
             try:
-                identity = await asyncio.to_thread(repository.id)
-                snapshot = await self.refs.snapshot(repository)
+                state = await self._read(repository)
             except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
                 log.warning("change_not_read", repository=str(name), error=str(error))
+                await self._on_disk(repository)
                 return self._forget(name)
-            before = self._published.get(name)
-            if before is not None and (before.id, before.snapshot) == (identity, snapshot):
-                return before.seq
-            after = _Published(identity, snapshot, self.position + 1)
-            self._published.put(name, after)
-            self._tell(self._news(name, before, after))
-            return after.seq
+            await self._on_disk(repository)
+            return self._number(name, state)
 
     async def created(self, repository: Repository) -> int:
         """Tell of a new repository; returns the sequence number that covers it."""
@@ -252,23 +261,19 @@ class Feed:
         return reason
 
     async def _serve_refs(self, name: RepositoryName, channel: Channel) -> int:
-        """Send all refs of one repository as they are now."""
-        seq = self.position
-        try:
-            repository = await self.store.require(name)
-            snapshot = await self.refs.snapshot(repository)
-            identity = await asyncio.to_thread(repository.id)
-        except (NoSuchRepositoryError, FileNotFoundError, UsageError):
-            self._require_open()
+        """Send all refs of one repository as they are now, with the number that covers them."""
+        seq, state = await self._show(name)
+        self._require_open()
+        if state is None:
             await channel.write(encode(Gone(self.term, seq, name)))
             return ExitCode.OK
+        snapshot = state.snapshot
         if len(snapshot.broken) > MAX_BROKEN_REFS:
             raise StargateError(
                 f"{len(snapshot.broken)} refs of {name} have no value: repair it on the leader"
             )
-        self._require_open()
         await channel.write(
-            encode(SnapshotBegin(self.term, seq, name, identity, snapshot.object_format, snapshot.head))
+            encode(SnapshotBegin(self.term, seq, name, state.id, snapshot.object_format, snapshot.head))
         )
         for part in parts(snapshot.refs.items()):
             await channel.write(encode(RefsPart(self.term, part)))
@@ -284,12 +289,49 @@ class Feed:
         """A standby has come closer, or fallen behind."""
         self._keeper.moved()
 
-    def _news(self, name: RepositoryName, before: "_Published | None", after: "_Published") -> News:
-        same = before is not None and before.id == after.id
-        delta = difference(before.snapshot, after.snapshot) if before is not None and same else None
-        if delta is None:
-            return Compare(self.term, after.seq, name)
-        return Changed(self.term, after.seq, name, after.id, after.snapshot.head, delta)
+    async def listed(self, repository: Repository) -> Listed | None:
+        """Its entry in a full list; None if it is gone."""
+        name = repository.name
+        async with self._turn(name):
+            try:
+                identity = await asyncio.to_thread(repository.id)
+                digest = await self.refs.digest(repository)
+            except (NoSuchRepositoryError, FileNotFoundError):
+                return None  # the standby asks for it by name, and that is noted
+            except (GitFailedError, OSError, ValueError) as error:
+                log.warning("repository_not_read", repository=str(name), error=str(error))
+                return Listed(name, None, None)
+            self._published.shown(name, identity, digest)
+            return Listed(name, identity, digest)
+
+    async def _show(self, name: RepositoryName) -> tuple[int, State | None]:
+        """What a standby is to be shown of it (None: it is gone), and the number that covers that.
+
+        What was not told yet is told now, as something to compare: a difference would not fit those
+        who have seen it.
+        """
+        async with self._turn(name):
+            try:
+                repository = await self.store.require(name)
+                state = await self._read(repository)
+            except (NoSuchRepositoryError, FileNotFoundError, UsageError):
+                self._published.forget(name)
+                return self.position, None
+            self._published.shown(name, state.id, state.snapshot.digest)
+            await self._on_disk(repository)
+            return self._number(name, state), state
+
+    async def _read(self, repository: Repository) -> State:
+        identity = await asyncio.to_thread(repository.id)
+        return State(identity, await self.refs.snapshot(repository))
+
+    def _number(self, name: RepositoryName, state: State) -> int:
+        """The number of that state, which is told if it was not."""
+        seq = self._published.seq_of(name, state)
+        if seq is None:
+            seq = self.position + 1
+            self._tell(self._published.tell(name, state, self.term, seq))
+        return seq
 
     def _forget(self, name: RepositoryName) -> int:
         """Something is different there, whatever it is; the sequence number of that."""
@@ -308,36 +350,3 @@ class Feed:
     def _require_open(self) -> None:
         if self._closed:
             raise NotLeaderError(f"{self.me.name} has stepped down from term {self.term}")
-
-
-@dataclass(frozen=True)
-class _Published:
-    """What standbys were told of a repository last, and with which sequence number."""
-
-    id: str
-    snapshot: RefSnapshot
-    seq: int
-
-
-class _PublishedCache:
-    """What was published last, for as many repositories as fit; the least recently used go first."""
-
-    def __init__(self, max_bytes: int = PUBLISHED_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[RepositoryName, _Published] = OrderedDict()
-
-    def get(self, name: RepositoryName) -> _Published | None:
-        return self._entries.get(name)
-
-    def put(self, name: RepositoryName, published: _Published) -> None:
-        self.forget(name)
-        self._entries[name] = published
-        self._bytes += published.snapshot.size
-        while self._bytes > self._max_bytes:
-            self.forget(next(iter(self._entries)))
-
-    def forget(self, name: RepositoryName) -> None:
-        former = self._entries.pop(name, None)
-        if former is not None:
-            self._bytes -= former.snapshot.size

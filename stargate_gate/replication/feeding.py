@@ -8,7 +8,6 @@ from typing import Protocol
 import structlog
 
 from stargate_gate.election.port import Member
-from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -36,7 +35,6 @@ from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -52,13 +50,12 @@ class Term(Protocol):
     term: int
     me: Member
     store: Store
-    refs: RefReader
     heartbeat_s: float
     full_check_s: float
 
     @property
     def position(self) -> int:
-        """The number of changes in this term."""
+        """The newest change's sequence number."""
 
     @property
     def replicated_through(self) -> int:
@@ -66,6 +63,9 @@ class Term(Protocol):
 
     def moved(self) -> None:
         """This standby has come closer, or gone."""
+
+    async def listed(self, repository: Repository) -> Listed | None:
+        """A repository's entry in a full list; None if it is gone."""
 
 
 class _EndedError(Exception):
@@ -281,19 +281,8 @@ class Feeding:
             self._term.moved()
 
     async def _look_up(self, repositories: Sequence[Repository]) -> tuple[Listed, ...]:
-        listed = await asyncio.gather(*(self._look_up_one(repository) for repository in repositories))
+        listed = await asyncio.gather(*(self._term.listed(repository) for repository in repositories))
         return tuple(one for one in listed if one is not None)
-
-    async def _look_up_one(self, repository: Repository) -> Listed | None:
-        try:
-            identity = await asyncio.to_thread(repository.id)
-            digest = await self._term.refs.digest(repository)
-        except (NoSuchRepositoryError, FileNotFoundError):
-            return None
-        except (GitFailedError, OSError, ValueError) as error:
-            log.warning("repository_not_read", repository=str(repository.name), error=str(error))
-            return Listed(repository.name, None, None)
-        return Listed(repository.name, identity, digest)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -30,6 +30,7 @@ from stargate_gate.repos.names import RepositoryName
 log = structlog.get_logger()
 
 RECORD_BACKOFF = Backoff(0.2, 5.0)
+FIRST_POSITION = 1  # all that was there before the first change of a term; 0 is no position
 
 
 class SyncSetKeeper:
@@ -42,7 +43,7 @@ class SyncSetKeeper:
     def __init__(
         self, term: TermRecord, feedings: Mapping[Member, Feeding], mode: Mode, limits: Limits
     ) -> None:
-        self.position = 0  # of the newest change; kept by the feed
+        self.position = FIRST_POSITION  # of the newest change; kept by the feed
         self._term = term
         self._feedings = feedings
         self._mode: Mode = mode
@@ -71,9 +72,12 @@ class SyncSetKeeper:
 
     @property
     def replicated_through(self) -> int:
-        """Up to this position every member of the sync set has everything. Grows only."""
+        """Up to this position every member of the sync set has everything; 0: nobody can say. Grows only.
+
+        In mode async others than members may lead next, so what members have says nothing.
+        """
         members = self.required
-        if self.in_force:
+        if self.in_force and self._mode != "async":
             self._replicated = max(self._replicated, min(map(self._held_through, members)))
         return self._replicated
 

@@ -1,0 +1,97 @@
+"""What standbys know of each repository in a term, as the leader told it last. Pure.
+
+Two states with the same digest are the same state, if nobody was shown another one in between: so
+whatever shows something else forgets what was told, and what is told next has a number of its own.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from stargate_gate.replication.delta import difference
+from stargate_gate.replication.messages import Changed, Compare, News
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.refs import RefSnapshot
+
+MAX_BYTES = 32 * 1024 * 1024  # of snapshots, to tell differences; beyond: everything is compared
+MAX_REPOSITORIES = 100_000  # some 400 bytes each; one that was forgotten is told anew
+
+
+@dataclass(frozen=True)
+class State:
+    """One repository at one moment."""
+
+    id: str
+    snapshot: RefSnapshot
+
+
+@dataclass(frozen=True)
+class Told:
+    """A state that standbys were told of with the sequence number `seq`. `snapshot` may be forgotten."""
+
+    id: str
+    digest: str
+    seq: int
+    snapshot: RefSnapshot | None
+
+    def is_of(self, identity: str, digest: str) -> bool:
+        """Whether that state is the one that was told."""
+        return (self.id, self.digest) == (identity, digest)
+
+
+class Published:
+    """What was told last of each repository of one term. The least recently told are forgotten first."""
+
+    def __init__(self, *, max_bytes: int = MAX_BYTES, max_repositories: int = MAX_REPOSITORIES) -> None:
+        self._max_bytes = max_bytes
+        self._max_repositories = max_repositories
+        self._bytes = 0
+        self._told: OrderedDict[RepositoryName, Told] = OrderedDict()
+        self._with_snapshot: OrderedDict[RepositoryName, None] = OrderedDict()
+
+    def seq_of(self, name: RepositoryName, state: State) -> int | None:
+        """The number with which exactly that was told, and nothing else was shown since; None if not so."""
+        told = self._told.get(name)
+        return told.seq if told is not None and told.is_of(state.id, state.snapshot.digest) else None
+
+    def tell(self, name: RepositoryName, state: State, term: int, seq: int) -> News:
+        """The news of that state; it is what was told last from here on."""
+        before = self._told.get(name)
+        self.forget(name)
+        self._told[name] = Told(state.id, state.snapshot.digest, seq, state.snapshot)
+        self._with_snapshot[name] = None
+        self._bytes += state.snapshot.size
+        self._shrink()
+        delta = None
+        if before is not None and before.snapshot is not None and before.id == state.id:
+            delta = difference(before.snapshot, state.snapshot)
+        if delta is None:
+            return Compare(term, seq, name)
+        return Changed(term, seq, name, state.id, state.snapshot.head, delta)
+
+    def shown(self, name: RepositoryName, identity: str, digest: str) -> None:
+        """A standby is about to see that state, told or not."""
+        told = self._told.get(name)
+        if told is not None and not told.is_of(identity, digest):
+            self.forget(name)
+
+    def forget(self, name: RepositoryName) -> None:
+        """Whatever is told of it next has a number of its own."""
+        self._drop_snapshot(name)
+        self._told.pop(name, None)
+
+    def _shrink(self) -> None:
+        while self._bytes > self._max_bytes:
+            self._drop_snapshot(next(iter(self._with_snapshot)))
+        while len(self._told) > self._max_repositories:
+            self.forget(next(iter(self._told)))
+
+    def _drop_snapshot(self, name: RepositoryName) -> None:
+        if name in self._with_snapshot:
+            del self._with_snapshot[name]
+            told = self._told[name]
+            if told.snapshot is not None:
+                self._bytes -= told.snapshot.size
+                self._told[name] = replace(told, snapshot=None)
+
+
+__all__ = ["Published", "State", "Told"]
