@@ -147,6 +147,7 @@ class Node:
             self._metrics,
             GateSettings(
                 hooks=datadir.hooks,
+                spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
                 max_sessions=config.limits.max_sessions,
