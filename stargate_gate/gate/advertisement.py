@@ -91,7 +91,8 @@ class Advertisement:
         self._kept.append(mine)
         if self._file is not None or self._bytes > self._memory_bytes:
             kept, self._kept = b"".join(self._kept), []
-            self._file = file = self._file or await asyncio.to_thread(_open, self._folder)
+            file = self._file or await asyncio.to_thread(_open, self._folder)
+            self._file = file
             await asyncio.to_thread(_write, file, kept, flush=end is not None)
         self.complete = end is not None
         return data[len(mine) :]
