@@ -91,9 +91,9 @@ class Advertisement:
         self._kept.append(mine)
         if self._file is not None or self._bytes > self._memory_bytes:
             kept, self._kept = b"".join(self._kept), []
-            file = self._file or await asyncio.to_thread(_open, self._folder)
-            self._file = file
-            await asyncio.to_thread(_write, file, kept, flush=end is not None)
+            if self._file is None:
+                self._file = await asyncio.to_thread(_open, self._folder)
+            await asyncio.to_thread(_write, self._file, kept, flush=end is not None)
         self.complete = end is not None
         return data[len(mine) :]
 
