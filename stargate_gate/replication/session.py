@@ -46,6 +46,7 @@ from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Work
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
@@ -71,6 +72,7 @@ class Here:
     intents: Intents
     journal: Journal
     rescues: Rescues
+    folders: FolderSyncs
     parallel_fetches: int
 
 
@@ -131,6 +133,7 @@ class Session:
             here.refs,
             rescue=self._rescue,
             intents=here.intents,
+            folders=here.folders,
             is_current=callbacks.is_current,
         )
         self._answers = Answers(term)
@@ -163,8 +166,12 @@ class Session:
             raise SessionEndedError(str(error)) from error
 
     async def _complete(self) -> None:
-        """What a crash, or the connection before, has left undone is done before anything is compared."""
+        """What a crash, or the connection before, has left undone is done before anything is compared.
+
+        So is what it has left to the system: a ref that was moved and is not on disk looks equal, too.
+        """
         try:
+            await self._here.folders.settle(self._here.store.root)
             await self._applier.complete()
         except OSError as error:
             raise SessionEndedError(f"what was received cannot be completed: {error}") from error

@@ -16,7 +16,11 @@ from stargate_gate.replication.intent import (
     remaining,
 )
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.rescuing import Rescue
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input
 from stargate_gate.repos.store import Repository
@@ -110,8 +114,21 @@ def intents_of(room: Room) -> Intents:
     return Intents(room.datadir.state / "intents")
 
 
+def rescue_of(room: Room) -> Rescue:
+    state = room.datadir.state
+    journal = Journal.open(state / "unreplicated.log", has_repositories=False)
+    return Rescue(1, "node-a", journal, Rescues.open(state / "rescued"), room.processes)
+
+
 def writer(room: Room) -> Writer:
-    return Writer(room.store, room.processes, room.refs, intents=intents_of(room), is_current=lambda: True)
+    return Writer(
+        room.store,
+        room.processes,
+        room.refs,
+        intents=intents_of(room),
+        folders=FolderSyncs(),
+        is_current=lambda: True,
+    )
 
 
 async def assert_whole(room: Room, repository: Repository, intent: Intent) -> None:
@@ -169,7 +186,9 @@ class _HasAll(Applier):
             room.store,
             room.processes,
             room.refs,
+            rescue=rescue_of(room),
             intents=intents_of(room),
+            folders=FolderSyncs(),
             is_current=self._may,
         )
 
