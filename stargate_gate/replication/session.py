@@ -10,7 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -243,12 +243,17 @@ class Session:
             raise SessionEndedError("the leader's list is not complete")
         if self._comparing is not None:
             self._comparing.cancel()
-        self._comparing = group.create_task(self._compare(arriving), name="mirror-compare")
+        compare = self._compare(arriving, busy=self.work.tickets())
+        self._comparing = group.create_task(compare, name="mirror-compare")
 
     # -- what differs ----------------------------------------------------------------------------------
 
-    async def _compare(self, complete: _List) -> None:
-        """Put to work whatever differs. What is not in the list is asked for by name before it goes."""
+    async def _compare(self, complete: _List, busy: Collection[RepositoryName]) -> None:
+        """Put to work whatever differs. What is not in the list is asked for by name before it goes.
+
+        `busy` are those that had something to do when the list was complete. They equal no list, whatever
+        they look like: a job that runs may be on its way back to what the leader had before.
+        """
         try:
             here = {repository.name: repository for repository in await self._here.store.list()}
         except (StargateError, OSError) as error:
@@ -259,7 +264,7 @@ class Session:
             some = listed[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, here) for one in some))
             different += [one.name for one, is_same in zip(some, same, strict=True) if not is_same]
-        for name in different:
+        for name in dict.fromkeys((*different, *busy)):
             self.work.add(Compare(self._term, 0, name), _now())
         self._check = _Check(complete.check, complete.seq, self.work.tickets())
         self._see_whether_checked()

@@ -23,6 +23,7 @@ from stargate_gate.replication.messages import (
     Applied,
     Changed,
     Checked,
+    Compare,
     ListBegin,
     Listed,
     ListEnd,
@@ -271,6 +272,35 @@ async def test_an_idle_reconnection_puts_nothing_on_disk(pair: Pair) -> None:
         await pair.hear(Checked)
     assert git("rev-parse", MAIN, cwd=here.path) == new
     assert pair.disk.order == []
+
+
+async def test_what_is_worked_on_equals_no_list(pair: Pair) -> None:
+    """A job has asked the leader, which was back at an older value for a moment, and the list was not.
+
+    When the list is compared the job has not begun to write: the repository looks equal, and goes back.
+    """
+    there, here, (old, new) = await pair.make()
+    git("update-ref", MAIN, new, cwd=there.path)
+    git("fetch", "-q", there.path, f"{new}:{MAIN}", cwd=here.path)
+    at_checked: list[str] = []
+
+    def at_said(message: Message) -> None:
+        if isinstance(message, Checked):
+            at_checked.append(git("rev-parse", MAIN, cwd=here.path))
+
+    pair.at_said = at_said
+    async with pair.session() as (session, peer):
+        peer.may_tell.clear()
+        git("update-ref", MAIN, old, cwd=there.path)
+        await peer.say(Compare(TERM, 5, APP))
+        async with asyncio.timeout(LIMIT_S):
+            await peer.told.wait()
+        git("update-ref", MAIN, new, cwd=there.path)
+        await pair.lists(peer, 1)
+        await until(lambda: session._check)
+        peer.may_tell.set()
+        await pair.hear(Checked)
+    assert at_checked == [new]
 
 
 async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_path: Path) -> None:
