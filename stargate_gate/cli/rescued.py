@@ -13,8 +13,8 @@ RESTORE_LIMIT_S = 3700.0  # it may be a whole repository
 def rescued() -> None:
     """List and restore what only this node had.
 
-    That is, what it had when another one took over. Nothing of it was lost: each value is kept in its repository on this node until it is restored or
-    dropped.
+    That is, what it had when another one took over. Each value is kept in its repository on this node
+    until it is restored or dropped.
     """
 
 
