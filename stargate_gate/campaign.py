@@ -1,12 +1,13 @@
 """The two halves of a node's life: leading a term, and following somebody else's.
 
 The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
-import: election, replication, datadir (leading lock), leadership, errors.
+import: election, replication, repos (durable, process), datadir (leading lock), leadership, errors.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import structlog
@@ -27,6 +28,7 @@ from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Mode, carried
+from stargate_gate.repos.durable import sync_everything
 from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
@@ -50,11 +52,18 @@ class Follower(Protocol):
         """End and reap all of it: when this returns, nothing of an older term changes a ref."""
 
     async def finish_received(self) -> None:
-        """After `end`: complete what was received and half applied. Raises ElectionUnavailableError."""
+        """After `end`: complete what was received and half applied, and put everything on disk.
+
+        Raises:
+            ElectionUnavailableError: it cannot be done now; then this node must not lead.
+        """
 
 
 class NobodyToFollow:
-    """The follower of a single node: there is no other."""
+    """The follower of a single node: there is no other. `repositories` is the folder of all of them."""
+
+    def __init__(self, repositories: Path) -> None:
+        self._repositories = repositories
 
     async def follow(self, record: ClusterRecord) -> None:
         """Until cancelled."""
@@ -65,7 +74,11 @@ class NobodyToFollow:
         """Nothing runs."""
 
     async def finish_received(self) -> None:
-        """Nothing was received."""
+        """Nothing was received; but what was pushed before a crash is shown again, and so acknowledged."""
+        try:
+            await asyncio.to_thread(sync_everything, self._repositories)
+        except OSError as error:
+            raise ElectionUnavailableError(f"the repositories cannot be put on disk: {error}") from error
 
 
 class Campaign:

@@ -356,7 +356,7 @@ class Node:
             self._config,
             elector,
             self._leadership,
-            self._mirror or NobodyToFollow(),
+            self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             make_feed=make_feed,
             mode=mode_in_force(self._config),

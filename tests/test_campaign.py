@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Candidate:
     def __init__(self, room: Room, elector: Elector) -> None:
         self.terms: list[int] = []
         self.leading = asyncio.Event()
+        self.repositories = room.datadir.repositories
         self.lock = LeadingLock(room.datadir)
         self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
 
@@ -44,7 +46,7 @@ class Candidate:
             Config(),
             elector,
             self.leadership,
-            NobodyToFollow(),
+            NobodyToFollow(room.store.root),
             self.lock,
             make_feed=make_feed,
             mode="sync",
@@ -135,3 +137,25 @@ async def test_a_leading_lock_that_cannot_be_had_is_tried_again(
     async with running(candidate) as task:
         await leads(candidate, task)
     assert candidate.terms == [4]
+
+
+async def test_a_single_node_puts_on_disk_what_a_crash_has_left_before_it_leads(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated push is "up-to-date", and that is an acknowledgement. The disk fails at the first try."""
+    real, led = campaign_module.sync_everything, []
+
+    def sync_everything(top: Path) -> None:
+        led.append(list(candidate.terms))
+        assert top == candidate.repositories
+        if len(led) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        real(top)
+
+    monkeypatch.setattr(campaign_module, "sync_everything", sync_everything)
+    with capture_logs() as logs:
+        async with running(candidate) as task:
+            await leads(candidate, task)
+    assert led == [[], []]
+    refused = [line["error"] for line in logs if line["event"] == "leadership_not_taken"]
+    assert refused == ["the repositories cannot be put on disk: [Errno 5] Input/output error"]

@@ -1,11 +1,14 @@
 """A change of several refs is there as a whole, wherever a crash cuts it."""
 
+import asyncio
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
+from stargate_gate.replication import intents as intents_module
 from stargate_gate.replication.apply import Applier, TermOverError, Writer
 from stargate_gate.replication.intent import (
     DamagedIntentError,
@@ -229,3 +232,42 @@ async def test_a_change_that_is_cut_anywhere_is_completed_by_whoever_comes_next(
         return
     await writer(room).complete()
     await assert_whole(room, repository, intent)
+
+
+async def test_a_cancelled_intent_is_there_or_not_when_the_cancellation_shows(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that appeared later would be carried out by a leader, at its next start."""
+    began, let_go = threading.Event(), threading.Event()
+    real = intents_module.write_durably
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        began.set()
+        assert let_go.wait(30)
+        real(path, content)
+
+    monkeypatch.setattr(intents_module, "write_durably", write_slowly)
+    intents = intents_of(room)
+    task = asyncio.create_task(intents.put(RENAME))
+    assert await asyncio.to_thread(began.wait, 30)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=0.05)
+    assert not done
+    let_go.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert await intents.all() == [RENAME]
+
+
+async def test_an_intent_whose_removal_was_cut_does_not_come_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that died right after the unlink: the next one syncs the folder before it goes on."""
+    intents = intents_of(room)
+    await intents.put(RENAME)
+    folder = room.datadir.state / "intents"
+    (folder / ID).unlink()
+    synced: list[Path] = []
+    monkeypatch.setattr(intents_module, "fsync_dir", synced.append)
+    assert await intents.all() == []
+    assert synced == [folder]
