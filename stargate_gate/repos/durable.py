@@ -7,6 +7,7 @@ renames themselves it does not sync (seen with strace, 2.39.5). Those are in the
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from stargate_gate.datadir.filesystem import sync_file_system
 
 MAX_REMEMBERED = 10_000  # repositories; of one that was forgotten more is synced than has changed
 CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it
+_INCOMING = re.compile("tmp_objdir-|incoming-")  # the quarantine of a push: git's own names
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,16 @@ def sync_changed_folders(path: Path, since_ns: int) -> int:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Bottom up: objects before the refs that name them."""
-    for part in ("objects", "refs"):
-        yield from _below(path / part)
+    """Bottom up: objects before the refs that name them.
+
+    Below objects/ only its own folders: deeper ones hold no objects. A quarantine is not complete.
+    """
+    objects = path / "objects"
+    with contextlib.suppress(FileNotFoundError), os.scandir(objects) as found:
+        folders = [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (Path(folder) for folder in folders if not _INCOMING.match(os.path.basename(folder)))
+    yield objects
+    yield from _below(path / "refs")
     yield path
 
 

@@ -127,3 +127,10 @@ def test_a_folder_that_cannot_be_listed_is_no_success(path: Path, monkeypatch: p
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError):
         sync_everything(path.parents[1])
+
+
+async def test_the_quarantine_of_a_push_is_not_complete(path: Path, synced: Callable[[], set[str]]) -> None:
+    """Its own push syncs it, once it is."""
+    (path / "objects/tmp_objdir-incoming-x/aa").mkdir(parents=True)
+    await FolderSyncs().sync(path)
+    assert synced() == ALL
