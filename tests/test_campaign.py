@@ -21,8 +21,11 @@ from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits
+from stargate_gate.repos.durable import FolderSyncs
+from stargate_gate.repos.repository import Repository
 from tests.support.elections import LIMIT_S, member, node, state_of
 from tests.support.room import Room, open_room
 
@@ -39,8 +42,13 @@ class Candidate:
         self.lock = LeadingLock(room.datadir)
         self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
 
+        settings = FeedSettings("sync", Limits(), 1.0, 60.0)
+
+        async def on_disk(repository: Repository) -> None:
+            await FolderSyncs().sync(repository.path)
+
         def make_feed(term: Term) -> Feed:
-            return Feed(term, B, room.store, room.refs, FeedSettings("sync", Limits(), 1.0, 60.0))
+            return Feed(term, B, room.store, room.refs, settings, on_disk, NoJournal())
 
         self.campaign = Campaign(
             Config(),

@@ -140,8 +140,8 @@ def _folders(path: Path) -> Iterator[Path]:
     """
     objects = path / "objects"
     with contextlib.suppress(FileNotFoundError), os.scandir(objects) as found:
-        folders = [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
-        yield from (Path(folder) for folder in folders if not _INCOMING.match(os.path.basename(folder)))
+        folders = [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (folder for folder in folders if not _INCOMING.match(folder.name))
     yield objects
     yield from _below(path / "refs")
     yield path
