@@ -48,11 +48,19 @@ from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
+from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.intents import FOLDER as INTENTS
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import FILE_NAME as JOURNAL
+from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
+from stargate_gate.replication.peer import Credentials
+from stargate_gate.replication.rescues import FOLDER as RESCUES
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.restoring import Restorer
 from stargate_gate.replication.syncset import Limits
 from stargate_gate.reports import NodeReports, mode_in_force
 from stargate_gate.repos.git import git_argv, git_environment
@@ -62,10 +70,11 @@ from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
+from stargate_gate.repos.walk import walk
+from stargate_gate.rescued_commands import RescuedCommands
 
 log = structlog.get_logger()
 
-PROMOTE_FOR_S = 60.0  # how long an operator's override stands
 DATA_DIR_CHECK = "data_dir"
 VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
@@ -104,11 +113,14 @@ class Node:
             else load_or_make_host_keys(datadir.state)
         )
         self._processes = processes
+        self._rescues = Rescues.open(datadir.state / RESCUES)
+        self._journal = _open_journal(config, datadir)
         self._store = Store(
             datadir,
             processes,
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
+            must_stay=self._rescues.has,
         )
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
@@ -132,7 +144,8 @@ class Node:
             position=lambda: self._feed.position if self._feed else 0,
             mirror=self._mirror_report,
             checks=self._checks,
-            warnings=lambda: self._ssh.problems,
+            rescued_refs=lambda: self._rescues.count,
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -167,7 +180,7 @@ class Node:
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
         self._control = ControlServer(
-            datadir.control_socket, OperatorCommands(gate, texts, self._promote), LocalSessions(gate)
+            datadir.control_socket, self._operator_commands(gate, texts), LocalSessions(gate)
         )
 
     # -- what the rooms ask of each other --------------------------------------------------------------
@@ -198,14 +211,11 @@ class Node:
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
 
-    def _promote(self) -> str:
-        if self._elector is None or self._view().role == "leader":
-            return f"{self._me.name} leads already: nothing was done"
-        self._elector.override(PROMOTE_FOR_S)
-        return (
-            f"{self._me.name} tries for the leader lock for {PROMOTE_FOR_S:.0f} s, whatever it may lack: "
-            f"watch `stargate status`"
-        )
+    def _leader_address(self) -> Endpoint | None:
+        """Where the node that leads takes SSH connections, this one included."""
+        record = self._view().record
+        leads = self._view().role == "leader" or self._followed() is not None
+        return Endpoint.parse(record.ssh) if leads and record is not None and record.ssh else None
 
     # -- start and stop --------------------------------------------------------------------------------
 
@@ -216,6 +226,8 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            if self._journal is not None:
+                stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._ssh.close)
             self._ssh_addresses = await self._ssh.start()
             stack.push_async_callback(self._http.close)
@@ -290,7 +302,7 @@ class Node:
     def _make_mirror(self) -> Mirror | None:
         """A standby's loop; a single node has nobody to follow."""
         config = self._config
-        if config.cluster is None:
+        if config.cluster is None or self._journal is None:
             return None
         return Mirror(
             self._me,
@@ -303,10 +315,25 @@ class Node:
                 parallel_fetches=config.replication.parallel_fetches,
             ),
             intents=Intents(self._datadir.state / INTENTS),
+            journal=self._journal,
+            rescues=self._rescues,
             on_checked=self._checked,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,
         )
+
+    def _operator_commands(self, gate: Gate, texts: Reports) -> OperatorCommands:
+        mirror, restorer, cluster = self._mirror, None, self._config.cluster
+        if cluster is not None:
+            credentials = Credentials.load(cluster.key, self._config.ssh.host_keys)
+            restorer = Restorer(
+                self._store, self._processes, self._rescues, credentials, self._leader_address
+            )
+        promotion = NodePromotion(
+            self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
+        )
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer)
+        return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:
         if self._elector is not None:
@@ -321,14 +348,16 @@ class Node:
             replication.full_check_s,
         )
 
+        journal = self._journal if self._journal is not None else NoJournal()
+
         def make_feed(term: Term) -> Feed:
-            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk)
+            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk, journal)
 
         return Campaign(
             self._config,
             elector,
             self._leadership,
-            self._mirror or NobodyToFollow(),
+            self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             make_feed=make_feed,
             mode=mode_in_force(self._config),
@@ -337,6 +366,11 @@ class Node:
         )
 
     def _leading(self, term: int) -> None:
+        """What is here is the truth from now on; that others have it all is still to be seen."""
+        record = self._view().record
+        if self._journal is not None:
+            self._journal.settle(term, FIRST_POSITION)
+            self._journal.forced(record.forced if record is not None else 0)
         self._metrics.leadership_changed()
         log.info("leading", node=self._me.name, term=term)
 
@@ -383,6 +417,16 @@ class Node:
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])
+
+
+def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
+    """A single node keeps none, and one from earlier would not tell of what it does now."""
+    path = datadir.state / JOURNAL
+    if config.cluster is None:
+        forget_journal(path)
+        return None
+    repositories = walk(datadir.repositories, lambda _path, _reason: None)
+    return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
 
 
 def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:

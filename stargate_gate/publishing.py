@@ -30,7 +30,25 @@ class Publisher:
         self._folders = FolderSyncs()
 
     async def writing(self, repository: Repository) -> None:
-        """Nothing is noted yet."""
+        """Note in the journal that its refs may get values that others lack.
+
+        Raises:
+            OSError: it cannot be noted; nothing may be written.
+        """
+        if (feed := self._feed()) is not None:
+            await feed.writing(repository)
+
+    async def written(self, repository: Repository) -> int:
+        """As `pushed`, of what `writing` announced.
+
+        Raises:
+            TryAgainError: it is not on disk.
+        """
+        await self._maintenance.touched(repository)
+        if (feed := self._feed()) is not None:
+            return await feed.written(repository)
+        await self.on_disk(repository)
+        return 0
 
     async def on_disk(self, repository: Repository) -> None:
         """Put on disk what receive-pack has left to the system.
@@ -50,7 +68,6 @@ class Publisher:
         Raises:
             TryAgainError: it is not on disk.
         """
-        await self._maintenance.touched(repository)
         if (feed := self._feed()) is not None:
             return await feed.pushed(repository)
         await self.on_disk(repository)

@@ -30,6 +30,7 @@ class NodeReports:
     standbys    as the leader's feed sees them; empty elsewhere
     position    the feed position; 0 where there is no feed
     mirror      how this standby follows; None while it leads
+    rescued_refs  how many values are kept here that only this node had
     warnings    what an operator should look at besides
     """
 
@@ -40,6 +41,7 @@ class NodeReports:
     position: Callable[[], int]
     mirror: Callable[[], MirrorReport | None]
     checks: Checks
+    rescued_refs: Callable[[], int]
     warnings: Callable[[], tuple[str, ...]]
     started_s: float = field(default_factory=time.monotonic)
 
@@ -84,11 +86,17 @@ class NodeReports:
             position=self.position(),
             uptime_s=time.monotonic() - self.started_s,
             mirror=mirror,
+            rescued_refs=self.rescued_refs(),
             warnings=self._warnings(view),
         )
 
     def _warnings(self, view: LeadershipView) -> tuple[str, ...]:
         found = list(self.warnings())
+        if (count := self.rescued_refs()) > 0:
+            values = (
+                "value that only this node had is" if count == 1 else "values that only this node had are"
+            )
+            found.insert(0, f"{count} {values} kept: see `stargate rescued list`")
         if view.trouble:
             found.insert(0, view.trouble)
         if view.role == "leader" and self.config.cluster and view.record and not view.record.sync_set:

@@ -40,6 +40,11 @@ SECTIONS = (
         (
             Entry("repo", "stargate_gate.cli.repo:repo", "List, create and delete repositories."),
             Entry(
+                "rescued",
+                "stargate_gate.cli.rescued:rescued",
+                "List and restore what only this node had.",
+            ),
+            Entry(
                 "promote", "stargate_gate.cli.promote:promote", "Make it lead although it may lack pushes."
             ),
         ),

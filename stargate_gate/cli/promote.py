@@ -12,24 +12,27 @@ PROMOTE_LIMIT_S = 120.0  # as the node's own limit on a command
 WHAT_IT_DOES = """\
 promote makes the node on this machine try for the leadership although it may not hold every
 acknowledged push. Use it when the last leader and every member of the sync set are gone for good.
+A leader that lives is not deposed: the node still has to get the leader lock.
 
-- Pushes that this node has not received are not here. Should a node that has them come back, it
-  follows this one, and what only it had is overwritten: copy its repositories/ before you start it.
-- A leader that lives is not deposed: the node still has to get the leader lock.
-
-`stargate status` on each node tells who leads and how far behind each one is.
+What may be lost, as far as this node knows:
 """
 
 
 @click.command("promote")
 @config_option
-@click.option("--accept-data-loss", is_flag=True, help="Required: say that you have read the above.")
+@click.option("--accept-data-loss", is_flag=True, help="Required: say that you have read what may be lost.")
 def promote(config_file: Path | None, *, accept_data_loss: bool) -> int:
     """Make it lead although it may lack pushes.
 
-    Prints what that means. Without --accept-data-loss nothing is done.
+    Prints what may be lost by that. Without --accept-data-loss nothing is done.
     """
+    risk = ask_node(config_file, "promote-risk")
+    if risk.exit:
+        return show(risk)
     click.echo(WHAT_IT_DOES, err=True)
+    for line in risk.output.splitlines():
+        click.echo(f"  - {line}", err=True)
+    click.echo(err=True)
     if not accept_data_loss:
         raise UsageError("nothing was done: promote needs --accept-data-loss")
     args = {"accept_data_loss": True}

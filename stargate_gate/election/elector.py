@@ -131,6 +131,14 @@ class Elector:
             noted = self._disk.submit(self._state.note_checked, term, position)
             noted.add_done_callback(_say_not_noted)
 
+    @property
+    def checked_through(self) -> tuple[int, int] | None:
+        """Term and position up to which everything was here, at least: told now, or remembered."""
+        known = self._state.known
+        if self._checked is not None:
+            return self._checked
+        return None if known.checked_term is None else (known.checked_term, known.position)
+
     def override(self, limit_s: float) -> None:
         """An operator accepts data loss: this node may try without being eligible.
 
@@ -246,9 +254,10 @@ class Elector:
         async with asyncio.timeout(PREPARE_LIMIT_S):
             await prepare(record)
         known = self._state.known
+        number = max(record.term, known.highest_term, known.reserved_term) + 1
         opening = ClusterRecord(
             cluster_id=record.cluster_id,
-            term=max(record.term, known.highest_term, known.reserved_term) + 1,
+            term=number,
             version=1,
             leader=self._me,
             ssh=self._advertised.ssh,
@@ -256,6 +265,7 @@ class Elector:
             host_keys=self._advertised.host_keys,
             mode=self._advertised.mode,
             sync_set=carried_over(record, self._me),
+            forced=number if decision.forced else record.forced,
         )
         claimed = await tenure.hold.claim(opening, former=record)
         await self._disk.call(self._state.note, claimed)

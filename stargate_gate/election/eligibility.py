@@ -27,9 +27,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Try:
-    """This node may take the lock. `why` is for the log."""
+    """This node may take the lock. `why` is for the log; `forced`: but for the operator it might not."""
 
     why: str
+    forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def decide(record: ClusterRecord, standing: Standing, *, place: str, handover_wa
     if (unavailable := distrust(record, standing.known, place)) is not None:
         return unavailable
     if standing.override:
-        return Try("an operator accepts data loss")
+        eligible = _by_content(record, standing)
+        return eligible if isinstance(eligible, Try) else Try("an operator accepts data loss", forced=True)
     if standing.aside is not None:
         return Watch(standing.aside)
     if record.successor is not None and record.successor != standing.me and standing.seen_s < handover_wait_s:

@@ -33,6 +33,8 @@ class ClusterRecord:
     position    the feed position (number of the newest change in this term) at the time of writing
     clean       the term ended by stepping down with everything handed over
     successor   who was asked to take over by a clean step-down, if anyone
+    forced      a term from which on leaders may lack what earlier sync sets held: an operator made
+                somebody lead who was not eligible. The newest such term, at least; 0: never
     """
 
     cluster_id: str
@@ -47,6 +49,7 @@ class ClusterRecord:
     position: int = 0
     clean: bool = False
     successor: Member | None = None
+    forced: int = 0
 
     @property
     def eligible(self) -> frozenset[Member]:

@@ -168,11 +168,15 @@ def _to_json(record: ClusterRecord) -> dict[str, Any]:
         "position": record.position,
         "clean": record.clean,
         "successor": record.successor and _member_to_json(record.successor),
+        "forced": record.forced,
     }
 
 
 def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
-    """Unknown keys are ignored, so that a newer node may add some during a rolling upgrade."""
+    """Unknown keys are ignored, so that a newer node may add some during a rolling upgrade.
+
+    `forced` is one that older nodes did not write.
+    """
     return ClusterRecord(
         cluster_id=_typed(value, "cluster_id", str),
         term=_typed(value, "term", int),
@@ -186,6 +190,7 @@ def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
         position=_typed(value, "position", int),
         clean=_typed(value, "clean", bool),
         successor=None if value["successor"] is None else _member_from_json(value["successor"]),
+        forced=_typed({"forced": 0, **value}, "forced", int),
     )
 
 

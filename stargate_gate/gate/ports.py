@@ -95,6 +95,9 @@ class Changes(Protocol):
         Durably noted when this returns, so that a crash cannot hide what was not replicated.
         """
 
+    async def written(self, repository: Repository) -> int:
+        """What `writing` announced has ended, and git is reaped: as `pushed`."""
+
     async def pushed(self, repository: Repository) -> int:
         """Tell the standbys what it holds now; the position that covers it."""
 

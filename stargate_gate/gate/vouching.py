@@ -105,7 +105,7 @@ class Push:
             except (StargateError, OSError) as error:
                 log.warning("head_not_settled", repository=name, error=str(error))
         try:
-            self._position = max(self._position, await self._changes.pushed(self._repository))
+            self._position = max(self._position, await self._changes.written(self._repository))
         except (StargateError, OSError) as error:
             log.warning("push_not_told", repository=name, error=str(error))
             untold = f"{NOT_IN_TIME}: this node could not tell its standbys"

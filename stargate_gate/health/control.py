@@ -13,6 +13,10 @@ everything. `control_client` is the other side.
     repo-create   {"name", "object_format"}  through the gate
     repo-delete   {"name"}                   through the gate
     promote       {"accept_data_loss": true} override eligibility for the next attempt to lead
+    promote-risk  {}                         what may be lost by that; nothing is done
+    rescued-list  {"json": bool}             what was rescued here
+    rescued-restore {"name", "oid", "as", "to"}  push it to the leader; "as" and "to" may be null
+    rescued-drop  {"name", "oid"}            give it up
     session       see SessionHandler         one SSH session that somebody else accepted
 """
 
@@ -40,7 +44,8 @@ SESSION = "session"
 SESSION_DESCRIPTORS = 3  # stdin, stdout, stderr
 ACCEPT_PAUSE_S = 0.1
 READ_LIMIT_S = 5.0  # a client sends its line at once
-HANDLE_LIMIT_S = 120.0  # covers ack_max_s of a repository command and a promotion
+HANDLE_LIMIT_S = 120.0  # covers ack_max_s of a repository command
+LONG_LIMITS_S = {"rescued-restore": 3660.0}  # a push of a whole repository
 WRITE_LIMIT_S = 10.0
 
 log = structlog.get_logger()
@@ -180,11 +185,12 @@ class ControlServer:
             raise UnavailableError("the node is busy: try again")
         if command == SESSION:
             return await self._session(sock, args, descriptors)
+        limit_s = LONG_LIMITS_S.get(command, HANDLE_LIMIT_S)
         try:
-            async with asyncio.timeout(HANDLE_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 return await self._handler.handle(command, args)
         except TimeoutError:
-            raise TryAgainError(f"no result within {HANDLE_LIMIT_S:g} s; the outcome is unknown") from None
+            raise TryAgainError(f"no result within {limit_s:g} s; the outcome is unknown") from None
 
     async def _session(
         self, sock: socket.socket, args: Mapping[str, Any], descriptors: Sequence[int]

@@ -12,6 +12,7 @@ from stargate_gate.replication.delta import joined
 from stargate_gate.replication.messages import News
 from stargate_gate.repos.names import RepositoryName
 
+FIRST_POSITION = 1  # all that was there before the first change of a term; 0 is no position
 MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
 
 

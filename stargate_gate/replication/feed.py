@@ -23,6 +23,7 @@ from stargate_gate.errors import (
     NoSuchRepositoryError,
     NotLeaderError,
     StargateError,
+    UnavailableError,
     UsageError,
 )
 from stargate_gate.exitcodes import ExitCode
@@ -32,6 +33,7 @@ from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
     PROTOCOL,
+    Changed,
     Compare,
     Gone,
     Join,
@@ -46,9 +48,10 @@ from stargate_gate.replication.messages import (
     expect,
     parts,
 )
-from stargate_gate.replication.ports import Channel, TermRecord
+from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.published import Published, State
 from stargate_gate.replication.syncset import Limits, Mode, conflict
+from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
@@ -90,6 +93,7 @@ class Feed:
 
     on_disk  puts all that was complete in a repository before the call on this node's disk; raises
              TryAgainError if it is not
+    journal  told what is written, and what every member of the sync set has
     """
 
     def __init__(  # noqa: PLR0917 - node.py passes its parts in this order
@@ -100,6 +104,7 @@ class Feed:
         refs: RefReader,
         settings: FeedSettings,
         on_disk: OnDisk,
+        journal: LeaderJournal,
     ) -> None:
         self.term = term.number
         self.me = me
@@ -110,6 +115,7 @@ class Feed:
         self._feedings: dict[Member, Feeding] = {}
         self._keeper = SyncSetKeeper(term, self._feedings, settings.mode, settings.limits)
         self._on_disk = on_disk
+        self._journal = journal
         self._published = Published()
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
@@ -124,7 +130,36 @@ class Feed:
         """Up to this position every member of the sync set has everything."""
         return self._keeper.replicated_through
 
+    def note_replicated(self) -> int:
+        """`replicated_through`, noted in the journal as well."""
+        through = self.replicated_through
+        self._journal.replicated(self.term, through)
+        return through
+
     # -- the gate's side: what has changed -------------------------------------------------------------
+
+    async def writing(self, repository: Repository) -> None:
+        """Refs of it are about to get values: noted on disk when this returns. Followed by one `written`.
+
+        Raises:
+            OSError: it is not; they must stay as they are.
+            UnavailableError: its id cannot be read.
+        """
+        try:
+            identity = await asyncio.to_thread(repository.id)
+        except ValueError as error:
+            raise UnavailableError(f"{repository.name} is damaged: its id cannot be read") from error
+        await self._journal.mark(self.term, UNNUMBERED, identity, str(repository.name), None)
+
+    async def written(self, repository: Repository) -> int:
+        """As `pushed`, of what `writing` announced.
+
+        Which refs it were is noted when it is told. What cannot be read stays noted as any of them.
+        """
+        seq, identity = await self._read_and_tell(repository)
+        if identity is not None:
+            self._journal.refine(identity, self.term, seq, ())
+        return seq
 
     async def pushed(self, repository: Repository) -> int:
         """Read what it holds, put that on disk, and tell it, if it is not what was told last.
@@ -136,15 +171,7 @@ class Feed:
         Raises:
             TryAgainError: it is not on disk.
         """
-        name = repository.name
-        async with self._turn(name):
-            try:
-                state = await self._read(repository)
-            except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
-                log.warning("change_not_read", repository=str(name), error=str(error))
-                await self._on_disk(repository)
-                return self._forget(name)
-            return await self._number(repository, state)
+        return (await self._read_and_tell(repository))[0]
 
     async def created(self, repository: Repository) -> int:
         """Tell of a new repository; returns the sequence number that covers it."""
@@ -319,6 +346,18 @@ class Feed:
             self._published.shown(name, state.id, state.snapshot.digest)
             return await self._number(repository, state), state
 
+    async def _read_and_tell(self, repository: Repository) -> tuple[int, str | None]:
+        """As `pushed`; with the repository's id, if it could be read."""
+        name = repository.name
+        async with self._turn(name):
+            try:
+                state = await self._read(repository)
+            except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
+                log.warning("change_not_read", repository=str(name), error=str(error))
+                await self._on_disk(repository)
+                return self._forget(name), None
+            return await self._number(repository, state), state.id
+
     async def _read(self, repository: Repository) -> State:
         identity = await asyncio.to_thread(repository.id)
         return State(identity, await self.refs.snapshot(repository))
@@ -331,7 +370,10 @@ class Feed:
         seq = self._published.seq_of(name, state)
         if seq is None:
             seq = self.position + 1
-            self._tell(self._published.tell(name, state, self.term, seq))
+            news = self._published.tell(name, state, self.term, seq)
+            refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
+            self._journal.told(self.term, seq, state.id, str(name), refs)
+            self._tell(news)
         return seq
 
     def _forget(self, name: RepositoryName) -> int:

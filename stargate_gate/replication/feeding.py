@@ -57,9 +57,8 @@ class Term(Protocol):
     def position(self) -> int:
         """The newest change's sequence number."""
 
-    @property
-    def replicated_through(self) -> int:
-        """Up to there every member of the sync set has everything."""
+    def note_replicated(self) -> int:
+        """Up to there every member of the sync set has everything; noted on this node, too."""
 
     def moved(self) -> None:
         """This standby has come closer, or gone."""
@@ -239,7 +238,7 @@ class Feeding:
                 async with asyncio.timeout(self._term.heartbeat_s):
                     await self._beat.wait()
             sent = 0 if self._uncovered else self._backlog.sent_through(self._term.position)
-            await self._send(Heartbeat(self._term.term, sent, self._term.replicated_through))
+            await self._send(Heartbeat(self._term.term, sent, self._term.note_replicated()))
 
     async def _send_all(self) -> None:
         term = self._term

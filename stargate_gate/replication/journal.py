@@ -18,6 +18,7 @@ from stargate_gate.replication.unreplicated import (
     UNNUMBERED,
     DamagedError,
     Fact,
+    Forced,
     Kept,
     Mark,
     Refine,
@@ -102,14 +103,15 @@ class Journal:
             OSError: it is not; the refs must stay as they are.
         """
         self._take(Mark(term, seq, repository_id, name, _bounded(refs)))
-        written = asyncio.get_running_loop().create_future()
-        self._waiters.append(written)
-        self._see_to_writing()
-        await written
+        await self._written()
 
     def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
-        """The feed has given that number to what a mark of any ref covers. On disk some time."""
-        self._add(Mark(term, seq, repository_id, name, _bounded(refs)))
+        """The feed has given that number to what a mark of any ref covers. On disk some time.
+
+        That it may be any ref (None) is of interest only while there is such a mark.
+        """
+        if refs is not None or self._known.is_open(repository_id, term):
+            self._add(Mark(term, seq, repository_id, name, _bounded(refs)))
 
     def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
         """An unnumbered mark of any ref was of these: receive-pack has ended. On disk some time."""
@@ -122,13 +124,34 @@ class Journal:
         """
         self._add_news(Replicated(term, seq))
 
-    def settle(self, term: int, repository_id: str | None = None) -> None:
-        """What older terms left is dealt with, in that repository or everywhere. On disk some time.
+    def settle(self, term: int, seq: int, repository_id: str | None = None, name: str | None = None) -> None:
+        """What older terms left is the leader's of `term` at `seq`, or rescued: there, or everywhere.
 
-        A standby says so once it is equal to the leader of `term`; a leader, once the whole sync set is
-        equal to it.
+        A standby says so once it was compared with the leader; a leader, of itself, when its term
+        begins. On disk some time.
         """
-        self._add_news(Settled(term, repository_id))
+        self._add_news(Settled(term, seq, repository_id, name))
+
+    async def distrust(self, forced_term: int) -> None:
+        """A leader of that term was forced by an operator: it may lack what the sync set had.
+
+        So every value here counts as not known replicated. Does nothing if that was taken account of.
+        On disk when this returns.
+
+        Raises:
+            OSError: it is not; no ref may be overwritten.
+        """
+        if forced_term <= self._known.forced_term:
+            return
+        log.warning("leadership_was_forced", term=forced_term, taken_for="nothing is known replicated")
+        self._take(Forced(forced_term))
+        self._take(Unknown())
+        await self._written()
+
+    def forced(self, forced_term: int) -> None:
+        """This node leads that term, or one after it: what it has is what counts. On disk some time."""
+        if forced_term > self._known.forced_term:
+            self._add(Forced(forced_term))
 
     async def close(self) -> None:
         """Write what waits; no more facts after this."""
@@ -143,6 +166,13 @@ class Journal:
     def _take(self, fact: Fact) -> None:
         self._known.apply(fact)
         self._waiting.append(fact)
+
+    async def _written(self) -> None:
+        """All that was taken is on disk. Raises OSError: it is not."""
+        written = asyncio.get_running_loop().create_future()
+        self._waiters.append(written)
+        self._see_to_writing()
+        await written
 
     def _add(self, fact: Fact) -> None:
         self._take(fact)
@@ -200,6 +230,24 @@ class Journal:
             self._fd = None
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._stale, self._lines = False, lines.count(b"\n")
+
+
+class NoJournal:
+    """What a node without a cluster has: nobody may lead in its place, so nothing has to be noted."""
+
+    async def mark(
+        self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None
+    ) -> None:
+        """As `Journal.mark`."""
+
+    def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
+        """As `Journal.told`."""
+
+    def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
+        """As `Journal.refine`."""
+
+    def replicated(self, term: int, seq: int) -> None:
+        """As `Journal.replicated`."""
 
 
 def forget_journal(path: Path) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
+from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.ports import TermRecord
 from stargate_gate.replication.retry import Backoff
@@ -30,7 +31,6 @@ from stargate_gate.repos.names import RepositoryName
 log = structlog.get_logger()
 
 RECORD_BACKOFF = Backoff(0.2, 5.0)
-FIRST_POSITION = 1  # all that was there before the first change of a term; 0 is no position
 
 
 class SyncSetKeeper:

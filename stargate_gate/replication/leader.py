@@ -62,7 +62,7 @@ class AskedLeader:
         if part.count != len(refs):
             raise MessageError(f"{len(refs)} refs have come, and {part.count} were announced")
         snapshot = RefSnapshot(begin.object_format, begin.head, refs, frozenset(part.broken))
-        return LeaderRepository(begin.id, snapshot)
+        return LeaderRepository(begin.id, snapshot, begin.seq)
 
     async def _next(self, lines: LineReader) -> OfRefs:
         async with asyncio.timeout(SILENCE_LIMIT_S):

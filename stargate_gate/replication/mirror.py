@@ -22,9 +22,12 @@ from stargate_gate.errors import (
 )
 from stargate_gate.replication.apply import NotReapedError, Writer
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.peer import Credentials, Peer
+from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
@@ -61,6 +64,7 @@ class MirrorStatus:
     last_error           one line; None while all is well
     fully_checked_term   the newest term whose leader it has once been equal to
     failing              names of repositories that could not be made equal, at the last try
+    behind               names of repositories that it knows to differ, or knew to when it last heard of them
     """
 
     connected: bool
@@ -71,6 +75,7 @@ class MirrorStatus:
     last_error: str | None
     fully_checked_term: int | None
     failing: tuple[str, ...]
+    behind: tuple[str, ...] = ()
 
 
 class Mirror:
@@ -93,12 +98,23 @@ class Mirror:
         settings: MirrorSettings,
         *,
         intents: Intents,
+        journal: Journal,
+        rescues: Rescues,
         on_checked: Callable[[int, int], None],
         on_change: Callable[[], None] | None = None,
         on_applied: Callable[[Repository], Awaitable[None]] | None = None,
     ) -> None:
         self._here = Here(
-            me, secrets.token_hex(8), store, processes, refs, intents, settings.parallel_fetches
+            me,
+            secrets.token_hex(8),
+            store,
+            processes,
+            refs,
+            intents,
+            journal,
+            rescues,
+            FolderSyncs(),
+            settings.parallel_fetches,
         )
         self._credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
@@ -111,6 +127,7 @@ class Mirror:
         self._level_at = 0.0
         self._checked: tuple[int, int] | None = None
         self._error: str | None = None
+        self._behind: tuple[str, ...] = ()
         self._lingering: list[GitProcess] = []
 
     async def follow(self, record: ClusterRecord) -> None:
@@ -140,12 +157,23 @@ class Mirror:
     async def finish_received(self) -> None:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
+        And it is on disk: this node acknowledges whatever it shows as a leader.
+
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        writer = Writer(here.store, here.processes, here.refs, intents=here.intents, is_current=lambda: True)
+        writer = Writer(
+            here.store,
+            here.processes,
+            here.refs,
+            intents=here.intents,
+            folders=here.folders,
+            is_current=lambda: True,
+        )
         try:
+            await here.folders.settle(here.store.root)
+            here.folders.distrust()  # from now on, pushes write here
             await writer.complete()
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
@@ -171,6 +199,7 @@ class Mirror:
             last_error=error,
             fully_checked_term=self._checked[0] if self._checked is not None else None,
             failing=tuple(str(job.name) for job in failing),
+            behind=_at_work(session) if session is not None else self._behind,
         )
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -186,7 +215,7 @@ class Mirror:
 
     async def _keep_following(self, record: ClusterRecord) -> None:
         loop = asyncio.get_running_loop()
-        self._record, self._error, self._level_at = record, None, loop.time()
+        self._record, self._error, self._level_at, self._behind = record, None, loop.time(), ()
         self._changed()
         failures = 0
         while True:
@@ -215,6 +244,7 @@ class Mirror:
             where = Endpoint.parse(record.ssh)
         except ValueError as error:
             raise ConfigurationError([f"ssh.advertise of {record.leader.name}: {error}"]) from error
+        await self._distrust(record)
         current = asyncio.current_task()
         peer = await Peer.connect(where, self._credentials)
         callbacks = Callbacks(
@@ -227,10 +257,18 @@ class Mirror:
         try:
             await self._session.run()
         finally:
+            self._behind = _at_work(self._session)
             self._session, was_connected, self._connected = None, self._connected, False
             if was_connected:
                 self._changed()
             await finish(peer.close())
+
+    async def _distrust(self, record: ClusterRecord) -> None:
+        """If an operator forced a leadership since: what the sync set had before may be gone there."""
+        try:
+            await self._here.journal.distrust(record.forced)
+        except OSError as error:
+            raise UnavailableError(f"the journal cannot be written: {error.strerror}") from error
 
     def _welcomed(self, record: ClusterRecord) -> None:
         self._connected, self._error = True, None
@@ -252,6 +290,10 @@ class Mirror:
     def _changed(self) -> None:
         if self._on_change is not None:
             self._on_change()
+
+
+def _at_work(session: Session) -> tuple[str, ...]:
+    return tuple(sorted(map(str, session.work.tickets())))
 
 
 def _is_ending(task: "asyncio.Task[None] | None") -> bool:

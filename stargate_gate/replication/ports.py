@@ -1,6 +1,6 @@
 """What replication asks of the rest of the node. All protocols, no code."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from stargate_gate.election.port import Member
@@ -44,3 +44,21 @@ class TermRecord(Protocol):
             LeadershipLostError: the term is over.
             ElectionUnavailableError: the outcome is unknown.
         """
+
+
+class LeaderJournal(Protocol):
+    """What a leader notes of its own values; `journal.Journal` is one, and says what the words mean."""
+
+    async def mark(
+        self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None
+    ) -> None:
+        """They are about to get values. On disk when this returns. Raises OSError."""
+
+    def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
+        """What they got has that number."""
+
+    def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
+        """One that was marked without a number is over."""
+
+    def replicated(self, term: int, seq: int) -> None:
+        """The whole sync set has everything up to there."""

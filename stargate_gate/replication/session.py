@@ -10,7 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -41,8 +42,11 @@ from stargate_gate.replication.messages import (
     out_of_place,
 )
 from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Work
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
@@ -66,6 +70,9 @@ class Here:
     processes: GitProcesses
     refs: RefReader
     intents: Intents
+    journal: Journal
+    rescues: Rescues
+    folders: FolderSyncs
     parallel_fetches: int
 
 
@@ -118,12 +125,15 @@ class Session:
         self._term = term
         self._here = here
         self._callbacks = callbacks
+        self._rescue = Rescue(term, leader.name, here.journal, here.rescues, here.processes)
         self._applier = Applier(
             AskedLeader(peer, term),
             here.store,
             here.processes,
             here.refs,
+            rescue=self._rescue,
             intents=here.intents,
+            folders=here.folders,
             is_current=callbacks.is_current,
         )
         self._answers = Answers(term)
@@ -156,8 +166,12 @@ class Session:
             raise SessionEndedError(str(error)) from error
 
     async def _complete(self) -> None:
-        """What a crash, or the connection before, has left undone is done before anything is compared."""
+        """What a crash, or the connection before, has left undone is done before anything is compared.
+
+        So is what it has left to the system: a ref that was moved and is not on disk looks equal, too.
+        """
         try:
+            await self._here.folders.settle(self._here.store.root)
             await self._applier.complete()
         except OSError as error:
             raise SessionEndedError(f"what was received cannot be completed: {error}") from error
@@ -210,6 +224,7 @@ class Session:
                     self._wake()
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
+                    self._rescue.replicated(message.replicated)
                     self._see_whether_level()
                     self._answers.alive(self._position)
                 case _:
@@ -228,12 +243,17 @@ class Session:
             raise SessionEndedError("the leader's list is not complete")
         if self._comparing is not None:
             self._comparing.cancel()
-        self._comparing = group.create_task(self._compare(arriving), name="mirror-compare")
+        compare = self._compare(arriving, busy=self.work.tickets())
+        self._comparing = group.create_task(compare, name="mirror-compare")
 
     # -- what differs ----------------------------------------------------------------------------------
 
-    async def _compare(self, complete: _List) -> None:
-        """Put to work whatever differs. What is not in the list is asked for by name before it goes."""
+    async def _compare(self, complete: _List, busy: Collection[RepositoryName]) -> None:
+        """Put to work whatever differs. What is not in the list is asked for by name before it goes.
+
+        `busy` are those that had something to do when the list was complete. They equal no list, whatever
+        they look like: a job that runs may be on its way back to what the leader had before.
+        """
         try:
             here = {repository.name: repository for repository in await self._here.store.list()}
         except (StargateError, OSError) as error:
@@ -244,7 +264,7 @@ class Session:
             some = listed[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, here) for one in some))
             different += [one.name for one, is_same in zip(some, same, strict=True) if not is_same]
-        for name in different:
+        for name in dict.fromkeys((*different, *busy)):
             self.work.add(Compare(self._term, 0, name), _now())
         self._check = _Check(complete.check, complete.seq, self.work.tickets())
         self._see_whether_checked()
@@ -267,6 +287,7 @@ class Session:
             return
         self._check = None
         self.checked = True
+        self._rescue.settle_all(check.seq)
         self._told = max(self._told, check.seq)
         self._position = max(self._position, check.seq)
         log.debug("mirror_checked", term=self._term, check=check.number, position=self._position)

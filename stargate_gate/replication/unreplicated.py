@@ -9,19 +9,26 @@ A fact is one change of that memory, and one line of the journal's file:
     Mark        a ref (or any ref: refs is None) of a repository is about to get a value
     Refine      a Mark of any ref was of these refs, and has that number in the feed
     Replicated  everything of a term up to a position is on every member of the sync set
-    Settled     all that older terms left, in one repository or everywhere, was compared with the leader
-                of that term, and rescued
-    Unknown     what was known is lost: every value counts as not known replicated
+    Settled     all that older terms left, in one repository or everywhere, is what the leader of that
+                term has at that position, or was rescued. The leader's other standbys may lack it
+                still, so from then on it counts as a change of that term with that number
+    Unknown     what was known is lost, or of no use: every value counts as one of that term with that
+                number, as not known replicated if it has none
+    Known       that does not hold for one repository any more
+    Forced      a leadership that an operator forced was taken account of: what the sync set had before
+                it, that leader may lack
 
-Forgetting too little only rescues more; so nothing but Mark and Unknown has to be on disk at once.
+Forgetting too little only rescues more; so nothing but Mark, Unknown and Forced has to be on disk at once.
 """
 
 import json
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from stargate_gate.replication.backlog import FIRST_POSITION
 
 MAX_REFS = 1000  # of one repository and term, by name; beyond it is "any ref", a line instead of megabytes
 COMPACT_AT_LINES = 10_000  # of the file, about a megabyte
@@ -67,18 +74,37 @@ class Replicated:
 
 @dataclass(frozen=True)
 class Settled:
-    """What terms before `term` left is dealt with: in that repository, or in all (None)."""
+    """What terms before `term` left is the leader's at `seq`, or was rescued: there, or everywhere."""
 
     term: int
-    repository_id: str | None
+    seq: int
+    repository_id: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Nothing is known of what is here."""
+    """Nothing more is known of what is here."""
+
+    term: int = 0
+    seq: int = UNNUMBERED
 
 
-Fact: TypeAlias = Mark | Refine | Replicated | Settled | Unknown
+@dataclass(frozen=True)
+class Known:
+    """Of that repository more is known."""
+
+    repository_id: str
+
+
+@dataclass(frozen=True)
+class Forced:
+    """The newest term known to have begun by an operator's override."""
+
+    term: int
+
+
+Fact: TypeAlias = Mark | Refine | Replicated | Settled | Unknown | Known | Forced
 
 _KINDS: Mapping[str, type[Any]] = {
     "mark": Mark,
@@ -86,6 +112,8 @@ _KINDS: Mapping[str, type[Any]] = {
     "replicated": Replicated,
     "settled": Settled,
     "unknown": Unknown,
+    "known": Known,
+    "forced": Forced,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 
@@ -127,28 +155,46 @@ class _Marks:
         """Whether any of it has a number up to `seq`."""
         return any(UNNUMBERED < at <= seq for at in (*self.refs.values(), self.any_seq or UNNUMBERED))
 
+    def drop_through(self, seq: int) -> None:
+        """Forget what has a number up to `seq`."""
+        self.refs = {ref: at for ref, at in self.refs.items() if at == UNNUMBERED or at > seq}
+        if self.any_seq is not None and UNNUMBERED < self.any_seq <= seq:
+            self.any_seq = None
+
 
 class Unreplicated:
     """The sum of facts. `apply` them in the order in which they were written."""
 
     def __init__(self) -> None:
         self._marks: dict[str, dict[int, _Marks]] = {}  # repository id → term → marks
-        self._unknown = False
-        self._settled: set[str] = set()  # repositories for which `unknown` does not hold any more
+        self._unknown: Unknown | None = None
+        self._known: set[str] = set()  # repositories for which `unknown` does not hold
+        self._forced = 0
 
     def __len__(self) -> int:
         """How many lines would do to write it down."""
-        return sum(1 + marks.open for _, _, marks in self._all()) + len(self._settled) + 1
+        return sum(1 + marks.open for _, _, marks in self._all()) + len(self._known) + 2
 
     @property
     def unknown(self) -> bool:
         """Whether values count as not known replicated although nothing marks them."""
-        return self._unknown
+        return self._unknown is not None
+
+    @property
+    def forced_term(self) -> int:
+        """The newest forced leadership that was taken account of; 0: none."""
+        return self._forced
+
+    def is_open(self, repository_id: str, term: int) -> bool:
+        """Whether a Mark of that term has no number yet."""
+        marks = self._marks.get(repository_id, {}).get(term)
+        return marks is not None and marks.open > 0
 
     def kept(self, repository_id: str, before: int) -> Kept:
         """What of the repository is not known replicated, of terms older than `before`."""
         terms: dict[str, int] = {}
-        rest = 0 if self._unknown and repository_id not in self._settled else None
+        unknown = None if repository_id in self._known else self._unknown
+        rest = unknown.term if unknown is not None and unknown.term < before else None
         for term, marks in sorted(self._marks.get(repository_id, {}).items()):
             if term < before:
                 terms.update(dict.fromkeys(marks.refs, term))
@@ -164,32 +210,37 @@ class Unreplicated:
             case Refine():
                 self._refine(fact)
             case Replicated():
-                self._drop(lambda marks: _replicated(marks, fact.seq), fact.term + 1, at_least=fact.term)
+                self._replicated(fact)
             case Settled(repository_id=None):
-                self._unknown = False
-                self._settled.clear()
-                self._drop(_forget, fact.term)
-            case Settled(repository_id=str(identity)):
-                if self._unknown:
-                    self._settled.add(identity)
-                self._drop(_forget, fact.term, identity)
+                self._settle_all(fact)
+            case Settled():
+                self._settle_one(fact)
             case Unknown():
-                self._unknown = True
-                self._settled.clear()
+                self._unknown = fact
+                self._known.clear()
+            case Known():
+                self._known.add(fact.repository_id)
+            case Forced():
+                self._forced = max(self._forced, fact.term)
 
     def changes(self, fact: Replicated | Settled) -> bool:
         """Whether `fact` is any news."""
+        unknown = self._unknown
         if isinstance(fact, Replicated):
-            return any(marks.holds(fact.seq) for _, term, marks in self._all() if term == fact.term)
-        unknown = self._unknown and fact.repository_id not in self._settled
+            marked = any(marks.holds(fact.seq) for _, term, marks in self._all() if term == fact.term)
+            return marked or (unknown is not None and _covers(fact, unknown))
         ours = self._all() if fact.repository_id is None else self._of(fact.repository_id)
-        return unknown or any(term < fact.term for _, term, _ in ours)
+        if any(term < fact.term for _, term, _ in ours):
+            return True
+        return unknown is not None and unknown.term < fact.term and fact.repository_id not in self._known
 
     def facts(self) -> Iterator[Fact]:
         """The fewest facts that sum up to this."""
-        if self._unknown:
-            yield Unknown()
-            yield from (Settled(0, identity) for identity in sorted(self._settled))
+        if self._forced:
+            yield Forced(self._forced)
+        if self._unknown is not None:
+            yield self._unknown
+            yield from map(Known, sorted(self._known))
         for identity, term, marks in self._all():
             by_seq: dict[int, list[str]] = {}
             for ref, seq in sorted(marks.refs.items()):
@@ -227,18 +278,42 @@ class Unreplicated:
             _add(marks, fact.seq, fact.refs)
             self._clear(fact.repository_id, fact.term)
 
-    def _drop(
-        self,
-        change: Callable[[_Marks], None],
-        before: int,
-        only: str | None = None,
-        *,
-        at_least: int = 0,
-    ) -> None:
-        for identity, term, marks in list(self._all() if only is None else self._of(only)):
-            if at_least <= term < before:
-                change(marks)
+    def _replicated(self, fact: Replicated) -> None:
+        for identity, term, marks in list(self._all()):
+            if term == fact.term:
+                marks.drop_through(fact.seq)
                 self._clear(identity, term)
+        if self._unknown is not None and _covers(fact, self._unknown):
+            self._unknown = None
+            self._known.clear()
+
+    def _settle_all(self, fact: Settled) -> None:
+        for identity in list(self._marks):
+            self._restamp(identity, fact)
+        if self._unknown is not None and self._unknown.term < fact.term:
+            self._unknown = Unknown(fact.term, max(FIRST_POSITION, fact.seq))
+            self._known.clear()
+
+    def _settle_one(self, fact: Settled) -> None:
+        identity = fact.repository_id
+        assert identity is not None  # noqa: S101
+        self._restamp(identity, fact)
+        unknown = self._unknown
+        if unknown is not None and unknown.term < fact.term and identity not in self._known:
+            self._known.add(identity)
+            self._mark(Mark(fact.term, max(FIRST_POSITION, fact.seq), identity, fact.name or "", None))
+
+    def _restamp(self, identity: str, fact: Settled) -> None:
+        """What older terms left is of that term now, with that number."""
+        seq = max(FIRST_POSITION, fact.seq)
+        for _, term, marks in list(self._of(identity)):
+            if term >= fact.term:
+                continue
+            del self._marks[identity][term]
+            if marks.refs:
+                self._mark(Mark(fact.term, seq, identity, marks.name, tuple(marks.refs)))
+            if marks.any_seq is not None or marks.open:
+                self._mark(Mark(fact.term, seq, identity, marks.name, None))
 
     def _clear(self, identity: str, term: int) -> None:
         if self._marks[identity][term].empty:
@@ -297,13 +372,5 @@ def _newer(one: int, other: int) -> int:
     return UNNUMBERED if UNNUMBERED in {one, other} else max(one, other)
 
 
-def _replicated(marks: _Marks, seq: int) -> None:
-    marks.refs = {ref: at for ref, at in marks.refs.items() if at == UNNUMBERED or at > seq}
-    if marks.any_seq is not None and UNNUMBERED < marks.any_seq <= seq:
-        marks.any_seq = None
-
-
-def _forget(marks: _Marks) -> None:
-    marks.refs.clear()
-    marks.any_seq = None
-    marks.open = 0
+def _covers(fact: Replicated, unknown: Unknown) -> bool:
+    return unknown.term == fact.term and UNNUMBERED < unknown.seq <= fact.seq

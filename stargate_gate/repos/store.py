@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -46,16 +46,29 @@ class Store:
     """Every repository on this node. Safe for many tasks at once; there is one per node."""
 
     def __init__(
-        self, datadir: DataDir, processes: GitProcesses, *, default_branch: str, trash_days: float
+        self,
+        datadir: DataDir,
+        processes: GitProcesses,
+        *,
+        default_branch: str,
+        trash_days: float,
+        must_stay: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`must_stay`, asked with the id of a repository in the trash: whether it stays, whatever its age."""
         self._datadir = datadir
         self._processes = processes
         self._default_branch = default_branch
         self._keep = timedelta(days=trash_days)
+        self._must_stay = must_stay
         self._adoption = Adoption(processes, datadir.hooks)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
         self._reported: set[str] = set()
+
+    @property
+    def root(self) -> Path:
+        """The folder that all of them are below."""
+        return self._datadir.repositories
 
     def find(self, name: RepositoryName) -> Repository | None:
         """The repository of that name, adopted or not yet; a few stat calls.
@@ -143,7 +156,13 @@ class Store:
 
     async def empty_trash(self, now: datetime) -> builtins.list[str]:
         """Remove for good what was deleted more than trash_days before `now`; the names."""
-        return await asyncio.to_thread(trash.empty_trash, self._datadir.trash, self._keep, now)
+        return await asyncio.to_thread(
+            trash.empty_trash, self._datadir.trash, self._keep, now, self._must_stay
+        )
+
+    async def in_trash(self, identity: str) -> Repository | None:
+        """The repository of that id, as it lies in the trash; the one deleted last, if it is there twice."""
+        return await asyncio.to_thread(trash.in_trash, self._datadir.trash, identity)
 
     async def settle_head(self, repository: Repository) -> str | None:
         """Let HEAD follow the first branch pushed; the new HEAD ("ref: …"), or None if it stays.

@@ -6,14 +6,16 @@ Beside each, about.json says name, id and time; it is on disk before the reposit
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
-from stargate_gate.repos.names import SUFFIX
-from stargate_gate.repos.repository import Repository
+from stargate_gate.errors import UsageError
+from stargate_gate.repos.names import SUFFIX, parse_repository_name
+from stargate_gate.repos.repository import Repository, is_repository
 
 log = structlog.get_logger()
 
@@ -45,13 +47,18 @@ def move_to_trash(trash: Path, repository: Repository, identity: str, now: datet
     return target
 
 
-def empty_trash(trash: Path, keep: timedelta, now: datetime) -> list[str]:
-    """Remove for good what was deleted longer ago than `keep`; returns the names of the repositories."""
+def empty_trash(
+    trash: Path, keep: timedelta, now: datetime, must_stay: Callable[[str], bool] = lambda _: False
+) -> list[str]:
+    """Remove for good what was deleted longer ago than `keep`; returns the names of the repositories.
+
+    must_stay  asked with a repository's id: whether it stays, whatever its age
+    """
     removed = []
     for entry in sorted(trash.iterdir()):
         try:
             name, deleted_at = _about(entry)
-            if now - deleted_at < keep:
+            if now - deleted_at < keep or must_stay(_id(entry)):
                 continue
             shutil.rmtree(entry)
         except OSError as error:
@@ -60,6 +67,27 @@ def empty_trash(trash: Path, keep: timedelta, now: datetime) -> list[str]:
         log.info("repository_removed_from_trash", repository=name, deleted_at=deleted_at.isoformat())
         removed.append(name)
     return removed
+
+
+def in_trash(trash: Path, identity: str) -> Repository | None:
+    """The repository of that id, as it lies in the trash; the one deleted last, if it is there twice.
+
+    Raises:
+        OSError: the trash cannot be read.
+    """
+    for entry in sorted(trash.iterdir(), reverse=True):
+        if _id(entry) != identity:
+            continue
+        with contextlib.suppress(ValueError, KeyError, UsageError):
+            name = parse_repository_name(str((read_json(entry / ABOUT) or {})["name"]))
+            if is_repository(path := entry / f"{name}{SUFFIX}"):
+                return Repository(name, path)
+    return None
+
+
+def _id(entry: Path) -> str:
+    """The end of the entry's own name."""
+    return entry.name.rpartition("-")[2]
 
 
 def _about(entry: Path) -> tuple[str, datetime]:

@@ -160,7 +160,13 @@ async def test_an_override_lets_an_outsider_lead_once(tmp_path: Path, lock: Path
         await a.end()
         await c.leads()
         assert set(c.term.record.sync_set) == {A, B}
+        assert c.term.record.forced == c.term.number
         assert c.elector._override_until == 0.0
+        b.start()
+        await b.follows(c.term.number)
+        await c.end()
+        await b.leads()
+        assert 0 < b.term.record.forced < b.term.number, "whoever comes later still has to know"
 
 
 async def test_an_override_runs_out(tmp_path: Path, lock: Path):

@@ -107,8 +107,13 @@ def test_a_node_that_stands_aside_does_not_try():
 def test_an_override_makes_anybody_eligible_but_not_on_a_foreign_or_older_record():
     """`promote --accept-data-loss` accepts lost data, never a second cluster or a term used twice."""
     for standing in ({}, {"aside": "it stepped down"}):
-        assert isinstance(decided(RECORD, C, override=True, **standing), Try)
+        assert decided(RECORD, C, override=True, **standing) == Try(
+            "an operator accepts data loss", forced=True
+        )
     assert isinstance(decided(replace(RECORD, successor=B), C, override=True), Try)
+    forced = decided(replace(RECORD, successor=C), B, override=True)
+    assert isinstance(forced, Try)
+    assert not forced.forced, "it might have led anyhow"
     assert isinstance(decided(replace(RECORD, cluster_id="other"), C, override=True), Unavailable)
     assert isinstance(decided(replace(RECORD, term=4), C, override=True), Unavailable)
 

@@ -47,6 +47,7 @@ records = st.builds(
     position=st.integers(0, 2**63),
     clean=st.booleans(),
     successor=st.none() | members,
+    forced=st.integers(0, 2**63),
 )
 
 
@@ -112,6 +113,14 @@ def test_damage_in_two_ways_is_told_apart():
     first, second = decode(b"x").contents[0], decode(b"y").contents[0]
     assert isinstance(first, Torn)
     assert first != second
+
+
+def test_a_record_of_an_older_version_was_never_forced():
+    """The key came later: a rolling upgrade reads records without it."""
+    payload = json.dumps({key: value for key, value in layout._to_json(FULL).items() if key != "forced"})
+    head = f"sha256 {hashlib.sha256(payload.encode()).hexdigest()} bytes {len(payload)}\n"
+    slot = (layout.MAGIC + (head + payload).encode()).ljust(SLOT_BYTES, b"\0")
+    assert decode(slot).records == (replace(FULL, forced=0),)
 
 
 def test_keys_of_a_newer_version_are_ignored():

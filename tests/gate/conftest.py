@@ -111,6 +111,9 @@ class Ledger:
     async def writing(self, repository: Repository) -> None:
         self.told.append(("writing", str(repository.name)))
 
+    async def written(self, repository: Repository) -> int:
+        return self._tell("written", repository.name)
+
     async def pushed(self, repository: Repository) -> int:
         return self._tell("pushed", repository.name)
 

@@ -78,7 +78,7 @@ async def test_a_client_that_dies_while_its_report_waits(house: House, tree: Pat
         await until(lambda: any(entry["event"] == "session" for entry in logs))
     assert house.debris() == []
     assert "refs/heads/new" in house.refs()
-    assert house.ledger.told[-2:] == [("pushed", "org/app"), ("replicated", "org/app")]
+    assert house.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
     assert house.gate.running == 0
 
 
@@ -206,10 +206,10 @@ async def test_a_push_that_cannot_be_told_is_no_ok(
     client = await raw_push(house)
     await client.advertisement()
 
-    async def pushed(_: object) -> int:
+    async def written(_: object) -> int:
         raise error
 
-    monkeypatch.setattr(house.ledger, "pushed", pushed)
+    monkeypatch.setattr(house.ledger, "written", written)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     await client.send(commands(SIDE_BAND, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
     status, out, err = await client.done()

@@ -17,6 +17,7 @@ from stargate_gate.replication.unreplicated import (
     UNNUMBERED,
     DamagedError,
     Fact,
+    Forced,
     Mark,
     Refine,
     Replicated,
@@ -96,26 +97,60 @@ def test_many_refs_become_any_ref_and_still_go_when_they_are_replicated() -> Non
     assert not known.kept(ONE, 4)
 
 
-def test_settled_repositories_and_settled_terms_leave_only_what_is_newer() -> None:
-    """After a comparison with the leader of term 4 nothing older is in question, and all of term 4 is."""
-    marks = [Mark(term, 1, one, "a", ("refs/heads/a",)) for term in (2, 4) for one in (ONE, OTHER)]
-    one = summed(*marks, Settled(4, ONE))
-    assert dict(one.kept(ONE, 9).terms) == {"refs/heads/a": 4}
-    assert dict(one.kept(OTHER, 4).terms) == {"refs/heads/a": 2}
-    every = summed(*marks, Settled(4, None))
-    assert not every.kept(OTHER, 4)
-    assert every.kept(OTHER, 5)
+def test_what_is_settled_counts_as_a_change_of_the_term_it_was_settled_in() -> None:
+    """Equal to the leader of term 4 it is no question in term 4; its other standbys may lack it still."""
+    marks = [Mark(term, 9, one, "a", ("refs/heads/a",)) for term in (2, 3) for one in (ONE, OTHER)]
+    known = summed(*marks, Settled(4, 5, ONE, "a"))
+    assert not known.kept(ONE, 4)
+    assert dict(known.kept(ONE, 9).terms) == {"refs/heads/a": 4}
+    assert dict(known.kept(OTHER, 4).terms) == {"refs/heads/a": 3}
+    known.apply(Settled(4, 7))
+    assert not known.kept(OTHER, 4)
+    known.apply(Replicated(4, 5))
+    assert not known.kept(ONE, 9)
+    assert known.kept(OTHER, 9)
+    known.apply(Replicated(4, 7))
+    assert not known.kept(OTHER, 9)
 
 
-def test_with_nothing_known_every_ref_counts_until_its_repository_is_settled() -> None:
+def test_a_push_that_a_crash_has_cut_is_settled_like_any_other() -> None:
+    """Nobody refines its mark any more: the comparison takes care of what it has changed, or has not."""
+    known = summed(Mark(2, UNNUMBERED, ONE, "a", None), Settled(4, 0))
+    assert known.kept(ONE, 5).term_of("refs/heads/any") == 4
+    known.apply(Replicated(4, 1))
+    assert not known.kept(ONE, 5)
+
+
+def test_a_newer_number_of_the_same_term_is_not_taken_back_by_settling() -> None:
+    """What this term's leader told later than the list is replicated later, too."""
+    known = summed(
+        Mark(2, 9, ONE, "a", ("refs/heads/a",)), Mark(4, 8, ONE, "a", ("refs/heads/a",)), Settled(4, 5)
+    )
+    known.apply(Replicated(4, 7))
+    assert known.kept(ONE, 5)
+
+
+def test_with_nothing_known_every_ref_counts_until_it_is_settled_and_replicated() -> None:
     """No journal: all. 0 stands for a term that nobody knows."""
-    known = summed(Unknown(), Settled(4, ONE))
+    known = summed(Unknown(), Settled(4, 5, ONE, "a"))
     assert known.unknown
     assert not known.kept(ONE, 4)
+    assert known.kept(ONE, 5).term_of("refs/heads/a") == 4
     assert known.kept(OTHER, 4).term_of("refs/heads/a") == 0
-    known.apply(Settled(4, None))
+    known.apply(Settled(4, 6))
+    assert not known.kept(OTHER, 4)
+    assert known.kept(OTHER, 5).term_of("refs/heads/a") == 4
+    assert known.changes(Replicated(4, 6))
+    known.apply(Replicated(4, 6))
     assert not known.unknown
-    assert not known.kept(OTHER, 9)
+    assert not any(known.kept(one, 9) for one in (ONE, OTHER))
+
+
+def test_a_leadership_that_an_operator_forced_may_lack_what_the_sync_set_had() -> None:
+    """What was known replicated says nothing of that leader; it is remembered that this was seen to."""
+    known = summed(Mark(3, 7, ONE, "a", ("refs/heads/a",)), Replicated(3, 7), Forced(5), Unknown())
+    assert known.forced_term == 5
+    assert known.kept(ONE, 5).term_of("refs/heads/a") == 0
 
 
 @pytest.mark.parametrize("number", range(40))
@@ -132,12 +167,15 @@ def test_written_and_read_again_it_is_the_same_also_after_compaction(number: int
             Mark(term, UNNUMBERED, one, "a", None),
             Refine(term, seq, one, refs),
             Replicated(term, seq),
-            Settled(term, chance.choice([one, None])),
+            Settled(term, seq),
+            Settled(term, seq, one, "a"),
             Unknown(),
+            Forced(term),
         ]
-        facts.append(chance.choices(kinds, weights=[6, 4, 4, 2, 1, 0.3])[0])
+        facts.append(chance.choices(kinds, weights=[6, 4, 4, 2, 0.5, 0.5, 0.3, 0.3])[0])
     for written in (encode(facts), encode(summed(*facts).facts())):
         known, again = summed(*facts), summed(*decode_facts(written))
+        assert again.forced_term == known.forced_term
         for one in (ONE, OTHER):
             for before in (1, 2, 3, 4):
                 assert again.kept(one, before) == known.kept(one, before), (number, facts)
@@ -219,9 +257,28 @@ async def test_a_missing_journal_means_unknown_where_there_are_repositories(
         assert journal.unknown is unknown
         await journal.close()
     journal = Journal.open(path, has_repositories=has_repositories)
-    journal.settle(4)
+    journal.settle(4, 1)
+    journal.replicated(4, 1)
     await journal.close()
     assert not Journal.open(path, has_repositories=True).unknown
+
+
+async def test_a_forced_leadership_is_noted_once_and_before_anything_is_overwritten(tmp_path: Path) -> None:
+    """A connection that breaks and comes back must not make known values unknown again."""
+    path = tmp_path / "unreplicated.log"
+    journal = Journal.open(path, has_repositories=True)
+    journal.settle(4, 1)
+    journal.replicated(4, 1)
+    await journal.distrust(6)
+    assert summed(*decode_facts(path.read_bytes())).kept(ONE, 6)
+    journal.settle(6, 3)
+    await journal.distrust(6)
+    assert not journal.kept(ONE, 6)
+    await journal.close()
+    again = Journal.open(path, has_repositories=True)
+    await again.distrust(6)
+    assert not again.kept(ONE, 6)
+    await again.close()
 
 
 async def test_a_damaged_journal_means_unknown_and_is_replaced(tmp_path: Path) -> None:

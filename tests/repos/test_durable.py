@@ -1,103 +1,136 @@
-"""What is synced, and when: everything at first contact, then what has changed, and nothing twice."""
+"""What is put on disk, and what is not put there twice."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stargate_gate.repos import durable
-from stargate_gate.repos.durable import CLOCK_TICK_NS, FolderSyncs
-from tests.support.git import git, make_work
+from stargate_gate.repos.durable import FolderSyncs, sync_everything
 
-SECOND_NS = 1_000_000_000
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    path = tmp_path / "app.git"
-    git("clone", "-q", "--bare", make_work(tmp_path / "work", commits=2), path)
-    age(path)
-    return path
-
-
-def age(path: Path) -> None:
-    """Nothing there was changed just now, as far as its stamps tell."""
-    for folder, _, _ in os.walk(path):
-        os.utime(folder, (1, 1))
+HOUR_NS = 3600 * 10**9
+ALL = {".", "objects", "objects/aa", "objects/pack", "refs", "refs/heads"}
 
 
 @pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    paths: list[str] = []
-    monkeypatch.setattr(durable, "fsync_dir", lambda path: paths.append(str(path)))
-    return paths
+def path(tmp_path: Path) -> Path:
+    """A repository's folders."""
+    made = tmp_path / "repositories" / "org" / "app.git"
+    for folder in ("objects/aa", "objects/pack", "refs/heads"):
+        (made / folder).mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[str]]:
+    """The folders of it that were synced since the last call; others as absolute paths."""
+    order: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: order.append(Path(f"/proc/self/fd/{fd}").readlink()))
+
+    def take() -> set[str]:
+        taken = {str(one.relative_to(path) if one.is_relative_to(path) else one) for one in order}
+        order.clear()
+        return taken
+
+    return take
 
 
 class Clock:
-    """The time of day, which can be set, and the steady one."""
+    """The clock that can be set, an hour ahead of the kernel's; the one that cannot be set goes on."""
 
-    def __init__(self) -> None:
-        self.day_ns = 4_000_000_000 * SECOND_NS  # all that is done in this test looks old then
-        self.steady_ns = SECOND_NS
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.set_by_ns = HOUR_NS  # what was made until now is old
+        real = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: real() + self.set_by_ns)
 
-    def syncs(self) -> FolderSyncs:
-        return FolderSyncs(clock_ns=lambda: self.day_ns, steady_ns=lambda: self.steady_ns)
-
-    def passes(self, ns: int) -> None:
-        self.day_ns += ns
-        self.steady_ns += ns
-
-
-def folders_of(path: Path) -> set[str]:
-    return {folder for folder, _, _ in os.walk(path) if "/objects/info/" not in folder}
+    def stamp(self, folder: Path) -> None:
+        """As the kernel does when a name in it changes now."""
+        now = time.time_ns()
+        os.utime(folder, ns=(now, now))
 
 
-async def test_first_everything_then_only_what_has_changed(bare: Path, synced: list[str]) -> None:
-    """An earlier process may have left anything; what it left is acknowledged by this one."""
-    syncs = FolderSyncs()
-    await syncs.sync(bare)
-    wanted = {str(bare), *folders_of(bare / "objects"), *folders_of(bare / "refs")}
-    assert set(synced) == wanted
-    assert synced[-1] == str(bare)
-    assert synced.index(str(bare / "objects")) < synced.index(str(bare / "refs"))
+async def test_the_first_time_everything_and_then_what_has_changed(
+    path: Path, synced: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the stamps of folders, later than the tick of the clock that stamps them."""
+    clock = Clock(monkeypatch)
+    folders = FolderSyncs()
+    await folders.sync(path)
+    assert synced() == ALL
+    await folders.sync(path)
+    assert synced() == set()
+    clock.stamp(path / "refs/heads")
+    await folders.sync(path)
+    assert synced() == {"refs/heads"}
 
 
-async def test_what_has_not_changed_costs_no_sync(bare: Path, synced: list[str]) -> None:
-    """And what has changed costs its own folders."""
-    clock = Clock()
-    syncs = clock.syncs()
-    await syncs.sync(bare)
-    synced.clear()
-    clock.passes(SECOND_NS)
-    await syncs.sync(bare)
-    assert synced == []
-    os.utime(bare / "refs/heads", ns=(clock.day_ns, clock.day_ns - CLOCK_TICK_NS))
-    await syncs.sync(bare)
-    assert synced == [str(bare / "refs/heads")]
+async def test_a_clock_that_was_set_back_hides_no_change(
+    path: Path, synced: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change after the last sync may bear an older stamp: then everything is synced."""
+    clock = Clock(monkeypatch)
+    folders = FolderSyncs()
+    await folders.sync(path)
+    synced()
+    clock.set_by_ns = 0
+    await folders.sync(path)
+    assert synced() == ALL
 
 
-async def test_a_clock_that_was_set_back_costs_a_whole_sync(bare: Path, synced: list[str]) -> None:
-    """What has changed since looks older than the last sync; going forward costs nothing."""
-    clock = Clock()
-    syncs = clock.syncs()
-    await syncs.sync(bare)
-    whole = set(synced)
-    synced.clear()
-    clock.passes(SECOND_NS)
-    clock.day_ns += 3600 * SECOND_NS
-    await syncs.sync(bare)
-    assert synced == []
-    clock.day_ns -= SECOND_NS
-    await syncs.sync(bare)
-    assert set(synced) == whole
-    synced.clear()
-    clock.passes(SECOND_NS)
-    await syncs.sync(bare)
-    assert synced == []
+async def test_what_was_settled_counts_until_it_is_distrusted(
+    path: Path, synced: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every repository below, also the names of those; after `distrust` all of it anew."""
+    monkeypatch.setattr(durable, "sync_file_system", lambda _: False)
+    Clock(monkeypatch)
+    top = path.parents[1]
+    folders = FolderSyncs()
+    await folders.settle(top)
+    assert synced() == ALL | {str(top), str(path.parent)}
+    await folders.settle(top)
+    await folders.sync(path)
+    assert synced() == set()
+    folders.distrust()
+    await folders.settle(top)
+    assert str(top) in synced()
 
 
-async def test_the_quarantine_of_a_push_is_not_complete(bare: Path, synced: list[str]) -> None:
+async def test_what_is_changing_and_was_not_synced_is_settled(
+    path: Path, synced: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was cut: its repository, and no other; a repository that is gone is no fault."""
+    clock = Clock(monkeypatch)
+    folders = FolderSyncs()
+    await folders.settle(path.parents[1])
+    folders.changing(path)
+    folders.changing(path.with_name("gone.git"))
+    clock.stamp(path / "refs/heads")
+    synced()
+    await folders.settle(path.parents[1])
+    assert synced() == {"refs/heads"}
+    await folders.settle(path.parents[1])
+    assert synced() == set()
+
+
+def test_a_folder_that_cannot_be_listed_is_no_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is below it may not be on disk."""
+    monkeypatch.setattr(durable, "sync_file_system", lambda _: False)
+    real = os.scandir
+
+    def scandir(folder: str) -> object:
+        if str(folder).endswith("heads"):
+            raise PermissionError(13, "not for you")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        sync_everything(path.parents[1])
+
+
+async def test_the_quarantine_of_a_push_is_not_complete(path: Path, synced: Callable[[], set[str]]) -> None:
     """Its own push syncs it, once it is."""
-    (bare / "objects/tmp_objdir-incoming-x").mkdir()
-    await FolderSyncs().sync(bare)
-    assert not any("incoming" in folder for folder in synced)
+    (path / "objects/tmp_objdir-incoming-x/aa").mkdir(parents=True)
+    await FolderSyncs().sync(path)
+    assert synced() == ALL

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.messages import Changed, Compare, News
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
@@ -38,7 +39,7 @@ class Leading:
         self.attempted: ClusterRecord | None = None
         self.is_open = False
         self.closed = False
-        self.position = 0
+        self.position = FIRST_POSITION
         self.feedings: dict[Member, Feeding] = {}
         self.pushes: list[Task] = []
         self.published: dict[str, tuple[str, RefSnapshot, int]] = {}

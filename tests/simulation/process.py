@@ -13,7 +13,8 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.record import in_force
 from stargate_gate.election.steps import Read
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.unreplicated import Mark, Replicated, Settled
+from stargate_gate.replication.backlog import FIRST_POSITION
+from stargate_gate.replication.unreplicated import Replicated, Settled
 from tests.simulation.disk import Disk, FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.following import Mirror, complete_intents
@@ -260,11 +261,9 @@ class Process:
         members of its sync set may lack it still, and one of them may lead next.
         """
         self.settled_term = term
-        if self.rules.restamp_journal:
-            for fact in list(self.disk.journal.facts()):
-                if isinstance(fact, Mark) and fact.term < term:
-                    self.disk.journal.apply(replace(fact, term=term, seq=max(1, seq)))
-        self.disk.journal.apply(Settled(term, None))
+        self.disk.journal.apply(Settled(term, seq))
+        if not self.rules.restamp_journal:
+            self.disk.journal.apply(Replicated(term, max(FIRST_POSITION, seq)))
 
     # -- the elector ----------------------------------------------------------------------------------
 
@@ -383,6 +382,7 @@ class Process:
         claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
         yield from self.note(highest_term=claimed.term)
         self._show(claimed)
+        self.disk.journal.apply(Settled(claimed.term, FIRST_POSITION))
         self.leading = leading = Leading(self, tenure, claimed)
         yield from leading.carry_over(self.former)
         yield

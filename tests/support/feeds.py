@@ -9,6 +9,7 @@ from pathlib import Path
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
 from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.messages import (
     PROTOCOL,
     Alive,
@@ -208,7 +209,7 @@ async def opened(
         async def sync(repository: Repository) -> None:
             await folders.sync(repository.path)
 
-        feed = Feed(record, ME, room.store, room.refs, settings, on_disk or sync)
+        feed = Feed(record, ME, room.store, room.refs, settings, on_disk or sync, NoJournal())
         house = House(room, record, feed, make_work(tmp_path / "work"))
         try:
             yield house
