@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvError
 
@@ -24,8 +24,7 @@ MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
 _ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C"}
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a git process left."""
 
     status: int

@@ -4,8 +4,8 @@ Read from git 2.30 and later, in English: exit status, stderr, and the lines of 
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from stargate_gate.kv.git import Done, complaint
 
@@ -21,8 +21,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # nothing has happened, and nothing will by trying again
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An outcome, and one line that says why."""
 
     outcome: Outcome

@@ -8,17 +8,20 @@ run at the same time in one repository never read what another one fetched earli
 import os
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from stargate_gate.kv import git
 from stargate_gate.kv.objects import Reader
 from stargate_gate.kv.outcomes import Answer, Outcome, of_fetch, of_push
 from stargate_gate.kv.pace import Pace
-from stargate_gate.kv.packs import NewObjects
 from stargate_gate.kv.records import Commit
 from stargate_gate.kv.remotes import CANDIDATE, Remote, configured
-from stargate_gate.kv.transaction import Prepared, Snapshot
+from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
+
+if TYPE_CHECKING:
+    from stargate_gate.kv.packs import NewObjects
+    from stargate_gate.kv.transaction import Prepared
 
 UNPACK_LIMIT = 100  # objects; more than that stay one pack, as git does with what it receives
 # One fsync for all loose objects of a transaction (git-config(1), core.fsyncMethod).
@@ -48,8 +51,10 @@ class Store:
         self._remote: Remote | None = None
 
     def __enter__(self) -> Self:
-        self.hash_name = git.output("rev-parse", "--show-object-format").decode().strip()
         self.settings = git.settings()
+        if "core.repositoryformatversion" not in self.settings:  # every repository has it
+            git.output("rev-parse", "--git-dir")
+        self.hash_name = self.settings.get("extensions.objectformat", ["sha1"])[-1]
         return self
 
     def __exit__(
@@ -114,7 +119,7 @@ class Store:
             return Answer(Outcome.UNKNOWN, f"{names} there are not of one transaction"), Snapshot()
         return answer, found
 
-    def push(self, url: str, prepared: Prepared, pace: Pace) -> Answer:
+    def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
         leases, pairs = [], []
         new = (prepared.ledger.oid, prepared.index.oid)
@@ -131,7 +136,7 @@ class Store:
             git.update_refs(dict(zip(self.copies, new, strict=True)))
         return answer
 
-    def keep(self, objects: NewObjects) -> None:
+    def keep(self, objects: "NewObjects") -> None:
         """Store new objects here, durably, as far as the user's configuration says so.
 
         Raises:

@@ -1,5 +1,6 @@
 """The console script `git-kv`, run by git as `git kv`: which commands there are, and how errors end."""
 
+import gc
 import os
 import sys
 import traceback
@@ -68,6 +69,7 @@ def cli(**said: Any) -> None:
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
+    gc.disable()  # a short life, and nothing in it makes garbage in cycles worth looking for
     sys.exit(run(sys.argv[1:]))
 
 
