@@ -39,6 +39,7 @@ _REFUSALS = re.compile(
     r"remote helper|transport '.*' not allowed|unsupported URL|no path specified",
     re.IGNORECASE,
 )
+_PROGRESS = re.compile(r"objects: |deltas: |^remote: Total |^remote: *$")
 _REJECTED = re.compile(r"^!\t[^\t]*\t(\[[^\]]*\].*)$", re.MULTILINE)
 
 
@@ -49,7 +50,7 @@ def of_push(done: Done) -> Answer:
     rejected = _REJECTED.findall(done.stdout.decode("utf-8", "replace"))
     telling = [line for line in rejected if "atomic" not in line]
     said = "\n".join([*rejected, done.stderr])
-    reason = _one_line(telling[0]) if telling and "hook" not in telling[0] else complaint(done.stderr)
+    reason = (telling[0] + _hook_says(done.stderr)) if telling else complaint(done.stderr)
     if done.silent:
         return Answer(Outcome.UNKNOWN, "no answer")
     if "outcome unknown" in said:
@@ -75,5 +76,9 @@ def of_fetch(done: Done) -> Answer:
     return Answer(Outcome.REFUSED if refused else Outcome.UNKNOWN, complaint(done.stderr))
 
 
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+def _hook_says(stderr: str) -> str:
+    """The first line of a hook's, behind a colon."""
+    for line in re.split(r"[\r\n]+", stderr):
+        if line.startswith("remote: ") and not _PROGRESS.search(line):
+            return f": {line.removeprefix('remote: ').strip()}"
+    return ""

@@ -37,14 +37,20 @@ class Listed(NamedTuple):
 def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
     """What the remote has now, or, offline, what is here.
 
+    Of several URLs, the one that takes pushes is read: the others may be behind. If nobody leads until the
+    time is over, or this user may not push, whoever answers is read.
+
     Raises:
         GaveUpError, KvError: the remote could not be read in time.
     """
     if offline:
         return store.local()
+    urls = store.remote.urls
+    if len(urls) > 1 and (found := _of_leader(store, pace)) is not None:
+        return found
     while True:
         answers = []
-        for url in store.remote.urls:
+        for url in urls:
             answer, found = store.fetch(url, pace)
             if answer.outcome is Outcome.DONE:
                 return found
@@ -54,6 +60,26 @@ def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
             hint = "; --offline reads what is here"
             raise failure(answer, f"{answer.reason}; gave up after {pace.timeout_s:g} s{hint}")
         pace.pause()
+
+
+def _of_leader(store: Store, pace: Pace) -> Snapshot | None:
+    """What the URL that takes pushes has; None if none does before the time is over, or all refuse."""
+    while not pace.over():
+        outcomes = set()
+        for url in store.remote.urls:
+            answer, oids = store.ask(url, pace)
+            if answer.outcome is Outcome.DONE:
+                copy = store.copy()
+                if copy.agrees and copy.oids == oids:
+                    return copy
+                answer, found = store.fetch(url, pace)
+            if answer.outcome is Outcome.DONE:
+                return found
+            outcomes.add(answer.outcome)
+        if outcomes == {Outcome.REFUSED}:
+            return None
+        pace.pause()
+    return None
 
 
 def get(store: Store, here: Snapshot, key: str) -> Value:

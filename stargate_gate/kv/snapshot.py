@@ -23,6 +23,14 @@ class Snapshot:
         return None if self.index is None else bytes.fromhex(self.index.tree)
 
     @property
+    def oids(self) -> tuple[str | None, str | None]:
+        """The commits of ledger and index."""
+        return (
+            None if self.ledger is None else self.ledger.oid,
+            None if self.index is None else self.index.oid,
+        )
+
+    @property
     def agrees(self) -> bool:
         """Whether the two are of one transaction; a reader may see one of them before the other.
 

@@ -110,7 +110,7 @@ class Store:
         if answer.outcome is not Outcome.DONE:
             return answer, Snapshot()
         found = self._snapshot(own)
-        copies = dict(zip(self.copies, self._oids(found), strict=True)) if found.agrees else {}
+        copies = dict(zip(self.copies, found.oids, strict=True)) if found.agrees else {}
         # Another command may hold the lock of the copies: its copy is as good as ours.
         if not git.update_refs({**copies, **dict.fromkeys(own)}):
             git.update_refs(dict.fromkeys(own))
@@ -119,11 +119,24 @@ class Store:
             return Answer(Outcome.UNKNOWN, f"{names} there are not of one transaction"), Snapshot()
         return answer, found
 
+    def ask(self, url: str, pace: Pace) -> tuple[Answer, tuple[str | None, str | None]]:
+        """What both refs are at that URL, asked as one who is about to push: NOT_LEADER where nobody may.
+
+        So a Stargate node's answer is never behind what was acknowledged. Over HTTP git asks as a reader.
+        """
+        config = self.remote.config(url)
+        ask = ("ls-remote", "--upload-pack=git-receive-pack", CANDIDATE, *self.refs)
+        done = git.talk(*ask, config=config, patience_s=pace.patience_s)
+        oids = {
+            ref: oid for oid, _, ref in (line.partition("\t") for line in done.stdout.decode().splitlines())
+        }
+        return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
+
     def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
         leases, pairs = [], []
         new = (prepared.ledger.oid, prepared.index.oid)
-        for ref, old, oid in zip(self.refs, self._oids(prepared.base), new, strict=True):
+        for ref, old, oid in zip(self.refs, prepared.base.oids, new, strict=True):
             leases.append(f"--force-with-lease={ref}:{old or ''}")
             pairs.append(f"{oid}:{ref}")
         config = [*self.remote.config(url), "pack.window=0", "pack.compression=1"]
@@ -164,10 +177,3 @@ class Store:
             for found in self.reader.read_many(names)
         )
         return Snapshot(ledger, index)
-
-    @staticmethod
-    def _oids(snapshot: Snapshot) -> tuple[str | None, str | None]:
-        return (
-            None if snapshot.ledger is None else snapshot.ledger.oid,
-            None if snapshot.index is None else snapshot.index.oid,
-        )

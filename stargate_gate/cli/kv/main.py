@@ -106,8 +106,8 @@ def _tell_error(error: Exception) -> int:
 
 
 def _tell(text: str, status: ExitCode) -> int:
-    line = " ".join(text.split())
-    click.echo(f"git kv: {line.encode(errors='backslashreplace').decode()}", err=True)
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    click.echo(f"git kv: {line}", err=True)
     return status
 
 
