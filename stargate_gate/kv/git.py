@@ -72,6 +72,28 @@ def output(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> bytes:
     return done.stdout
 
 
+def outputs(*commands: tuple[str, ...]) -> list[bytes]:
+    """As `output`, of commands that run at the same time and say little."""
+    with contextlib.ExitStack() as at_end:
+        running = [
+            at_end.enter_context(
+                subprocess.Popen(
+                    _argv(command, ()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment(),
+                )
+            )
+            for command in commands
+        ]
+        said = [process.communicate(timeout=LOCAL_LIMIT_S) for process in running]
+    for command, process, (_, stderr) in zip(commands, running, said, strict=True):
+        if process.returncode:
+            raise KvError(f"git {command[0]} failed: {complaint(_text(stderr))}")
+    return [stdout for stdout, _ in said]
+
+
 def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]) -> Done:
     """A command that talks to a remote, to its end; ended after `patience_s()` seconds of silence.
 

@@ -20,14 +20,13 @@ MAX_KEY_BYTES = 512
 PAIR = 2  # characters
 NO_CHARACTERS = "_"  # the second pair of a key of one or two characters: a path has no empty part
 
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.|lock\b|$)){0,63}", re.ASCII)
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
-_WORD = "A-Za-z0-9_\\-"
+_NAMESPACE = r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.|lock\b|$)){0,63}"
+_WORD = r"A-Za-z0-9_\-"
 _UNSAFE = (
-    re.compile(rb"[^a-z0-9_-]"),  # ours
-    re.compile(rf"[^{_WORD}.~]".encode()),  # RFC 3986's unreserved characters: Python, Rust, Java
-    re.compile(rf"[^{_WORD}.~!*'()]".encode()),  # JavaScript's encodeURIComponent
-    re.compile(rf"[^{_WORD}.~$&+=:@]".encode()),  # Go's url.PathEscape
+    rb"[^a-z0-9_-]",  # ours
+    rf"[^{_WORD}.~]".encode(),  # RFC 3986's unreserved characters: Python, Rust, Java
+    rf"[^{_WORD}.~!*'()]".encode(),  # JavaScript's encodeURIComponent
+    rf"[^{_WORD}.~$&+=:@]".encode(),  # Go's url.PathEscape
 )
 
 
@@ -54,7 +53,7 @@ def check_namespace(name: str) -> str:
     Raises:
         KvUsageError
     """
-    if not _NAMESPACE.fullmatch(name):
+    if not re.fullmatch(_NAMESPACE, name, re.ASCII):
         raise KvUsageError(f"bad namespace: {name!r}; write a-z, 0-9, '.', '_' and '-', 64 at most")
     return name
 
@@ -66,7 +65,8 @@ def escape(text: str) -> bytes:
 
 def unescape(name: bytes) -> str:
     """What any of the spellings stands for."""
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), name).decode("utf-8", "surrogateescape")
+    decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), name)
+    return decoded.decode("utf-8", "surrogateescape")
 
 
 class Places(NamedTuple):
@@ -111,16 +111,16 @@ def may_hold(folder: bytes, pair: str) -> bool:
     return name == pair if len(pair) == PAIR else name.startswith(pair)
 
 
-def _escape(text: str, unsafe: re.Pattern[bytes]) -> bytes:
-    return unsafe.sub(_percent, text.encode())
+def _escape(text: str, unsafe: bytes) -> bytes:
+    return re.sub(unsafe, _percent, text.encode())
 
 
-def _spellings(key: str) -> list[re.Pattern[bytes]]:
+def _spellings(key: str) -> list[bytes]:
     """Those of _UNSAFE that make a difference for this key."""
     text = key.encode()
-    if not _UNSAFE[0].search(text):
+    if not re.search(_UNSAFE[0], text):
         return [_UNSAFE[0]]
-    return list({unsafe.sub(_percent, text): unsafe for unsafe in reversed(_UNSAFE)}.values())[::-1]
+    return list({re.sub(unsafe, _percent, text): unsafe for unsafe in reversed(_UNSAFE)}.values())[::-1]
 
 
 def _percent(match: re.Match[bytes]) -> bytes:

@@ -51,6 +51,7 @@ class Store:
         self._remote: Remote | None = None
 
     def __enter__(self) -> Self:
+        self.reader.start()
         self.settings = git.settings()
         if "core.repositoryformatversion" not in self.settings:  # every repository has it
             git.output("rev-parse", "--git-dir")

@@ -153,8 +153,8 @@ class _Writing:
 
 def _writer() -> Writer:
     author, committer = (
-        git.output("var", name).decode("utf-8", "surrogateescape").strip()
-        for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")
+        said.decode("utf-8", "surrogateescape").strip()
+        for said in git.outputs(("var", "GIT_AUTHOR_IDENT"), ("var", "GIT_COMMITTER_IDENT"))
     )
     now = datetime.now(UTC)
     email = author.rpartition("<")[2].partition(">")[0]

@@ -3,7 +3,6 @@
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,6 +100,8 @@ def _tell_error(error: Exception) -> int:
             reason = f"{error.filename or 'I/O error'}: {error.strerror or error}"
             return _tell(reason, ExitCode.GIT_FAILED)
     if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback  # noqa: PLC0415 # rarely needed, and start-up time counts
+
         traceback.print_exception(error)
     return _tell(f"unexpected {type(error).__name__}: {error}", ExitCode.INTERNAL)
 
