@@ -180,6 +180,7 @@ class Node:
                 login_timeout_s=config.limits.login_timeout_s,
                 max_unauthenticated=config.limits.max_unauthenticated,
                 max_sessions=config.limits.max_sessions,
+                proxies=config.ssh.proxy_protocol_from,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
