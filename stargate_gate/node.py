@@ -165,6 +165,7 @@ class Node:
             self._metrics,
             GateSettings(
                 hooks=datadir.hooks,
+                spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
                 max_sessions=config.limits.max_sessions,
@@ -367,7 +368,7 @@ class Node:
             self._config,
             elector,
             self._leadership,
-            self._mirror or NobodyToFollow(),
+            self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
             make_feed=make_feed,

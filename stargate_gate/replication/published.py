@@ -53,6 +53,11 @@ class Published:
         told = self._told.get(name)
         return told.seq if told is not None and told.is_of(state.id, state.snapshot.digest) else None
 
+    def was_read_again(self, name: RepositoryName, state: State) -> bool:
+        """Whether that is the very snapshot that was told: its files are the same, and not only its refs."""
+        told = self._told.get(name)
+        return told is not None and told.id == state.id and told.snapshot is state.snapshot
+
     def tell(self, name: RepositoryName, state: State, term: int, seq: int) -> News:
         """The news of that state; it is what was told last from here on."""
         before = self._told.get(name)
