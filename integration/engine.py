@@ -24,8 +24,12 @@ from docker.errors import DockerException
 STATE = Path("/run/stargate-engine")  # of a started engine: pid, log, and two locks
 TURN = STATE / "turn"  # held for moments: who looks at the engine's state, or changes it
 USERS = STATE / "users"  # held shared by everybody who uses it
-PACKAGES = ("docker.io", "debootstrap", "iproute2")
-PROGRAMS = ("dockerd", "debootstrap", "ip")
+PACKAGES = {
+    "dockerd": "docker.io",
+    "docker-compose": "docker-compose",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+}
 # Only internal networks with fixed addresses are used: no rule, no route and no bridge is wanted of it.
 DOCKERD = ("dockerd", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none")
 START_LIMIT_S = 90.0
@@ -68,8 +72,9 @@ def engine() -> Iterator[None]:
     STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
     with USERS.open("a") as users:
         with _turn():
-            if not answers():
-                _install()
+            there = answers()
+            _install(present=("dockerd",) if there else ())
+            if not there:
                 _start()
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
@@ -90,19 +95,25 @@ def _turn() -> Iterator[None]:
 def _advice() -> str:
     return (
         "no Docker engine answers, and only root on Debian or Ubuntu gets one by itself; please run:\n"
-        f"  sudo apt-get install -y --no-install-recommends {' '.join(PACKAGES)}\n"
+        f"  sudo apt-get install -y --no-install-recommends {' '.join(PACKAGES.values())}\n"
         f"  sudo sh -c '{' '.join(DOCKERD)} --group {os.getegid()} &'"
     )
 
 
-def _install() -> None:
-    if all(shutil.which(program) for program in PROGRAMS):
+def _install(present: tuple[str, ...]) -> None:
+    """Install the packages whose programs are missing, apart from those of `present`."""
+    wanted = [
+        package
+        for program, package in PACKAGES.items()
+        if program not in present and not shutil.which(program)
+    ]
+    if not wanted:
         return
     if not shutil.which("apt-get"):
         raise NoEngineError(_advice())
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wait_for_lock = ("-o", f"DPkg::Lock::Timeout={INSTALL_LIMIT_S}", "-qq")
-    for words in (("update",), ("install", "-y", "--no-install-recommends", *PACKAGES)):
+    for words in (("update",), ("install", "-y", "--no-install-recommends", *wanted)):
         argv = ["apt-get", *wait_for_lock, *words]
         done = subprocess.run(
             argv, env=quiet, stdout=subprocess.DEVNULL, timeout=INSTALL_LIMIT_S, check=False
