@@ -54,6 +54,15 @@ def follows(cluster: Cluster, node: NodeProcess) -> None:
     cluster.wait_equal()
 
 
+def known_replicated(leader: NodeProcess, *nodes: NodeProcess) -> None:
+    """These nodes have noted that the whole sync set has everything."""
+    status = leader.status()
+    line = f'["replicated",{status["term"]},{status["position"]}]'.encode()
+    for node in nodes:
+        journal = node.data_dir / "state" / "unreplicated.log"
+        eventually(lambda: line in journal.read_bytes(), f"{node.name} knows it to be replicated")  # noqa: B023
+
+
 def test_what_only_the_old_leader_had_is_kept_shown_and_restored_by_name(unstarted: Make) -> None:
     """The new leader's value comes over it, and it is there all the same, until somebody brings it back."""
     cluster = unstarted(overrides=ASYNC).start()
@@ -107,15 +116,7 @@ def test_a_branch_that_was_deleted_properly_meanwhile_is_no_rescue(unstarted: Ma
     push(cluster, tree, a, "main", "main:gone")
     client.commit(tree, "two")
     push(cluster, tree, a, "main:unmerged")
-    log = lambda: a.data_dir / "state" / "unreplicated.log"  # noqa: E731
-    eventually(
-        lambda: b'"replicated",' in log().read_bytes(), "the leader knows that all of it is replicated"
-    )
-    position = a.status()["position"]
-    eventually(
-        lambda: f'["replicated",{a.status()["term"]},{position}]'.encode() in log().read_bytes(),
-        "the leader knows that all of it is replicated",
-    )
+    known_replicated(a, a)
     a.kill()
     b.wait_ready()
     push(cluster, tree, b, ":gone", ":unmerged")
@@ -158,6 +159,7 @@ def test_after_a_forced_leadership_nothing_counts_as_replicated(unstarted: Make)
     tree = cluster.client.work_tree("app")
     lost = cluster.client.commit(tree, "acknowledged by both")
     push(cluster, tree, a)
+    known_replicated(a, a, b)
     a.kill()
     b.kill()
     c.start()
