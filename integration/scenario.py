@@ -1,6 +1,7 @@
 """What every fault scenario does: a loop of pushes while something breaks, and the count at the end."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from integration.harness import Cluster, Node, Pusher, longest_gap_s
 from integration.results import Result, note
 
-TREE = "app"
+NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Scenario:
 
     cluster: Cluster
     name: str
+    tree: str
     leader: Node
     standby: Node
     pusher: Pusher
@@ -38,15 +40,15 @@ class Scenario:
         assert self.leader.status()["leader"] == self.leader.name
 
     def finish(self) -> None:
-        """All is well again: pushes are accepted, both nodes are equal, and no acknowledged push is missing."""
+        """All is well again: pushes are accepted, both nodes are equal, no acknowledged push is missing."""
         self.pusher.wait_accepted(time.monotonic())
         pushes = self.pusher.stop()
         leader, standby = self.cluster.settle()
         acknowledged = [push.what for push in pushes if push.ok]
         for node in (leader, standby):
-            lost = [oid for oid in acknowledged if not node.has(TREE, oid)]
+            lost = [oid for oid in acknowledged if not node.has(self.tree, oid)]
             assert lost == [], f"acknowledged, and not on {node.name}"
-        assert leader.refs(TREE) == standby.refs(TREE)
+        assert leader.refs(self.tree) == standby.refs(self.tree)
         waited_s = longest_gap_s(pushes, self.since_s)
         note(Result(self.name, waited_s, len(acknowledged), lost=0))
         self.say(f"clients waited {waited_s:.2f} s; {len(acknowledged)} acknowledged, 0 lost")
@@ -56,11 +58,11 @@ class Scenario:
 def scenario(cluster: Cluster, name: str) -> Iterator[Scenario]:
     """Begin with accepted pushes; end with `finish` if nothing failed before."""
     leader, standby = cluster.settle()
-    cluster.client.work_tree(TREE)
-    cluster.client.push(TREE)
-    pusher = cluster.client.start_pusher(TREE)
+    tree = cluster.client.work_tree(f"app-{next(NUMBERS)}")
+    cluster.client.push(tree)
+    pusher = cluster.client.start_pusher(tree)
     pusher.wait_accepted()
-    one = Scenario(cluster, name, leader, standby, pusher, int(leader.status()["term"]))
+    one = Scenario(cluster, name, tree, leader, standby, pusher, int(leader.status()["term"]))
     one.breaks_now()
     yield one
     one.finish()

@@ -34,7 +34,7 @@ def test_a_leader_that_is_cut_from_its_standby_goes_on_alone(pair: Cluster) -> N
 
 
 def test_a_leader_that_is_cut_from_its_clients_keeps_the_lock(pair: Cluster) -> None:
-    """The engine cannot know: nobody takes over, pushes fail until the cut is mended or the leader stopped."""
+    """The engine cannot know: nobody takes over; pushes fail until it is mended or the leader stopped."""
     with scenario(pair, "leader cut from clients, then stopped by an operator") as it:
         it.leader.cut_from(pair.client)
         eventually(lambda: any(not push.ok for push in it.pusher.pushes()), "a push that fails")

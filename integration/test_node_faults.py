@@ -2,7 +2,7 @@
 
 import time
 
-from integration.harness import Cluster, Plan, Session, eventually
+from integration.harness import Cluster, Plan, Session, disks, eventually
 from integration.scenario import scenario
 
 REPLICATION = {"ack_timeout_s": 2, "ack_max_s": 20}
@@ -59,14 +59,13 @@ def test_a_leader_whose_disk_is_full_hands_over(session: Session) -> None:
 
 
 def test_a_full_lock_volume_stops_nothing(session: Session) -> None:
-    """The lock's file has its full size from the start: pushes, and even a failover, need no free byte there."""
+    """The lock's file has its full size from the start: not even a failover needs a free byte there."""
     plan = Plan(floating=True, overrides={"replication": REPLICATION}, small=frozenset({"lock"}))
     with (
         session.cluster(plan) as cluster,
         scenario(cluster, "lock volume full, then the leader killed") as it,
     ):
-        keeper = next(machine for machine in cluster.machines if machine.name == "keeper")
-        keeper.sh("dd if=/dev/zero of=/mnt/lock/ballast bs=4k 2>/dev/null || true")
+        cluster.machine("keeper").sh("dd if=/dev/zero of=/mnt/lock/ballast bs=4k 2>/dev/null || true")
         it.pusher.wait_accepted(it.since_s)
         it.nobody_took_over()
         it.leader.kill()
@@ -74,8 +73,30 @@ def test_a_full_lock_volume_stops_nothing(session: Session) -> None:
         it.leader.start()
 
 
+def test_a_lock_volume_that_turns_read_only_ends_the_leadership(session: Session) -> None:
+    """No proof, no leader: pushes are refused, reads go on, and all is well once it is mounted anew."""
+    plan = Plan(floating=True, overrides={"replication": REPLICATION}, lock_disk=True)
+    with session.cluster(plan) as cluster, scenario(cluster, "lock volume read-only for a while") as it:
+        disks.turn_read_only(cluster.machine("disk"))
+        eventually(lambda: not any(node.ready() for node in cluster.nodes), "no leader")
+        broken_s = time.monotonic()
+        it.say("nobody leads")
+        for node in cluster.nodes:
+            refused = cluster.client.push(it.tree, node, ok=False)
+            assert refused.status == 128
+            assert "not leader" in refused.err
+            cluster.client.git("ls-remote", cluster.client.url(it.tree, node))
+        eventually(lambda: time.monotonic() > broken_s + LEASE_S, "longer than a lease", 2 * LEASE_S)
+        assert not any(node.ready() for node in cluster.nodes)
+        assert it.pusher.accepted(broken_s) == []
+        it.say("an operator mounts it anew: both nodes are stopped and started")
+        for node in cluster.nodes:
+            node.stop()
+        _lead_again(cluster)
+
+
 def _lead_again(cluster: Cluster) -> None:
-    """One node leads with the other in its sync set; one that ended meanwhile is started, as systemd would."""
+    """One node leads with the other in its sync set; one that ended is started, as systemd would."""
     for node in cluster.nodes:
         if not node.running:
             node.start()

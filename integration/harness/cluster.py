@@ -13,6 +13,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import EndpointConfig
 
+from integration.harness import disks
 from integration.harness.client import HOME, Client
 from integration.harness.machine import Machine, eventually
 from integration.harness.node import CONFIG, DATA_DIR, HTTP_PORT, LOCK, SSH_PORT, Leadership, Node
@@ -39,13 +40,15 @@ class Plan:
     `overrides` are merged into every node's YAML, section by section. The nodes' processes can gain no
     privileges, not even those of a file capability, unless `security_opt` is `()`.
     The volumes in `small` (of `lock`, `node-a`, `node-b`) are small file systems in memory, which a scenario
-    can fill up; a machine `keeper` keeps their contents while nodes are down.
+    can fill up; a machine `keeper` keeps their contents while nodes are down. With `lock_disk` the lock
+    volume is a disk of its own, on the machine `disk`, that can turn read-only (`harness/disks.py`).
     """
 
     floating: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     security_opt: tuple[str, ...] = ("no-new-privileges",)
     small: frozenset[str] = frozenset()
+    lock_disk: bool = False
     health_checks: bool = False
 
 
@@ -67,6 +70,10 @@ class Cluster:
         self._keys = _make_keys()
 
     # --- its parts
+
+    def machine(self, name: str) -> Machine:
+        """Any machine of the cluster."""
+        return next(machine for machine in self.machines if machine.name == name)
 
     def __getitem__(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -127,6 +134,8 @@ class Cluster:
 
     def start(self) -> None:
         """Make everything, bootstrap with node-a, start it, then node-b, and wait until they are in step."""
+        if self.plan.lock_disk:
+            self.add_machine(disks.NAME, disks.COMMAND, **disks.OPTIONS)
         for index, name in enumerate(NODE_NAMES):
             self.nodes.append(self._node(name, self.address(FIRST_NODE + index)))
         self.machines += [*self.nodes, self._client(self.address(CLIENT))]
@@ -229,6 +238,8 @@ class Cluster:
     def _volume(self, which: str) -> str:
         name = f"{self.name}-{which}"
         options = SMALL if which in self.plan.small else {}
+        if which == "lock" and self.plan.lock_disk:
+            options = disks.volume_options(self.machine(disks.NAME))
         self._engine.volumes.create(name, driver="local", driver_opts=options, labels=self._labels)
         return name
 
@@ -238,7 +249,7 @@ class Cluster:
     def _create(self, name: str, address: str | None, command: list[str], **options: Any) -> Container:
         """A container of the image, not yet started; without an address it has no network."""
         full = f"{self.name}-{name}"
-        if command is FOREVER or command[0].startswith("/") or options.get("user") == "root":
+        if command is FOREVER or options.get("user") == "root":
             options.setdefault("entrypoint", ["tini", "--"])
             options.setdefault("healthcheck", {"test": ["NONE"]})
         endpoint = EndpointConfig(self._engine.api._version, ipv4_address=address) if address else None  # noqa: SLF001

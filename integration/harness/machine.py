@@ -15,6 +15,7 @@ WAIT_LIMIT_S = 60.0  # generous: these machines are noisy
 POLL_S = 0.02
 EXEC_LIMIT_S = 60
 STOP_GRACE_S = 30  # more than election.drain_s
+INTERFACE = "eth0"
 CUT_TABLE = "stargate_cut"
 
 T = TypeVar("T")
@@ -150,12 +151,15 @@ class Machine:
         self.container.unpause()
 
     def disconnect(self) -> None:
-        """Take its network interface away."""
-        self.network.disconnect(self.container)
+        """Pull its cable: the link is down, addresses and connections know nothing of it.
+
+        (The engine's own `network disconnect` takes the interface away, and brings another one back.)
+        """
+        self.run("ip", "link", "set", "dev", INTERFACE, "down", user="root")
 
     def reconnect(self) -> None:
-        """Give it a network interface with its old address."""
-        self.network.connect(self.container, ipv4_address=self.address)
+        """Plug it in again."""
+        self.run("ip", "link", "set", "dev", INTERFACE, "up", user="root")
 
     def cut_from(self, *others: "Machine | str") -> None:
         """Drop every packet from and to the others (machines or addresses), silently, until `mend()`."""
