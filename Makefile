@@ -25,15 +25,15 @@ help:
 run: $(VENV)/.ready
 	@exec $(BIN)/stargate demo
 
-test: $(VENV)/.ready
+test: $(VENV)/.tests-ready
 	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
 	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
 
 # Only the container tests; one file: make integration INTEGRATION=integration/test_faults.py
-integration: $(VENV)/.ready
+integration: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION)
 
-failover-test: $(VENV)/.ready
+failover-test: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) --capture=no --quiet integration/test_failover_plan.py
 
 lint: $(VENV)/.ready
@@ -47,7 +47,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.ready
+bench: $(VENV)/.tests-ready
 	$(BIN)/python -m bench $(BENCH)
 
 # Made again whenever what it is made from changes.
@@ -56,6 +56,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.tests-ready: $(VENV)/.ready .ci/system-packages
+	@PYTHON=$(PYTHON) sh .ci/system-packages tests
 	@touch $@
 
 clean:

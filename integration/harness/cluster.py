@@ -106,6 +106,18 @@ class Cluster:
         machine.start()
         return machine
 
+    def add_node(self, name: str) -> Node:
+        """One more node, configured like the others and not yet started."""
+        self._extras += 1
+        node = self._node(name, self.address(FIRST_EXTRA + self._extras - 1))
+        self.nodes.append(node)
+        self.machines.append(node)
+        return node
+
+    def disks_of(self, node: Node) -> dict[str, dict[str, str]]:
+        """The `volumes` option for a machine that has a stopped node's disk, and the shared volume."""
+        return self._volumes(node.name)
+
     # --- who leads
 
     def leadership(self) -> Leadership | None:

@@ -131,11 +131,18 @@ def _no_file(path: Path, remedy: str) -> str:
     return f"{path} does not exist; name the right file, or {remedy}"
 
 
-def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
-    """As OpenSSH: a group may read a key only if that is how this user gets at somebody else's file."""
-    mode = stat.S_IMODE(info.st_mode)
+def open_to_others(info: os.stat_result) -> bool:
+    """Whether a private key's file is.
+
+    As in OpenSSH a group may read it only if that is how this user gets at somebody else's file.
+    """
     forbidden = 0o077 if info.st_uid == os.geteuid() else 0o007
-    if mode & forbidden:
+    return bool(stat.S_IMODE(info.st_mode) & forbidden)
+
+
+def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
+    if open_to_others(info):
+        mode = stat.S_IMODE(info.st_mode)
         others = "everybody" if mode & 0o007 else "its group"
         yield f"{path} is a private key open to {others} (mode {mode:04o}); run: chmod 600 {path}"
 

@@ -11,22 +11,23 @@ can do no harm: it expects refs that have moved on since.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from stargate_gate.errors import StargateError
 from stargate_gate.kv import git
-from stargate_gate.kv.errors import ConflictError, GaveUpError, KvError, NoSuchKeyError
+from stargate_gate.kv.errors import ConflictError, KvError, NoSuchKeyError
+from stargate_gate.kv.giving_up import failure, telling
 from stargate_gate.kv.outcomes import Answer, Outcome
 from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Commit, timestamp
+from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.store import Store
-from stargate_gate.kv.transaction import Operation, Prepared, Snapshot, State, Writer, checked, prepare
+from stargate_gate.kv.transaction import Operation, Prepared, State, Writer, checked, prepare
 from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """A transaction that is in the ledger."""
 
     txn: str
@@ -150,31 +151,10 @@ class _Writing:
         self._pace.pause()
 
 
-def telling(answers: Sequence[Answer]) -> Answer:
-    """Of the answers of several URLs, the one to tell of."""
-    order = (Outcome.NOT_LEADER, Outcome.UNKNOWN, Outcome.REFUSED)
-    return min(
-        answers, key=lambda answer: order.index(answer.outcome) if answer.outcome in order else len(order)
-    )
-
-
-def failure(answer: Answer, what: str) -> StargateError:
-    """The error that an answer amounts to when nothing more is tried."""
-    match answer.outcome:
-        case Outcome.NOT_LEADER:
-            return GaveUpError(what)
-        case Outcome.CONFLICT:
-            return ConflictError(f"conflict: others were faster all the time; {what}")
-        case Outcome.REFUSED:
-            return KvError(answer.reason)
-        case _:
-            return KvError(what)
-
-
 def _writer() -> Writer:
     author, committer = (
-        git.output("var", name).decode("utf-8", "surrogateescape").strip()
-        for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")
+        said.decode("utf-8", "surrogateescape").strip()
+        for said in git.outputs(("var", "GIT_AUTHOR_IDENT"), ("var", "GIT_COMMITTER_IDENT"))
     )
     now = datetime.now(UTC)
     email = author.rpartition("<")[2].partition(">")[0]

@@ -367,6 +367,7 @@ class Feed:
         name = repository.name
         if not self._published.was_read_again(name, state):
             await self._on_disk(repository)
+            self._published.is_on_disk(name, state)
         seq = self._published.seq_of(name, state)
         if seq is None:
             seq = self.position + 1

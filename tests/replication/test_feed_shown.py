@@ -190,6 +190,8 @@ async def test_what_is_told_and_the_same_is_not_synced_again(tmp_path: Path) -> 
         await house.change("update-ref", MAIN, (await house.tip()))
         assert await house.feed.pushed(repository) == seq
         assert synced == before + 1, "it is the same value, and was written anew"
+        assert await house.feed.pushed(repository) == seq
+        assert synced == before + 1
 
 
 async def test_one_task_at_a_time_tells_or_shows_a_repository(tmp_path: Path) -> None:
