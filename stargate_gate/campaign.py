@@ -1,7 +1,8 @@
 """The two halves of a node's life: leading a term, and following somebody else's.
 
 The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
-import: election, replication, repos (durable, process), datadir (leading lock), leadership, errors.
+import: election, replication, repos (durable, process), datadir (leading lock), address, leadership,
+errors.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import NoReturn, Protocol
 
 import structlog
 
+from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -84,6 +86,7 @@ class NobodyToFollow:
 class Campaign:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
+    address           follows the leadership, within its own limits
     make_feed         a new feed for a term
     mode              as in force: who of the former sync set is waited for
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
@@ -97,6 +100,7 @@ class Campaign:
         mirror: Follower,
         leading_lock: LeadingLock,
         *,
+        address: FloatingAddress,
         make_feed: Callable[[Term], Feed],
         mode: Mode,
         data_dir_failing: Callable[[], float],
@@ -107,6 +111,7 @@ class Campaign:
         self._leadership = leadership
         self._mirror = mirror
         self._leading_lock = leading_lock
+        self._address = address
         self._make_feed = make_feed
         self._mode = mode
         self._data_dir_failing = data_dir_failing
@@ -193,12 +198,14 @@ class Campaign:
         """Take writes from now on: when this raises, none was taken. Raises as `_lead`."""
         try:
             token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
+            self._address.claim(term.number, term.record.cluster_id, term.valid)
             await self._carry_over(term)
         except UnavailableError as error:
             raise CannotLeadError(error.message) from error
         except OSError as error:
             raise CannotLeadError(f"the leading lock cannot be taken: {error}") from error
         feed = self.feed = self._make_feed(term)
+        await self._address.settled(CLAIM_WAIT_S)  # whatever becomes of it, this node opens
         self._leadership.open(token)
         term.open()
         self._not_opened = 0
@@ -233,7 +240,7 @@ class Campaign:
                 return f"its data_dir has not taken writes for {failing_s:.0f} s"
 
     async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
-        """Readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named."""
+        """Readyz 503 → no new pushes → drain → the standby caught up → record clean → address released."""
         election = self._config.election
         log.info("stepping_down", term=term.number, reason=reason)
         term.close(f"stepping down: {reason}")
@@ -243,16 +250,23 @@ class Campaign:
         successor = await feed.caught_up(election.drain_s)
         with contextlib.suppress(ElectionUnavailableError):
             await term.update(position=feed.position, clean=True, successor=successor)
+        self._address.release("step-down")
+        await self._address.settled(RELEASE_WAIT_S)
         self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
         log.info("stepped_down", term=term.number, successor=successor.name if successor else None)
 
     async def _end_term(self) -> None:
-        """However the term ended. The leading lock goes first: from then on the hook refuses by itself."""
+        """However the term ended. The leading lock goes first: from then on the hook refuses by itself.
+
+        The address goes at the same time, and is not waited for before the pushes are ended.
+        """
         self._leading_lock.release()
+        self._address.release("lost")
         await self._leadership.close("has lost its leadership")
         feed, self.feed = self.feed, None
         if feed is not None:
             await feed.close()
+        await self._address.settled(RELEASE_WAIT_S)
 
     async def _follow(self) -> NoReturn:
         """Mirror whoever leads, as the record names them."""

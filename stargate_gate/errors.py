@@ -5,7 +5,8 @@
     ├── UsageError                     64   a command, a name or an argument that cannot be meant
     ├── NoSuchRepositoryError          66
     ├── UnavailableError               69   something this node needs cannot be had (now)
-    │   └── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
+    │   ├── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
+    │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
     ├── TryAgainError                  75   not replicated in time
     ├── NotAllowedError                77   this identity may not do that
@@ -68,6 +69,10 @@ class ElectionUnavailableError(UnavailableError):
 
     Never to be read as "first start": a node that cannot trust the record does not lead.
     """
+
+
+class AddressError(UnavailableError):
+    """The floating address cannot be claimed or released. Names programs and servers: not for clients."""
 
 
 class GitFailedError(StargateError):

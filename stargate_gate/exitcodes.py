@@ -10,6 +10,11 @@ class ExitCode(IntEnum):
     """
 
     OK = 0
+    NO_SUCH_KEY = 1  # this and the next four: git kv only
+    CONFLICT = 2
+    BAD_KEY = 4
+    GIT_FAILED = 5
+    EXPIRED = 7
     NOT_LEADER = 9
     USAGE = 64  # BSD EX_USAGE
     NO_REPOSITORY = 66  # BSD EX_NOINPUT

@@ -1,9 +1,10 @@
 """The one place that puts the rooms together, and owns start and stop.
 
 Start:  data_dir and node lock → writers lock (end and sweep what an earlier node left) → repositories →
-        election → SSH, HTTP and control listeners → campaign.
+        address released → SSH, HTTP and control listeners → election → campaign.
 Stop:   readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named →
-        leader lock closed → listeners closed → every git process reaped → local locks closed.
+        address released → leader lock closed → listeners closed → every git process reaped →
+        local locks closed.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from typing import NoReturn
 import structlog
 
 from stargate_gate import __version__
+from stargate_gate.address.floating import FloatingAddress
+from stargate_gate.address.items import addresses_of
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
@@ -44,7 +47,7 @@ from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_p
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
-from stargate_gate.health.report import MirrorReport, Reports, StandbyReport
+from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
@@ -136,6 +139,7 @@ class Node:
         self._campaign: Campaign | None = None
         self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
         self._mirror = self._make_mirror()
+        self._address = FloatingAddress(self._me.name, addresses_of(config))
         reports = NodeReports(
             config,
             leadership=self._view,
@@ -145,6 +149,7 @@ class Node:
             mirror=self._mirror_report,
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
+            addresses=self._addresses,
             warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
         )
         self._metrics = Metrics(reports)
@@ -176,6 +181,7 @@ class Node:
                 login_timeout_s=config.limits.login_timeout_s,
                 max_unauthenticated=config.limits.max_unauthenticated,
                 max_sessions=config.limits.max_sessions,
+                proxies=config.ssh.proxy_protocol_from,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -203,6 +209,9 @@ class Node:
         found = self._feed.standbys() if self._feed is not None else ()
         return tuple(StandbyReport(s.name, s.in_sync, s.lag_changes, s.lag_s) for s in found)
 
+    def _addresses(self) -> tuple[AddressReport, ...]:
+        return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
+
     def _mirror_report(self) -> MirrorReport | None:
         if self._mirror is None or self._view().role == "leader":
             return None
@@ -226,6 +235,8 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._address.close)
+            await self._address.start()
             if self._journal is not None:
                 stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._ssh.close)
@@ -359,6 +370,7 @@ class Node:
             self._leadership,
             self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
+            address=self._address,
             make_feed=make_feed,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),

@@ -12,7 +12,7 @@ from stargate_gate import __version__
 from stargate_gate.config.model import Config
 from stargate_gate.election.views import LeadershipView
 from stargate_gate.health.checks import Checks
-from stargate_gate.health.report import Health, MirrorReport, Readiness, StandbyReport, Status
+from stargate_gate.health.report import AddressReport, Health, MirrorReport, Readiness, StandbyReport, Status
 from stargate_gate.replication.syncset import Mode
 
 
@@ -31,6 +31,7 @@ class NodeReports:
     position    the feed position; 0 where there is no feed
     mirror      how this standby follows; None while it leads
     rescued_refs  how many values are kept here that only this node had
+    addresses   where each floating address is, as far as this node moves it
     warnings    what an operator should look at besides
     """
 
@@ -42,6 +43,7 @@ class NodeReports:
     mirror: Callable[[], MirrorReport | None]
     checks: Checks
     rescued_refs: Callable[[], int]
+    addresses: Callable[[], tuple[AddressReport, ...]]
     warnings: Callable[[], tuple[str, ...]]
     started_s: float = field(default_factory=time.monotonic)
 
@@ -49,7 +51,11 @@ class NodeReports:
         """Whether pushes are taken here, as of now."""
         view = self.leadership()
         ready = self.accepting()
-        return Readiness(ready, view.role, view.term, "" if ready else self._why_not(view))
+        reason = "" if ready else self._why_not(view)
+        return Readiness(ready, view.role, view.term, reason, "; ".join(self._address_problems()))
+
+    def _address_problems(self) -> tuple[str, ...]:
+        return tuple(text for one in self.addresses() if (text := one.trouble()) is not None)
 
     def _why_not(self, view: LeadershipView) -> str:
         if view.role == "leader":
@@ -87,11 +93,12 @@ class NodeReports:
             uptime_s=time.monotonic() - self.started_s,
             mirror=mirror,
             rescued_refs=self.rescued_refs(),
+            addresses=self.addresses(),
             warnings=self._warnings(view),
         )
 
     def _warnings(self, view: LeadershipView) -> tuple[str, ...]:
-        found = list(self.warnings())
+        found = [*self._address_problems(), *self.warnings()]
         if (count := self.rescued_refs()) > 0:
             values = (
                 "value that only this node had is" if count == 1 else "values that only this node had are"

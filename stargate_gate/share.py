@@ -1,4 +1,4 @@
-"""Where the files that are not Python live: hooks/ and sshd/, in a wheel or in a checkout."""
+"""Where the files that are not Python live: hooks/, sshd/ and systemd/, in a wheel or in a checkout."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shared_dir(name: str) -> Path:
-    """The folder `name` ("hooks" or "sshd").
+    """The folder `name` ("hooks", "sshd" or "systemd").
 
     An installed wheel carries it below stargate_gate/share/; a checkout has it at the top.
 

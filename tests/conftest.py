@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.ci_rule import pytest_sessionfinish, pytest_terminal_summary
 from tests.support.environment import isolated_environment
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # pytest finds the rule here
 
 
 def pytest_configure() -> None:
@@ -25,16 +28,3 @@ def no_user_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setenv(name, value)
     yield
     patch.undo()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what was skipped when that makes the run fail."""
-    if os.environ.get("STARGATE_CI") and terminalreporter.stats.get("skipped"):
-        terminalreporter.section("skipped tests fail under CI")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A skipped test hides a missing part: under CI that is a failure."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("STARGATE_CI") and reporter is not None and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

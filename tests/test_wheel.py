@@ -14,7 +14,12 @@ import pytest
 from tests.support.cluster import Cluster, make_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ("hooks/pre-receive", "sshd/README.md")
+SHARED = (
+    "hooks/pre-receive",
+    "sshd/README.md",
+    "sshd/sshd_config.d/stargate.conf",
+    "systemd/stargate.service",
+)
 
 
 def run(*argv: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +69,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: Path) ->
     made.end()
 
 
-def test_the_wheel_carries_hooks_and_sshd_as_they_stand_in_the_checkout(dist: Path) -> None:
+def test_the_wheel_carries_hooks_sshd_and_systemd_as_they_stand_in_the_checkout(dist: Path) -> None:
     """Byte by byte; and no tests."""
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

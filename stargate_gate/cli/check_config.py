@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from stargate_gate.config.endpoint import Endpoint
-from stargate_gate.config.load import config_path, load_checked_config
+from stargate_gate.config.load import load_checked_config
+from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
 
 

@@ -45,6 +45,11 @@ SECTIONS = (
                 "List and restore what only this node had.",
             ),
             Entry(
+                "address",
+                "stargate_gate.cli.address:address",
+                "Give the floating address back after a crash.",
+            ),
+            Entry(
                 "promote", "stargate_gate.cli.promote:promote", "Make it lead although it may lack pushes."
             ),
         ),

@@ -1,63 +1,126 @@
 """The console script `stargate-shell`: the forced command of stock OpenSSH in front of a node.
 
 sshd authenticates, and runs this with the user that the key belongs to, as in
-`command="stargate-shell --user alice --access write -c FILE"` of an authorized_keys line. It hands
-its stdin, stdout and stderr to the node on this machine, which does with them what it does with the
-sessions of its own SSH listener, and exits with the status that the node gives. Nothing of the
-client's environment is believed but SSH_ORIGINAL_COMMAND and GIT_PROTOCOL, which sshd passes on.
+`command="stargate-shell --data-dir=DIR --user=alice --access=write"` of an authorized_keys line
+(`stargate-authorized-keys` writes those). It hands its stdin, stdout and stderr to the node on this
+machine, which does with them what it does with the sessions of its own SSH listener, and exits with the
+status that the node gives. Of the environment, where a client may have a say, only SSH_ORIGINAL_COMMAND,
+GIT_PROTOCOL and SSH_CONNECTION are read, as bytes of any kind.
+
+Every session pays for what is imported here: no click, no YAML, no pydantic.
 """
 
 import os
 import sys
 import syslog
+from collections.abc import Mapping, Sequence
+from getopt import GetoptError, getopt
 from pathlib import Path
 
-import click
-
 from stargate_gate import __version__
-from stargate_gate.cli.main import run
-from stargate_gate.cli.running_node import config_option
-from stargate_gate.config.load import load_config
-from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import StargateError
+from stargate_gate.datadir.places import CONTROL_SOCKET
+from stargate_gate.errors import StargateError, UsageError
+from stargate_gate.exitcodes import ExitCode
 from stargate_gate.health.control_client import hand_over
 
-COMMAND_VARIABLE = "SSH_ORIGINAL_COMMAND"  # sshd(8): what the client asked for
-PROTOCOL_VARIABLE = "GIT_PROTOCOL"  # needs `AcceptEnv GIT_PROTOCOL` in sshd_config(5)
-CONNECTION_VARIABLE = "SSH_CONNECTION"  # sshd(8): client address, client port, server address, server port
+COMMAND_VARIABLE = b"SSH_ORIGINAL_COMMAND"  # sshd(8): what the client asked for
+PROTOCOL_VARIABLE = b"GIT_PROTOCOL"  # needs `AcceptEnv GIT_PROTOCOL` in sshd_config(5)
+CONNECTION_VARIABLE = b"SSH_CONNECTION"  # sshd(8): client address, client port, server address, server port
+MAX_BYTES = 8192  # of each variable: twice what the node takes, so that it can say that it is too much
+ACCESSES = ("read", "write", "admin")
+INTERRUPTED = 130  # what shells say of a program that SIGINT ended
+HELP = """\
+usage: stargate-shell [--data-dir DIR | -c FILE] --user NAME [--access read|write|admin]
+
+Serves one session of stock OpenSSH through the node on this machine. For command= lines of an
+authorized_keys file, not for people.
+
+  --data-dir DIR     the node's data_dir
+  -c, --config FILE  the node's YAML file, which takes longer; else $STARGATE_CONFIG, else the
+                     built-in single node
+  --user NAME        whose key it was
+  --access ACCESS    what that user may do  [default: write]
+"""
+LONG_OPTIONS = ["help", "version", "data-dir=", "config=", "user=", "access="]
 
 
-@click.command("stargate-shell", context_settings={"help_option_names": ["-h", "--help"]})
-@config_option
-@click.option("--user", required=True, help="Whose key it was.")
-@click.option(
-    "--access",
-    type=click.Choice(["read", "write", "admin"]),
-    default="write",
-    show_default=True,
-    help="What that user may do.",
-)
-@click.version_option(__version__, prog_name="stargate-shell", message="%(prog)s %(version)s")
-def shell(config_file: Path | None, user: str, access: str) -> int:
-    """Serve one session of stock OpenSSH through the node on this machine.
-
-    For `command=` lines of an authorized_keys file, not for people.
-    """
-    args = {
-        "user": user,
-        "access": access,
-        "command": os.environ.get(COMMAND_VARIABLE),
-        "git_protocol": os.environ.get(PROTOCOL_VARIABLE),
-        "source": os.environ.get(CONNECTION_VARIABLE, "").split(" ")[0],
-    }
+def main() -> None:
+    """Run it, and exit with the node's status."""
     try:
-        data_dir = load_config(config_file).node.data_dir
-        answer = hand_over(DataDir(data_dir, id="").control_socket, args, (0, 1, 2))
+        status = run(sys.argv[1:], os.environb)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def run(argv: Sequence[str], environment: Mapping[bytes, bytes]) -> int:
+    """One session; its exit status."""
+    try:
+        given = _options(argv)
+    except UsageError as error:
+        _say(f"{error}; see: stargate-shell -h")
+        return error.exit_code
+    if "--help" in given or "--version" in given:
+        print(f"stargate-shell {__version__}" if "--version" in given else HELP.rstrip())
+        return ExitCode.OK
+    args = session_arguments(given["--user"], given["--access"], environment)
+    try:
+        answer = hand_over(_data_dir(given) / CONTROL_SOCKET, args, (0, 1, 2))
     except StargateError as error:
         return _tell_both(error)
     if answer.error:
-        click.echo(f"stargate: {answer.error}", err=True)
+        _say(answer.error)
     return answer.exit
+
+
+def session_arguments(user: str, access: str, environment: Mapping[bytes, bytes]) -> dict[str, str | None]:
+    """What the node is told: see `health.control.SessionHandler`."""
+    command, protocol = environment.get(COMMAND_VARIABLE), environment.get(PROTOCOL_VARIABLE)
+    return {
+        "user": user,
+        "access": access,
+        "command": None if command is None else _text(command),
+        "git_protocol": None if protocol is None else _text(protocol),
+        "source": _text(environment.get(CONNECTION_VARIABLE, b"").split(b" ")[0]),
+    }
+
+
+def _text(value: bytes) -> str:
+    """Git speaks UTF-8 whatever locale sshd was started in; other bytes stay what they are, as surrogates."""
+    return value[:MAX_BYTES].decode("utf-8", "surrogateescape")
+
+
+def _options(argv: Sequence[str]) -> dict[str, str]:
+    """Options by their long names, with every default.
+
+    Raises:
+        UsageError: there is one too many or too few, or one that cannot be meant.
+    """
+    try:
+        found, words = getopt(list(argv), "hc:", LONG_OPTIONS)
+    except GetoptError as error:
+        raise UsageError(str(error)) from None
+    names = {"-h": "--help", "-c": "--config"}
+    given = {"--access": "write", **{names.get(name, name): value for name, value in found}}
+    if words:
+        raise UsageError(f"{words[0]!r} is one word too many")
+    if given.keys() & {"--help", "--version"}:
+        return given
+    if not given.get("--user"):
+        raise UsageError("--user is missing")
+    if given["--access"] not in ACCESSES:
+        raise UsageError(f"--access is one of {', '.join(ACCESSES)}")
+    given["--user"] = _text(os.fsencode(given["--user"]))
+    return given
+
+
+def _data_dir(given: Mapping[str, str]) -> Path:
+    """Where the node is."""
+    if "--data-dir" in given:
+        return Path(given["--data-dir"])
+    from stargate_gate.config.peek import peek_paths  # noqa: PLC0415 # YAML costs more than all the rest
+
+    return peek_paths(Path(given["--config"]) if "--config" in given else None).data_dir
 
 
 def _tell_both(error: StargateError) -> int:
@@ -65,15 +128,12 @@ def _tell_both(error: StargateError) -> int:
     syslog.openlog("stargate-shell", syslog.LOG_PID, syslog.LOG_AUTH)
     for line in error.message.splitlines():
         syslog.syslog(syslog.LOG_ERR, line)
-    click.echo(
-        "stargate: the node behind this SSH server does not answer: try again, or tell an operator", err=True
-    )
+    _say("the node behind this SSH server does not answer: try again, or tell an operator")
     return error.exit_code
 
 
-def main() -> None:
-    """Run it, and exit with the node's status."""
-    sys.exit(run(sys.argv[1:], shell, "stargate-shell"))
+def _say(text: str) -> None:
+    print(f"stargate: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import warnings
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from stargate_gate.config.address import AddressItem, CommandItem, DnsItem
 from stargate_gate.config.findings import Finding, KeyPath, dotted
 from stargate_gate.config.model import Config
+from stargate_gate.config.tsig import read_tsig_key
+from stargate_gate.config.values import search_path
 
 MAX_KEY_BYTES = 64 * 1024  # an RSA key of 16384 bits has 13 KB
 
@@ -39,7 +43,43 @@ def broken_files(config: Config, *, shared_volume: bool = True) -> list[Finding]
         findings += _authorized_keys(("ssh", "authorized_keys"), config.ssh.authorized_keys)
     if shared_volume and config.election.flock.path is not None:
         findings += _lock(("election", "flock", "path"), config.election.flock.path)
+    for index, item in enumerate(config.address):
+        findings += _address(("address", index), item)
     return findings
+
+
+def _address(here: KeyPath, item: AddressItem) -> Iterator[Finding]:
+    """The programs and the key that an item of `address` needs."""
+    if isinstance(item, DnsItem):
+        yield from _tsig_key((*here, "key_file"), item.key_file)
+        return
+    if isinstance(item, CommandItem):
+        key, programs = "command", item.command[:1]
+    else:
+        key, programs = "launcher", (*item.launcher[:1], "ip")
+    for program in programs:
+        if shutil.which(program, path=search_path()) is None:
+            text = f"{program} is no program that this user can run; name one, or install it"
+            yield Finding((*here, key), text)
+
+
+def _tsig_key(key: KeyPath, path: Path) -> Iterator[Finding]:
+    try:
+        if not path.is_file():
+            yield Finding(key, _no_file(path, "make a key with: tsig-keygen stargate > FILE"))
+            return
+        with path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            text = file.read(MAX_KEY_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        yield Finding(key, _unreadable(path, error))
+        return
+    for problem in _too_open(path, info):
+        yield Finding(key, problem)
+    try:
+        read_tsig_key(text)
+    except ValueError as error:
+        yield Finding(key, f"{path} {error}")
 
 
 def _data_dir(path: Path) -> Iterator[Finding]:
@@ -91,11 +131,18 @@ def _no_file(path: Path, remedy: str) -> str:
     return f"{path} does not exist; name the right file, or {remedy}"
 
 
-def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
-    """As OpenSSH: a group may read a key only if that is how this user gets at somebody else's file."""
-    mode = stat.S_IMODE(info.st_mode)
+def open_to_others(info: os.stat_result) -> bool:
+    """Whether a private key's file is.
+
+    As in OpenSSH a group may read it only if that is how this user gets at somebody else's file.
+    """
     forbidden = 0o077 if info.st_uid == os.geteuid() else 0o007
-    if mode & forbidden:
+    return bool(stat.S_IMODE(info.st_mode) & forbidden)
+
+
+def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
+    if open_to_others(info):
+        mode = stat.S_IMODE(info.st_mode)
         others = "everybody" if mode & 0o007 else "its group"
         yield f"{path} is a private key open to {others} (mode {mode:04o}); run: chmod 600 {path}"
 

@@ -1,6 +1,5 @@
 """From a YAML file to a Config, or to all that is wrong with it at once."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,11 @@ from pydantic import ValidationError
 from stargate_gate.config.document import Document, read_document
 from stargate_gate.config.files import broken_files
 from stargate_gate.config.findings import Finding, dotted, without_consequences
+from stargate_gate.config.location import MAX_FILE_BYTES, config_path
 from stargate_gate.config.mistakes import findings_of, repaired
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import broken_rules
 from stargate_gate.errors import ConfigurationError
-
-CONFIG_VARIABLE = "STARGATE_CONFIG"
-MAX_FILE_BYTES = 256 * 1024  # a hundred times the longest sensible file
-
-
-def config_path(given: Path | None) -> Path | None:
-    """The file that is meant: `given`, else $STARGATE_CONFIG, else none."""
-    named = os.environ.get(CONFIG_VARIABLE)
-    return given or (Path(named) if named else None)
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -4,12 +4,13 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stargate_gate.config.address import ITEM_KINDS
 from stargate_gate.config.findings import Finding, KeyPath, dotted, without_index
 from stargate_gate.config.model import Config
 from stargate_gate.config.values import kind_of
@@ -30,6 +31,8 @@ _WANTED = {
     "string_type": "text",
     "literal_error": "one of {expected}",
     "model_type": "a mapping of keys and values",
+    "model_attributes_type": "a mapping of keys and values",
+    "too_short": "at least {min_length} long",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "at least {ge:g}",
     "less_than_equal": "at most {le:g}",
@@ -74,9 +77,12 @@ def _finding(error: ErrorDetails, data: Mapping[str, Any]) -> Finding:
     context = error.get("ctx", {})
     kind = error["type"]
     if kind == "extra_forbidden":
-        return _unknown_key(key)
+        return _unknown_key(key, _model_of(error["loc"]))
     if kind == "missing":
-        return Finding(key, f"is required: {_description(key)}")
+        description = _model_of(error["loc"]).model_fields[str(key[-1])].description
+        return Finding(key, f"is required: {description or 'see docs/configuration.md'}")
+    if kind in {"union_tag_not_found", "union_tag_invalid"}:
+        return _wrong_kind(key, error["input"])
     if kind == "value_error":
         return Finding(key, str(context["error"]))
     wanted = _WANTED.get(kind)
@@ -86,11 +92,19 @@ def _finding(error: ErrorDetails, data: Mapping[str, Any]) -> Finding:
 
 
 def _key_in_file(loc: Iterable[str | int], data: Any) -> KeyPath:
-    """`loc` as the file has it: the model's ssh.listen[0] may be a plain ssh.listen there."""
+    """`loc` as the file has it: the model's ssh.listen[0] may be a plain ssh.listen there.
+
+    pydantic puts an item's kind into the path, after its index: the file does not.
+    """
     key: KeyPath = ()
+    in_list = False
     for part in loc:
         if isinstance(part, int) and not isinstance(data, list):
             break
+        if in_list and part in ITEM_KINDS:
+            in_list = False
+            continue
+        in_list = isinstance(part, int)
         key = (*key, part)
         if isinstance(data, dict):
             data = data.get(str(part))
@@ -109,30 +123,46 @@ def _hint(error: ErrorDetails) -> str:
         hint = f"write {value} without quotes" if number else "write digits only, without a unit"
     elif kind == "bool_type":
         hint = "write one of these two words, without quotes"
-    elif kind == "model_type":
+    elif kind == "too_short":
+        hint = "write at least one"
+    elif kind in {"model_type", "model_attributes_type"}:
         hint = "write its keys below it, indented"
     elif kind == "less_than_equal" and str(error["loc"][-1]).endswith("_s"):
         hint = "the unit is seconds"
     return f"; {hint}"
 
 
-def _description(key: KeyPath) -> str:
-    *above, name = key
-    model: type[BaseModel] = known_keys()[tuple(above)] or Config if above else Config
-    return model.model_fields[str(name)].description or "see docs/configuration.md"
+def _model_of(loc: Sequence[str | int]) -> type[BaseModel]:
+    """The model that the last key of `loc` belongs to, or would belong to."""
+    kind = loc[2] if len(loc) > 3 and isinstance(loc[1], int) else None  # noqa: PLR2004 # section, index, kind, key
+    if kind in ITEM_KINDS:
+        return ITEM_KINDS[str(kind)]
+    return known_keys()[tuple(loc[:-1])] or Config if loc[:-1] else Config
 
 
-def _unknown_key(key: KeyPath) -> Finding:
+def _wrong_kind(item: KeyPath, value: Mapping[str, Any]) -> Finding:
+    """An item of `address` that does not say which kind it is."""
+    choices = _choices(ITEM_KINDS)
+    if "kind" not in value:
+        return Finding((*item, "kind"), f"is required: one of {choices}")
+    return Finding((*item, "kind"), f"must be one of {choices}, but is {kind_of(value['kind'])}; change it")
+
+
+def _choices(words: Iterable[str]) -> str:
+    *others, last = (repr(word) for word in words)
+    return f"{', '.join(others)} or {last}"
+
+
+def _unknown_key(key: KeyPath, model: type[BaseModel]) -> Finding:
     *above, name = key
-    known = known_keys()
-    siblings = [str(k[-1]) for k in known if k[:-1] == tuple(above)]
-    elsewhere = " or ".join(f"'{dotted(k)}'" for k in known if k[-1] == name)
+    elsewhere = " or ".join(f"'{dotted(k)}'" for k in known_keys() if k[-1] == name)
     if elsewhere:
         return Finding(key, f"unknown key here; did you mean {elsewhere}?")
     spelling = str(name).lower().replace("-", "_")
-    for meant in difflib.get_close_matches(spelling, siblings, n=1, cutoff=CLOSE):
+    for meant in difflib.get_close_matches(spelling, model.model_fields, n=1, cutoff=CLOSE):
         return Finding(key, f"unknown key; did you mean '{meant}'?", meant=(*above, meant))
-    return Finding(key, f"unknown key; remove it, the keys here are {', '.join(siblings)}")
+    siblings = ", ".join(model.model_fields)
+    return Finding(key, f"unknown key; remove it, the keys here are {siblings}")
 
 
 def repaired(data: Mapping[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:

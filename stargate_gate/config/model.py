@@ -8,9 +8,11 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from stargate_gate.config.address import AddressItem
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.section import Section
 from stargate_gate.config.values import (
     MAX_TRASH_DAYS,
     Branch,
@@ -19,6 +21,7 @@ from stargate_gate.config.values import (
     LocalPath,
     LocalPaths,
     Name,
+    Networks,
     Period,
     Reachable,
     Wait,
@@ -41,17 +44,6 @@ def default_data_dir() -> Path:
     """
     base = os.environ.get("XDG_DATA_HOME", "")
     return Path(base if base.startswith("/") else "~/.local/share", "stargate")
-
-
-class Section(BaseModel):
-    """A mapping of the YAML file. One with nothing below it has all its defaults."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_all_defaults(cls, value: Any) -> Any:
-        return {} if value is None else value
 
 
 class Node(Section):
@@ -83,6 +75,9 @@ class Ssh(Section):
     advertise: Reachable | None = Field(default=None, description="where peers reach this node")
     host_keys: LocalPaths = Field(default=(), description="private host keys, the same on all nodes")
     authorized_keys: LocalPath | None = Field(default=None, description="whose keys may do what")
+    proxy_protocol_from: Networks = Field(
+        default=(), description="load balancers that say by PROXY protocol who the client is"
+    )
 
 
 class Flock(Section):
@@ -155,7 +150,7 @@ class Config(Section):
     replication: Replication = Field(default_factory=Replication)
     repositories: Repositories = Field(default_factory=Repositories)
     health: Health = Field(default_factory=Health)
-    address: Annotated[tuple[Any, ...], BeforeValidator(read_list)] = ()
+    address: Annotated[tuple[AddressItem, ...], BeforeValidator(read_list)] = ()
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
 
@@ -169,14 +164,4 @@ class Config(Section):
     def _cluster_is_filled_in(cls, value: Any) -> Any:
         if value is None:  # only when the key is there: a default is no key
             raise ValueError("is empty; write name, address and key, or remove it for a single node")
-        return value
-
-    @field_validator("address", mode="after")
-    @classmethod
-    def _address_comes_later(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if value:
-            raise ValueError(
-                "moving a floating address comes with a later version; write [] and let another tool "
-                "(keepalived, a load balancer on /readyz) move what cluster.address names"
-            )
         return value

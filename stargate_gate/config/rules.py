@@ -1,8 +1,10 @@
 """What must hold between the keys of a valid model. Pure: nothing here looks at a disk or a network."""
 
+import ipaddress
 from collections.abc import Iterator
 from itertools import combinations
 
+from stargate_gate.config.address import AddressItem, DnsItem, VipItem
 from stargate_gate.config.findings import Finding, KeyPath
 from stargate_gate.config.model import Config
 
@@ -21,6 +23,7 @@ def broken_rules(config: Config) -> list[Finding]:
         *_what_a_single_node_cannot_have(config),
         *_listening(config),
         *_timings(config),
+        *_addresses(config),
     ]
 
 
@@ -125,4 +128,65 @@ def _timings(config: Config) -> Iterator[Finding]:
             f"{replication.ack_max_s:g} must not be less than replication.ack_timeout_s "
             f"({replication.ack_timeout_s:g}); raise it, or lower the other",
             (("replication", "ack_timeout_s"),),
+        )
+
+
+def _addresses(config: Config) -> Iterator[Finding]:
+    """Items of `address`: each can work, and no two of them move the same thing."""
+    seen: dict[str, int] = {}
+    for index, item in enumerate(config.address):
+        here: KeyPath = ("address", index)
+        if isinstance(item, VipItem):
+            yield from _vip(here, item, config)
+        if isinstance(item, DnsItem):
+            yield from _dns(here, item, config)
+        moved = _moved(item, config)
+        if moved in seen:
+            text = f"moves {moved}, as address[{seen[moved]}] does; remove one of them"
+            yield Finding(here, text)
+        elif moved:
+            seen[moved] = index
+
+
+def _moved(item: AddressItem, config: Config) -> str:
+    if isinstance(item, VipItem):
+        return str(item.address.ip)
+    return dns_name(item, config) or "" if isinstance(item, DnsItem) else ""
+
+
+def _vip(here: KeyPath, item: VipItem, config: Config) -> Iterator[Finding]:
+    advertised = config.ssh.advertise
+    if advertised is not None and advertised.host == str(item.address.ip):
+        yield Finding(
+            (*here, "address"),
+            f"'{item.address.ip}' is this node's own in ssh.advertise; write the address that moves",
+            (("ssh", "advertise"),),
+        )
+
+
+def dns_name(item: DnsItem, config: Config) -> str | None:
+    """The name that `item` moves: its own, else that of cluster.address; None if there is neither."""
+    if item.name is not None or config.cluster is None:
+        return item.name
+    host = config.cluster.address.host.removesuffix(".").lower()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return None
+
+
+def _dns(here: KeyPath, item: DnsItem, config: Config) -> Iterator[Finding]:
+    name = dns_name(item, config)
+    if name is None:
+        yield Finding(
+            (*here, "name"),
+            "is required, since cluster.address has no name; write the name that follows the leader",
+            (_CLUSTER,),
+        )
+    elif name != item.zone and not name.endswith(f".{item.zone}"):
+        yield Finding(
+            (*here, "zone"),
+            f"'{item.zone}' does not hold '{name}'; write the zone that the name is in",
+            ((*here, "name"), _CLUSTER),
         )

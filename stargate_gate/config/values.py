@@ -3,9 +3,11 @@
 Each reader takes what YAML gave and raises ValueError with "what is wrong; what to write instead".
 """
 
+import ipaddress
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
@@ -20,8 +22,17 @@ MAX_TRASH_DAYS = 36_500.0
 MAX_SHOWN_BITS = 64  # Python refuses to print integers of some thousand digits
 
 _CONTAINERS: dict[type, str] = {list: "a list", tuple: "a list", dict: "a mapping"}
+IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)")
+
+
+def search_path() -> str:
+    """Where programs with a bare name are looked for: PATH, and where administrators' programs are."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def kind_of(value: object) -> str:
@@ -120,6 +131,18 @@ def read_branch(value: object) -> str:
     return text
 
 
+def read_network(value: object) -> IpNetwork:
+    """An address or a network, as in 10.0.0.5 or 10.0.0.0/24."""
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    text = _text(value, "an address or a network")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        why = "has bits set after its length" if "host bits" in str(error) else "is no address and no network"
+        raise ValueError(f"{shortened(text)!r} {why}; write one as in '10.0.0.5' or '10.0.0.0/24'") from None
+
+
 Name = Annotated[str, PlainValidator(read_name)]
 Branch = Annotated[str, PlainValidator(read_branch)]
 LocalPath = Annotated[Path, PlainValidator(read_path)]
@@ -127,6 +150,9 @@ LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(read_list)]
 Reachable = Annotated[Endpoint, PlainValidator(read_reachable_endpoint)]
 Listen = Annotated[
     tuple[Annotated[Endpoint, PlainValidator(read_endpoint)], ...], BeforeValidator(one_or_many)
+]
+Networks = Annotated[
+    tuple[Annotated[IpNetwork, PlainValidator(read_network)], ...], BeforeValidator(read_list)
 ]
 Period = Annotated[float, Field(ge=MIN_PERIOD_S, le=MAX_PERIOD_S)]  # seconds
 Wait = Annotated[float, Field(ge=0, le=MAX_PERIOD_S)]  # seconds; 0: do not wait

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stargate_gate.datadir.files import write_durably
+from stargate_gate.datadir.places import CONTROL_SOCKET
 from stargate_gate.errors import ConfigurationError
 
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
@@ -74,7 +75,7 @@ class DataDir:
     @property
     def control_socket(self) -> Path:
         """Where the commands about a running node reach it."""
-        return self.run / "control.sock"
+        return self.root / CONTROL_SOCKET
 
 
 def open_data_dir(root: Path) -> DataDir:

@@ -1,12 +1,12 @@
 """The keys of this node: its SSH host keys, and the public half of the cluster's key."""
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
 
+from stargate_gate.config.files import open_to_others
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.errors import ConfigurationError
 
@@ -76,13 +76,13 @@ def _load_private(path: Path) -> asyncssh.SSHKey:
     """Raises ValueError with a remedy."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            info = os.fstat(file.fileno())
             content = file.read()
     except OSError as error:
         raise ValueError(
             f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"
         ) from error
-    if mode & 0o077:
+    if open_to_others(info):
         raise ValueError(f"others than its owner can read it: chmod 600 {path}")
     try:
         return asyncssh.import_private_key(content)

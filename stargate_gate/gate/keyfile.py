@@ -6,11 +6,10 @@ from pathlib import Path
 
 import structlog
 
-from stargate_gate.gate.keys import AuthorizedKeys, parse_authorized_keys
+from stargate_gate.gate.keys import MAX_FILE_BYTES, AuthorizedKeys, parse_authorized_keys
 
 log = structlog.get_logger()
 
-MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
 RACY_S = (
     2.0  # two changes within one tick of a file system's clock look alike; HFS+, SMB and FAT tick in 1 to 2 s
 )

@@ -17,6 +17,7 @@ from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_optio
 
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
+MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
 
 

@@ -13,14 +13,20 @@ from typing import TypeAlias
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_ADDRESS_LIKE = re.compile(r"[0-9a-f:.*?]+")  # a wildcard that some address can match
+
 
 @dataclass(frozen=True)
 class SourcePattern:
-    """One comma-separated item. `network` is None for a wildcard, which `regex` holds instead."""
+    """One comma-separated item. `network` is None for a wildcard, which `regex` holds instead.
+
+    `text` is the item without its "!", as sshd should read it.
+    """
 
     excludes: bool
     network: Network | None
     regex: re.Pattern[str] | None
+    text: str
 
     def matches(self, address: Address) -> bool:
         """Whether this item names `address`; says nothing of `excludes`."""
@@ -43,6 +49,17 @@ class Sources:
             return False
         hits = [pattern.excludes for pattern in self.patterns if pattern.matches(address)]
         return bool(hits) and not any(hits)
+
+    def for_sshd(self) -> str | None:
+        """A `from=` value with which sshd allows what `allow` does; None: nobody.
+
+        sshd may be told to look names up (UseDNS): what could only be a name, and so matches nobody
+        here, is left out.
+        """
+        addresses = [p for p in self.patterns if p.network is not None or _ADDRESS_LIKE.fullmatch(p.text)]
+        if all(pattern.excludes for pattern in addresses):
+            return None
+        return ",".join(f"{'!' if pattern.excludes else ''}{pattern.text}" for pattern in addresses)
 
 
 def normal_address(text: str) -> Address:
@@ -72,11 +89,13 @@ def _parse_item(item: str) -> SourcePattern:
         raise ValueError("from= has an empty item")
     if "/" in pattern:
         try:
-            return SourcePattern(excludes, ipaddress.ip_network(pattern), None)
+            network = ipaddress.ip_network(pattern)
         except ValueError as error:
             raise ValueError(f"from= has the network {pattern!r}, but {error}") from error
+        return SourcePattern(excludes, network, None, str(network))
     try:
-        return SourcePattern(excludes, ipaddress.ip_network(normal_address(pattern)), None)
+        network = ipaddress.ip_network(normal_address(pattern))
+        return SourcePattern(excludes, network, None, str(network))
     except ValueError:
         regex = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
-        return SourcePattern(excludes, None, re.compile(regex, re.IGNORECASE))
+        return SourcePattern(excludes, None, re.compile(regex, re.IGNORECASE), pattern.lower())

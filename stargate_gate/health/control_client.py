@@ -4,9 +4,8 @@ import json
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stargate_gate.errors import NotAllowedError, UnavailableError
 from stargate_gate.health.control_path import short_path
@@ -16,8 +15,7 @@ CHUNK_BYTES = 64 * 2**10
 ANSWER_LIMIT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the node said: exit status, what goes to stdout and stderr, and values for programs."""
 
     exit: int

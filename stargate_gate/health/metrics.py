@@ -123,6 +123,7 @@ class _StatusCollector(Collector):
         connected = status.mirror is not None and status.mirror.connected
         yield _gauge("stargate_mirror_connected", "1 if this standby follows the leader, else 0.", connected)
         yield from _standby_gauges(status)
+        yield from _address_gauges(status)
 
 
 def _build_info(status: Status) -> Metric:
@@ -153,3 +154,20 @@ def _standby_gauges(status: Status) -> Iterator[Metric]:
         if standby.lag_s is not None:
             seconds.add_metric([standby.name], standby.lag_s)
     yield from (in_sync, changes, seconds)
+
+
+def _address_gauges(status: Status) -> Iterator[Metric]:
+    claimed = GaugeMetricFamily(
+        "stargate_address_claimed",
+        "1 if this node has claimed the floating address, else 0.",
+        labels=["address"],
+    )
+    failing = GaugeMetricFamily(
+        "stargate_address_failing",
+        "1 if the last attempt to claim or to release the floating address failed, else 0.",
+        labels=["address"],
+    )
+    for one in status.addresses:
+        claimed.add_metric([one.name], float(one.state == "claimed"))
+        failing.add_metric([one.name], float(one.problem is not None))
+    yield from (claimed, failing)

@@ -38,6 +38,27 @@ class MirrorReport:
 
 
 @dataclass(frozen=True)
+class AddressReport:
+    """One floating address, as far as this node moves it.
+
+    state    "claimed": it leads here; "released": it does not; "claiming", "releasing": not known to
+             be so yet
+    problem  what failed last; None once it is as it should be
+    """
+
+    name: str
+    state: Literal["claimed", "claiming", "released", "releasing"]
+    problem: str | None = None
+
+    def trouble(self) -> str | None:
+        """What an operator should know, in one line."""
+        if self.problem is None:
+            return None
+        wanted = "claimed" if self.state in {"claimed", "claiming"} else "released"
+        return f"{self.name} is not {wanted}: {self.problem}"
+
+
+@dataclass(frozen=True)
 class Status:
     """What a node says about itself and its cluster. `/status` has these fields under these names.
 
@@ -51,6 +72,7 @@ class Status:
     address     what users put in their URLs
     position    the feed position: the newest change of this term; 1 before the first
     mirror      how this standby follows; None on a leader
+    addresses   the floating addresses that this node moves
     warnings    what an operator should look at: one line each, worst first
     """
 
@@ -70,6 +92,7 @@ class Status:
     position: int = 0
     uptime_s: float = 0.0
     mirror: MirrorReport | None = None
+    addresses: tuple[AddressReport, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -99,6 +122,8 @@ class Status:
         yield "node", f"{self.node}, {self.role}, up {duration(self.uptime_s)}, stargate {self.version}"
         if self.address:
             yield "address", self.address
+        for one in self.addresses:
+            yield "", f"{one.name}: {one.state}"
         yield "mode", f"{self.mode}, position {self.position}"
         if self.cluster:
             yield "sync set", ", ".join(self.sync_set) or "empty"
@@ -152,17 +177,23 @@ class Health:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether this node leads and takes writes, and if not, why, in one line."""
+    """Whether this node leads and takes writes, and if not, why, in one line.
+
+    address   what is wrong with the floating address, "" if nothing is: a leader takes writes at its
+              own address all the same
+    """
 
     ready: bool
     role: Role
     term: int
     reason: str = ""
+    address: str = ""
 
     def line(self) -> str:
         """One line for people; the words "not leader" are in every refusal."""
         if self.ready:
-            return f"ready: leads in term {self.term} and takes writes"
+            trouble = f"; but {self.address}" if self.address else ""
+            return f"ready: leads in term {self.term} and takes writes{trouble}"
         return self.reason if "not leader" in self.reason else f"not leader: {self.reason}"
 
     def to_json(self) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,12 +40,14 @@ class RefSnapshot:
     refs           ref → object id; odd bytes of a name as surrogates. A symbolic ref counts with the
                    value it leads to, as clients see it
     broken         refs that are there and have no value: they are no reason to remove a copy's
+    symbolic       refs whose values change when others do
     """
 
     object_format: str
     head: str
     refs: Mapping[str, str]
     broken: frozenset[str] = field(default=frozenset(), compare=False)
+    symbolic: frozenset[str] = field(default=frozenset(), compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -147,7 +149,7 @@ class RefReader:
                 snapshot = await self._read_once(repository)
                 after = await self._stamp(repository)
                 if after.digest == before.digest:
-                    self._remember(repository, await asyncio.to_thread(_cached, before, snapshot))
+                    self._remember(repository, await asyncio.to_thread(_as_read_by_git, before, snapshot))
                     break
                 before = after
             else:
@@ -155,7 +157,7 @@ class RefReader:
         return snapshot
 
     async def _read_once(self, repository: Repository) -> RefSnapshot:
-        argv = repository_argv(repository, "for-each-ref", "--format=%(objectname) %(refname)")
+        argv = repository_argv(repository, "for-each-ref", "--format=%(objectname) %(refname) %(symref)")
         try:
             head = await asyncio.to_thread(read_head, repository.path)
             object_format = await asyncio.to_thread(read_object_format, repository.path)
@@ -169,7 +171,8 @@ class RefReader:
         if done.stderr:
             log.warning("refs_with_problems", repository=str(repository.name), problems=_lines(done.stderr))
         broken = frozenset(decode_ref(name) for name in _BROKEN.findall(done.stderr))
-        return RefSnapshot(object_format, head, dict(_parse(done.stdout)), broken)
+        refs, symbolic = _parse(done.stdout)
+        return RefSnapshot(object_format, head, refs, broken, symbolic)
 
     async def _stamp(self, repository: Repository) -> Stamp:
         try:
@@ -213,9 +216,20 @@ def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
     if not changes and now.digest == cached.stamp.digest:
         return _Cached(now, cached.digest, before)
     length = _OID_LENGTHS[before.object_format]
-    if before.broken or any(len(oid) != length for oid in changes.values()):
+    if any(len(oid) != length for oid in changes.values()):
         return None
     return _cached(now, replace(before, refs={**before.refs, **changes}))
+
+
+def _as_read_by_git(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
+    """To be brought up to date only if each file there is the value of one ref. For a thread.
+
+    A symbolic ref changes with another one's file; one that leads nowhere is not even listed.
+    """
+    listed = {encode_ref(ref) for ref in snapshot.refs}
+    if snapshot.broken or snapshot.symbolic or not listed.issuperset(stamp.loose):
+        stamp = replace(stamp, files=None)
+    return _cached(stamp, snapshot)
 
 
 def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
@@ -223,12 +237,16 @@ def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
     return _Cached(stamp, snapshot.digest, snapshot)
 
 
-def _parse(output: bytes) -> Iterator[tuple[str, str]]:
+def _parse(output: bytes) -> tuple[dict[str, str], frozenset[str]]:
+    """The refs with their values, and which of them are symbolic."""
     reserved = RESERVED.encode() + b"/"
+    refs, symbolic = {}, []
     for line in output.splitlines():
-        oid, _, ref = line.partition(b" ")
+        oid, ref, target = line.split(b" ")
         if not ref.startswith(reserved):
-            yield decode_ref(ref), oid.decode("ascii")
+            refs[decode_ref(ref)] = oid.decode("ascii")
+            symbolic += [decode_ref(ref)] if target else []
+    return refs, frozenset(symbolic)
 
 
 def _lines(stderr: bytes) -> list[str]:

@@ -47,6 +47,11 @@ class Stamp:
         return not self.racy
 
     @property
+    def loose(self) -> Iterator[bytes]:
+        """The files that may hold the value of one ref each."""
+        return (name for name in self.files or () if name not in _OTHERS)
+
+    @property
     def size(self) -> int:
         """About the bytes it takes in memory."""
         return 200 + 300 * len(self.files or ())

@@ -4,7 +4,7 @@ import asyncio
 import os
 import pty
 import signal
-import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from stargate_gate.errors import UsageError
 from stargate_gate.health.control import ControlServer
 from stargate_gate.local_sessions import FdChannel, request_of
 
-from .conftest import FakeNode, console_script
+from .conftest import FakeNode, console_script, finished
 
 LIMIT_S = 60.0
 
@@ -224,15 +224,83 @@ async def test_ctrl_c_ends_it(config_file: Path, sessions: Sessions) -> None:
     assert process.returncode == 130
 
 
-def test_it_needs_to_be_told_whose_key_it_was(config_file: Path) -> None:
-    """Never taken from the environment."""
-    done = subprocess.run(
-        [console_script("stargate-shell"), "-c", str(config_file)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        env={**os.environ, "STARGATE_USER": "x"},
+async def test_the_data_dir_names_the_node_as_well(
+    config_file: Path, sessions: Sessions, tmp_path: Path
+) -> None:
+    """As stargate-authorized-keys writes it: no YAML file is read, and options may be joined by "="."""
+    config_file.unlink()
+    program = console_script("stargate-shell")
+    done = await finished(program, f"--data-dir={tmp_path / 'data'}", "--user=-x y", cwd=Path("/"))
+    assert (done.status, done.err) == (7, "END\n")
+    assert sessions.args == {
+        "user": "-x y", "access": "write", "command": None, "git_protocol": None, "source": "",
+    }  # fmt: skip
+
+
+async def test_bytes_of_any_kind_reach_the_node_as_they_are(config_file: Path, sessions: Sessions) -> None:
+    """Whatever the locale says: UTF-8 as text, other bytes as surrogates, too much of it cut."""
+    command = b"git-upload-pack '\xc3\xa9\xff'" + b"x" * 100_000
+    process = await asyncio.create_subprocess_exec(
+        *argv(config_file),
+        stdin=asyncio.subprocess.DEVNULL,
+        env={
+            b"SSH_ORIGINAL_COMMAND": command,
+            b"LC_ALL": b"C",
+            b"PYTHONUTF8": b"0",
+            b"GIT_PROTOCOL": b"\x01",
+        },
     )
-    assert done.returncode == 64
-    assert "--user" in done.stderr
+    async with asyncio.timeout(LIMIT_S):
+        assert await process.wait() == 7
+    assert (
+        sessions.args["command"]
+        == command.decode("utf-8", "surrogateescape")[: len(sessions.args["command"])]
+    )
+    assert sessions.args["command"].startswith("git-upload-pack '\xe9\udcff'xxx")
+    assert 4096 < len(sessions.args["command"]) < 10_000
+    assert sessions.args["git_protocol"] == "\x01"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--user",),
+        ("--user=",),
+        ("--user=a", "--access=peer"),
+        ("--user=a", "b"),
+        ("--user=a", "--command=x"),
+    ],
+)
+async def test_options_that_cannot_be_meant_are_64(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Said in one line; a user's name never comes from the environment."""
+    program = console_script("stargate-shell")
+    done = await finished(program, *words, cwd=tmp_path, env={"STARGATE_USER": "x"})
+    assert (done.status, done.out) == (64, "")
+    assert done.err.startswith("stargate: ")
+    assert len(done.err.splitlines()) == 1
+
+
+async def test_help_and_version(tmp_path: Path) -> None:
+    """For those who type it nevertheless."""
+    program = console_script("stargate-shell")
+    assert "--data-dir" in (await finished(program, "-h", cwd=tmp_path)).out
+    assert (await finished(program, "--version", cwd=tmp_path)).out.startswith("stargate-shell ")
+
+
+async def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
+    """Each session waits for it: bench/shell.py has the figures."""
+    code = "import sys, stargate_gate.cli.shell; print(*sys.modules)"
+    done = await finished(sys.executable, "-c", code, cwd=tmp_path)
+    loaded = set(done.out.split())
+    assert "stargate_gate.health.control_client" in loaded
+    assert not loaded & {
+        "click",
+        "pydantic",
+        "asyncssh",
+        "asyncio",
+        "yaml",
+        "structlog",
+        "dataclasses",
+        "inspect",
+    }

@@ -119,8 +119,8 @@ def test_what_is_no_mapping_at_all_is_one_line(problems: Any, text: str, line: s
         ('node: {data_dir: "a\\0b"}\n', "node.yaml:1: node.data_dir: 'a\\x00b' cannot be a path"),
         ("node: {name: -a}\n", "node.yaml:1: node.name: '-a' cannot be a name; write 1 to 63 letters"),
         (
-            "address: [{kind: vip}]\n",
-            "node.yaml:1: address: moving a floating address comes with a later version",
+            "ssh: {proxy_protocol_from: [10.0.0.5, 10.0.0.5/8]}\n",
+            "node.yaml:1: ssh.proxy_protocol_from[1]: '10.0.0.5/8' has bits set after its length",
         ),
         ("address: {kind: vip}\n", "node.yaml:1: address: must be a list, but is a mapping"),
     ],

@@ -66,3 +66,19 @@ def test_a_bad_cluster_key_names_its_own_setting(tmp_path: Path) -> None:
     """Not the host keys'."""
     with pytest.raises(ConfigurationError, match=r"cluster\.key: .*missing"):
         public_key_of(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("mode", "fine"), [(0o640, True), (0o644, False)])
+def test_a_group_may_read_a_key_that_somebody_else_owns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, fine: bool
+) -> None:
+    """The node starts with what check-config approves of: root:git 0640."""
+    path = make_key(tmp_path / "key")
+    path.chmod(mode)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    if fine:
+        assert load_host_keys([path])
+        assert public_key_of(path)
+    else:
+        with pytest.raises(ConfigurationError, match="chmod 600"):
+            load_host_keys([path])

@@ -1,0 +1,169 @@
+"""A name that points at the leader, by dynamic update (RFC 2136) signed with TSIG (RFC 8945).
+
+The name is not removed when this node ceases to lead: a resolver would remember that there is no such
+name, for longer than the time to live of the next answer. Until the next leader's claim replaces it, it
+leads to a node that serves reads, and says who leads.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.TXT
+import dns.rrset
+import dns.tsig
+import dns.update
+
+from stargate_gate.address.fence import Fence, fence_of, why_not
+from stargate_gate.address.port import Turn
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.tsig import read_tsig_key
+from stargate_gate.config.values import IpAddress
+from stargate_gate.errors import AddressError
+
+KEEP_S = 30.0  # somebody else's change of the name is found and undone that soon
+EXCHANGE_LIMIT_S = 3.0  # one question and its answer
+LIMIT_S = 10.0
+TRIES = 3  # another claim came between reading and updating
+FENCE_LABEL = "_stargate"
+FENCE_TTL_S = 5
+LOST_RACE = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
+TYPES = {4: dns.rdatatype.A, 6: dns.rdatatype.AAAA}
+
+
+class DnsName:
+    """The `Address` of kind dns. `addresses` are this node's own."""
+
+    keep_s = KEEP_S
+    limit_s = LIMIT_S
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        zone: str,
+        server: Endpoint,
+        key_file: Path,
+        addresses: Sequence[IpAddress],
+        ttl_s: int,
+    ) -> None:
+        self.name = f"dns {name}"
+        self._name = dns.name.from_text(name)
+        self._fence_name = dns.name.from_text(FENCE_LABEL, origin=self._name)
+        self._zone = dns.name.from_text(zone)
+        self._server = server
+        self._key_file = key_file
+        self._addresses = tuple(addresses)
+        self._ttl_s = ttl_s
+
+    async def claim(self, turn: Turn) -> None:
+        """Point the name here, unless a later term has claimed it, and read it back."""
+        mine = fence_of(turn)
+        for _ in range(TRIES):
+            there = await self._fences()
+            if (problem := why_not(mine, there)) is not None:
+                raise AddressError(f"{self._fence_name} {problem}")
+            answer = await self._exchange(self._update(mine, there))
+            if answer.rcode() in LOST_RACE:
+                continue
+            if answer.rcode() != dns.rcode.NOERROR:
+                raise AddressError(self._refused(answer.rcode().name))
+            await self._check(mine)
+            return
+        raise AddressError(f"{self._fence_name} changes all the time: does another node claim it?")
+
+    async def keep(self, turn: Turn) -> None:
+        """Read it back, and claim it again if it is not as it was left."""
+        try:
+            await self._check(fence_of(turn))
+        except AddressError:
+            await self.claim(turn)
+
+    async def release(self, turn: Turn) -> None:
+        """Nothing: see above."""
+
+    def _update(self, mine: Fence, there: Sequence[str]) -> dns.message.Message:
+        """Replace both records, if the fence still is what was read."""
+        update = dns.update.UpdateMessage(self._zone)
+        if there:
+            update.present(self._fence_name, *(_text(one) for one in there))
+        else:
+            update.absent(self._fence_name, dns.rdatatype.TXT)
+        update.replace(self._fence_name, FENCE_TTL_S, _text(str(mine)))
+        for version, kind in TYPES.items():
+            update.delete(self._name, kind)
+            for address in self._addresses:
+                if address.version == version:
+                    update.add(self._name, self._ttl_s, kind, str(address))
+        return update
+
+    async def _check(self, mine: Fence) -> None:
+        """The server answers what `_update` wrote. Raises AddressError: it does not."""
+        if (found := await self._fences()) != [str(mine)]:
+            raise AddressError(f"{self._fence_name} reads {found}, and not {str(mine)!r}")
+        for version, kind in TYPES.items():
+            wanted = {str(one) for one in self._addresses if one.version == version}
+            answers = await self._ask(self._name, kind)
+            if {answer.to_text() for answer in answers} != wanted:
+                shown = ", ".join(sorted(answer.to_text() for answer in answers)) or "nothing"
+                raise AddressError(f"{self._name} {kind.name} reads {shown}, and not what was written")
+
+    async def _fences(self) -> list[str]:
+        answers = await self._ask(self._fence_name, dns.rdatatype.TXT)
+        return [
+            b"".join(one.strings).decode("utf-8", "replace")
+            for one in answers
+            if isinstance(one, dns.rdtypes.ANY.TXT.TXT)
+        ]
+
+    async def _ask(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[dns.rdata.Rdata]:
+        """The zone's own records of that kind, from the server that has them first-hand."""
+        question = dns.message.make_query(name, kind)
+        question.flags = 0  # no recursion: an answer from a cache proves nothing
+        answer = await self._exchange(question)
+        if answer.rcode() == dns.rcode.NXDOMAIN:
+            return []
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise AddressError(self._refused(answer.rcode().name))
+        found = answer.get_rrset(answer.answer, name, dns.rdataclass.IN, kind)
+        return list(found or ())
+
+    async def _exchange(self, message: dns.message.Message) -> dns.message.Message:
+        """One signed message and its signed answer, by TCP. Raises AddressError."""
+        try:
+            key = read_tsig_key(self._key_file.read_text())
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise AddressError(f"the TSIG key {self._key_file}: {why}") from error
+        message.use_tsig(dns.tsig.Key(key.name, key.secret, key.algorithm))
+        host, port = self._server.host, self._server.port
+        try:
+            return await dns.asyncquery.tcp(message, host, timeout=EXCHANGE_LIMIT_S, port=port)
+        except (dns.tsig.PeerBadTime, dns.tsig.BadTime) as error:
+            raise AddressError(f"the clock of the DNS server {self._server} is not this node's") from error
+        except dns.tsig.PeerError as error:
+            raise AddressError(self._refused(type(error).__name__)) from error
+        except dns.exception.Timeout as error:
+            raise AddressError(f"the DNS server {self._server} gives no answer") from error
+        except (OSError, EOFError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it closes the connection"
+            raise AddressError(f"no answer from the DNS server {self._server}: {why or error}") from error
+        except dns.exception.DNSException as error:
+            raise AddressError(f"a bad answer from the DNS server {self._server}: {error}") from error
+
+    def _refused(self, how: str) -> str:
+        return (
+            f"the DNS server {self._server} refuses ({how}): it must know the key, and let it change "
+            f"A, AAAA and TXT of {self._name} and {self._fence_name} in the zone {self._zone}"
+        )
+
+
+def _text(text: str) -> dns.rdata.Rdata:
+    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, [text.encode()])

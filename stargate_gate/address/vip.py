@@ -1,0 +1,97 @@
+"""An address that is put on an interface of the leader, by iproute2.
+
+The kernel is given the address for `lifetime_s` only, and `keep` renews it: a node that was killed, or
+whose machine hangs, loses it without anybody's help. As soon as it is there it is announced, and again
+with each renewal, so that a switch or a neighbour that missed it, or that believed another node
+meanwhile, learns.
+
+A capability on a copy of ip(8) does not work: ip gives up what it did not inherit (tried, iproute2 6.1).
+So either the node has the two capabilities, or a launcher gives them to ip and to the announcing program.
+"""
+
+import ipaddress
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stargate_gate.address.announce import announce
+from stargate_gate.address.port import Turn
+from stargate_gate.address.running import environment, run
+from stargate_gate.errors import AddressError
+
+RENEWALS_PER_LIFETIME = 4  # three may fail before the address is lost
+PROGRAM_LIMIT_S = 2.0  # it talks to the kernel only
+LIMIT_S = 5.0
+ANNOUNCE = (sys.executable, "-S", "-m", "stargate_gate.address.announce")
+PACKAGES = str(Path(__file__).resolve().parents[2])  # where `-S` does not look
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class Vip:
+    """The `Address` of kind vip. `launcher`: see above; empty if this process has the capabilities."""
+
+    limit_s = LIMIT_S
+
+    def __init__(
+        self, address: Interface, interface: str, *, lifetime_s: int, launcher: Sequence[str] = ()
+    ) -> None:
+        self.name = f"vip {address.ip} on {interface}"
+        self.keep_s = lifetime_s / RENEWALS_PER_LIFETIME
+        self._address = address
+        self._interface = interface
+        self._lifetime_s = lifetime_s
+        self._launcher = tuple(launcher)
+
+    async def claim(self, turn: Turn) -> None:
+        """Add the address, or renew it if it is there, and announce it."""
+        await self.keep(turn)
+
+    async def keep(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
+        """As `claim`: each time for a new lifetime."""
+        await self._hold()
+        if self._launcher:
+            await self._run(*ANNOUNCE, self._interface, str(self._address.ip))
+        else:
+            announce(self._interface, self._address.ip)
+
+    async def release(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
+        """Take the address from the interface, with whatever length it is there."""
+        for one in await self._found():
+            await self._ip("address", "delete", one, "dev", self._interface)
+
+    async def _hold(self) -> None:
+        """Not preferred as a source: this node's own connections keep their address when it goes."""
+        options = ["valid_lft", str(self._lifetime_s), "preferred_lft", "0"]
+        if self._address.version == 6:  # noqa: PLR2004 # IPv6
+            options.append("nodad")  # a dead leader's machine may still answer, and must not stop us
+        await self._ip("address", "replace", str(self._address), "dev", self._interface, *options)
+
+    async def _found(self) -> list[str]:
+        """The address as it is on the interface now: none, one, or several lengths of it."""
+        try:
+            text = await self._ip(
+                "-json", "address", "show", "dev", self._interface, "to", str(self._address.ip)
+            )
+        except AddressError as error:
+            if "does not exist" in error.message:
+                return []
+            raise
+        try:
+            # An address that `to` leaves out is still there as an empty object (iproute2 6.1).
+            found = [info for link in json.loads(text or "[]") for info in link["addr_info"] if info]
+            return [f"{info['local']}/{info['prefixlen']}" for info in found]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise AddressError("ip said what is no list of addresses") from error
+
+    async def _ip(self, *words: str) -> str:
+        try:
+            return await self._run("ip", *words)
+        except AddressError as error:
+            if "not permitted" not in error.message:
+                raise
+            raise AddressError(f"{error.message}; give the node CAP_NET_ADMIN, or name a launcher") from error
+
+    async def _run(self, *words: str) -> str:
+        return await run((*self._launcher, *words), environment(PYTHONPATH=PACKAGES), PROGRAM_LIMIT_S)

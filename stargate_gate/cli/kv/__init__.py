@@ -1,0 +1,1 @@
+"""The commands of `git kv`, one file each."""

@@ -1,0 +1,28 @@
+"""`git kv del`."""
+
+from typing import Any
+
+import click
+
+from stargate_gate.cli.kv.options import common, common_options
+from stargate_gate.cli.kv.output import print_written
+from stargate_gate.kv.errors import KvUsageError
+from stargate_gate.kv.expect import check_expected
+from stargate_gate.kv.keys import check_key
+from stargate_gate.kv.transaction import Drop
+from stargate_gate.kv.writing import write
+
+
+@click.command("del")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@click.option("--expect", metavar="OID", help="Only if the key, or the ledger, is this now; else exit 2.")
+@common_options
+def command(keys: tuple[str, ...], expect: str | None, **said: Any) -> None:
+    """Take the values of all these keys away, or, if one of them has none (exit 1), of none of them."""
+    what = common(**said)
+    if expect is not None and len(keys) > 1:
+        raise KvUsageError("--expect goes with one key; several can be expected in the lines of mset")
+    expected = check_expected(expect)
+    drops = [Drop(check_key(key), expected) for key in dict.fromkeys(keys)]
+    with what.store() as (store, pace):
+        print_written(what, write(store, drops, pace))

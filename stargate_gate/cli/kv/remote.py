@@ -1,0 +1,34 @@
+"""`git kv remote`."""
+
+from typing import Any
+
+import click
+
+from stargate_gate.cli.kv.options import common, common_options
+from stargate_gate.cli.kv.output import print_json
+from stargate_gate.kv import git, policy
+from stargate_gate.kv.remotes import configured
+
+
+@click.group("remote")
+def command() -> None:
+    """Tell git where writes go."""
+
+
+@command.command("setup")
+@common_options
+def setup(**said: Any) -> None:
+    """Read stargate.push_url from .kv/policy.yaml and make it the pushurl of the remote.
+
+    The policy is that of the work tree, else of HEAD. A list makes several pushurls; git kv looks for the
+    leader among them.
+    """
+    what = common(**said)
+    configured(what.remote, git.settings())
+    urls = policy.push_urls(policy.read())
+    policy.set_push_urls(what.remote, urls)
+    if what.json:
+        print_json({"remote": what.remote, "pushurl": urls})
+    else:
+        for url in urls:
+            click.echo(f"remote.{what.remote}.pushurl {url}")

@@ -1,0 +1,219 @@
+"""Running the user's git: their configuration, their credentials, their ssh. Plumbing only.
+
+Nothing waits for ever: a local command has LOCAL_LIMIT_S; one that talks to a remote is ended when it
+has given no sign of life for a while.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from stargate_gate.kv.errors import KvError
+
+LOCAL_LIMIT_S = 300.0  # a pack of 64 MiB on a slow disk
+END_LIMIT_S = 5.0  # from SIGTERM to SIGKILL
+CHUNK_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
+
+# What git says is read here, so it is to say it in English; nothing is read from the terminal's locale.
+_ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C"}
+
+
+class Done(NamedTuple):
+    """What a git process left."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    silent: bool = False  # it was ended because it gave no sign of life
+
+
+def environment() -> dict[str, str]:
+    """The user's environment, in English."""
+    return {**os.environ, **_ENVIRONMENT}
+
+
+def run(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> Done:
+    """A local command, to its end, whatever its status.
+
+    Raises:
+        KvError: there is no git, or it took longer than LOCAL_LIMIT_S.
+    """
+    try:
+        done = subprocess.run(
+            _argv(args, config),
+            input=given,
+            capture_output=True,
+            env=environment(),
+            timeout=LOCAL_LIMIT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise KvError("git is not installed here") from None
+    except subprocess.TimeoutExpired:
+        raise KvError(f"git {args[0]} took longer than {LOCAL_LIMIT_S:g} s") from None
+    return Done(done.returncode, done.stdout, _text(done.stderr))
+
+
+def output(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> bytes:
+    """The stdout of a local command.
+
+    Raises:
+        KvError: it failed.
+    """
+    done = run(*args, given=given, config=config)
+    if done.status:
+        raise KvError(f"git {args[0]} failed: {complaint(done.stderr)}")
+    return done.stdout
+
+
+def outputs(*commands: tuple[str, ...]) -> list[bytes]:
+    """As `output`, of commands that run at the same time and say little."""
+    with contextlib.ExitStack() as at_end:
+        running = [
+            at_end.enter_context(
+                subprocess.Popen(
+                    _argv(command, ()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment(),
+                )
+            )
+            for command in commands
+        ]
+        said = [process.communicate(timeout=LOCAL_LIMIT_S) for process in running]
+    for command, process, (_, stderr) in zip(commands, running, said, strict=True):
+        if process.returncode:
+            raise KvError(f"git {command[0]} failed: {complaint(_text(stderr))}")
+    return [stdout for stdout, _ in said]
+
+
+def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]) -> Done:
+    """A command that talks to a remote, to its end; ended after `patience_s()` seconds of silence.
+
+    `patience_s` is asked again after each sign of life. In a terminal, ssh may ask for a passphrase: the
+    command stays in the terminal's foreground then, and elsewhere is a process group of its own, so that
+    nothing of it is left when it is ended.
+    """
+    terminal = _has_terminal()
+    process = subprocess.Popen(
+        _argv(args, config),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        process_group=None if terminal else 0,
+    )
+    try:
+        said, silent = _listen(process, patience_s)
+        if silent:
+            _end(process, group=not terminal)
+        status = process.wait(END_LIMIT_S if silent else None)
+    except BaseException:
+        _end(process, group=not terminal)
+        raise
+    finally:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    return Done(status, bytes(said["stdout"]), _text(bytes(said["stderr"])), silent)
+
+
+def complaint(stderr: str) -> str:
+    """The one line of what git and its remote said that tells best what is wrong."""
+    lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
+    lines = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
+    for wanted in _TELLING:
+        for line in lines:
+            if wanted(line):
+                return line.removeprefix("remote: ").removeprefix("fatal: ").removeprefix("remote error: ")
+    return lines[-1] if lines else "no message"
+
+
+_TELLING: tuple[Callable[[str], bool], ...] = (
+    lambda line: "not leader" in line,
+    lambda line: line.startswith("fatal: remote error: "),
+    lambda line: line.startswith(("ssh: ", "stargate: ")) or "ermission denied" in line,
+    lambda line: line.startswith(("fatal: ", "error: ", "! ")),
+)
+
+
+def settings() -> dict[str, list[str]]:
+    """The configuration in force here: every key's values, in order; keys as git-config(1) prints them.
+
+    Raises:
+        KvError
+    """
+    found: dict[str, list[str]] = {}
+    for item in output("config", "--list", "-z").decode("utf-8", "surrogateescape").split("\0"):
+        if item:
+            name, _, value = item.partition("\n")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def update_refs(commands: Mapping[str, str | None]) -> bool:
+    """Set refs to these oids, or remove them where None; all or nothing. Whether it was done."""
+    lines = [
+        f"update {ref} {oid}\n" if oid is not None else f"delete {ref}\n" for ref, oid in commands.items()
+    ]
+    done = run("update-ref", "--stdin", given="".join(["start\n", *lines, "commit\n"]).encode())
+    return done.status == 0
+
+
+def _argv(args: Sequence[str], config: Sequence[str]) -> list[str]:
+    return ["git", *(word for item in config for word in ("-c", item)), *args]
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "replace")
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _listen(
+    process: subprocess.Popen[bytes], patience_s: Callable[[], float]
+) -> tuple[dict[str, bytearray], bool]:
+    """What it says until it closes its mouth, and whether it fell silent before."""
+    said = {"stdout": bytearray(), "stderr": bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for name in said:
+            selector.register(getattr(process, name), selectors.EVENT_READ, name)
+        until = time.monotonic() + patience_s()
+        while selector.get_map():
+            ready = selector.select(max(0.0, until - time.monotonic()))
+            if not ready:
+                return said, True
+            for key, _ in ready:
+                data = os.read(key.fd, CHUNK_BYTES)
+                if not data:
+                    selector.unregister(key.fileobj)
+                part = said[key.data]
+                part += data
+                del part[:-MAX_TEXT_BYTES]
+            until = time.monotonic() + patience_s()
+    return said, False
+
+
+def _end(process: subprocess.Popen[bytes], *, group: bool) -> None:
+    """SIGTERM, so that git removes its lock files; then SIGKILL for whatever is left."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            if group:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_LIMIT_S)

@@ -1,0 +1,161 @@
+"""Writing: a transaction is pushed until it has landed, once, or until it cannot.
+
+The theory. A push carries the values that it expects both refs to have, so one of two rivals wins and
+the other learns it (CONFLICT): it fetches, applies its operations to what is there now, and tries again.
+When nobody can say what became of a push (no answer, "outcome unknown", a dead connection), the *same*
+commits are pushed again: where they have landed, git says "up to date", or CONFLICT if more has come on
+top; then the fetched history is searched for this transaction's name. A late arrival of an earlier try
+can do no harm: it expects refs that have moved on since.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from stargate_gate.errors import StargateError
+from stargate_gate.kv import git
+from stargate_gate.kv.errors import ConflictError, KvError, NoSuchKeyError
+from stargate_gate.kv.giving_up import failure, telling
+from stargate_gate.kv.outcomes import Answer, Outcome
+from stargate_gate.kv.pace import Pace
+from stargate_gate.kv.records import Commit, timestamp
+from stargate_gate.kv.snapshot import Snapshot
+from stargate_gate.kv.store import Store
+from stargate_gate.kv.transaction import Operation, Prepared, State, Writer, checked, prepare
+from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
+
+
+class Written(NamedTuple):
+    """A transaction that is in the ledger."""
+
+    txn: str
+    commit: str
+    values: Mapping[str, str]  # oids, by key
+
+
+def write(store: Store, operations: Sequence[Operation], pace: Pace) -> Written:
+    """Apply `operations` to the remote's namespace: all of them, once, or none.
+
+    Raises:
+        NoSuchKeyError, ConflictError: nothing was written.
+        GaveUpError: no leader was found in time.
+        KvError: it could not be done; the message says if it may have been.
+        KvUsageError
+    """
+    return _Writing(store, checked(operations), pace).run()
+
+
+class _Writing:
+    def __init__(self, store: Store, operations: Sequence[Operation], pace: Pace) -> None:
+        self._store = store
+        self._operations = operations
+        self._pace = pace
+        self._txn = ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))
+        self._urls = list(store.remote.urls)  # the one that answered last comes first
+        self._base: Snapshot = store.copy()
+        self._fresh = False  # whether the base was fetched by this command
+        self._pushed_on: list[Commit | None] = []  # the first base that was pushed on: search until there
+        self._doubt = False  # whether a push may have come through
+        self._values: Mapping[str, str] = {}
+
+    def run(self) -> Written:
+        if not self._base.agrees:
+            self._base = Snapshot()
+        writer = _writer()
+        while True:
+            try:
+                prepared = self._prepare(writer)
+            except (NoSuchKeyError, ConflictError):
+                if self._fresh:
+                    raise
+                if (landed := self._refetch(self._urls)) is not None:
+                    return landed
+                continue
+            if (landed := self._deliver(prepared)) is not None:
+                return landed
+
+    def _prepare(self, writer: Writer) -> Prepared:
+        store = self._store
+        state = State(store.namespace, self._base, store.reader, store.hash_name)
+        prepared = prepare(state, self._txn, self._operations, writer)
+        store.keep(prepared.objects)
+        self._values = prepared.values
+        return prepared
+
+    def _deliver(self, prepared: Prepared) -> Written | None:
+        """Push until it has landed; None when it has to be prepared again, on the new base."""
+        while True:
+            url, answer = self._push(prepared)
+            match answer.outcome:
+                case Outcome.DONE:
+                    return Written(self._txn, prepared.ledger.oid, prepared.values)
+                case Outcome.CONFLICT:
+                    self._check_time(answer)
+                    if self._fresh:
+                        self._pause()
+                    return self._refetch([url])
+                case _:
+                    self._check_time(answer)
+                    self._pause()
+
+    def _push(self, prepared: Prepared) -> tuple[str, Answer]:
+        """One round through the URLs; the answer that counts, and whose it is."""
+        if not self._pushed_on:
+            self._pushed_on.append(prepared.base.ledger)
+        answers = []
+        for url in self._urls:
+            answer = self._store.push(url, prepared, self._pace)
+            if answer.outcome in {Outcome.DONE, Outcome.CONFLICT}:
+                self._urls.sort(key=lambda other: other != url)
+                return url, answer
+            self._doubt = self._doubt or answer.outcome is Outcome.UNKNOWN
+            answers.append(answer)
+        return self._urls[0], telling(answers)
+
+    def _refetch(self, urls: Sequence[str]) -> Written | None:
+        """A new base from one of `urls`; what was written, if it turns out to be there already."""
+        while True:
+            answers = []
+            for url in urls:
+                answer, found = self._store.fetch(url, self._pace)
+                if answer.outcome is Outcome.DONE:
+                    self._base, self._fresh = found, True
+                    return self._landed(found)
+                answers.append(answer)
+            self._check_time(telling(answers))
+            self._pause()
+            urls = self._urls
+
+    def _landed(self, found: Snapshot) -> Written | None:
+        if not self._pushed_on or found.ledger is None:
+            return None
+        commit = self._store.landed(self._txn, found.ledger, self._pushed_on[0])
+        if commit is None:
+            self._doubt = False
+            return None
+        return Written(self._txn, commit, self._values)
+
+    def _check_time(self, answer: Answer) -> None:
+        if answer.outcome is Outcome.REFUSED or self._pace.over():
+            raise self._error(answer)
+
+    def _error(self, answer: Answer) -> StargateError:
+        what = f"{answer.reason}; gave up after {self._pace.timeout_s:g} s"
+        if self._doubt:
+            return KvError(f"{what}: outcome unknown, look for transaction {self._txn}")
+        return failure(answer, what)
+
+    def _pause(self) -> None:
+        self._pace.pause()
+
+
+def _writer() -> Writer:
+    author, committer = (
+        said.decode("utf-8", "surrogateescape").strip()
+        for said in git.outputs(("var", "GIT_AUTHOR_IDENT"), ("var", "GIT_COMMITTER_IDENT"))
+    )
+    now = datetime.now(UTC)
+    email = author.rpartition("<")[2].partition(">")[0]
+    return Writer(author, committer, email, now, timestamp(now))

@@ -1,0 +1,72 @@
+"""The runbook tells the truth: what can be checked of it without an engine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import running_cluster
+from tests.support.runbook import NOT_RUN, RUNBOOK, blocks
+
+ROOT = RUNBOOK.parents[1]
+TEXT = RUNBOOK.read_text()
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+TOPICS = (
+    "design in one picture", "prerequisites", "set up a pair", "day 2", "what to monitor", "planned switchover",
+    "rolling upgrade", "replace a node", "add a third node", "backup and restore", "rotate keys",
+    "move an existing git server in", "both nodes down", "both claim to lead", "lost lock volume",
+    "a standby does not catch up", "the sync set is empty", "rescued refs appeared", "stale lock files", "drills",
+)  # fmt: skip
+
+
+def anchors(markdown: str) -> set[str]:
+    """Those that GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_topic_is_there() -> None:
+    """Those of an operator's day and night."""
+    headings = [heading.lower() for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)]
+    assert [topic for topic in TOPICS if not any(topic in heading for heading in headings)] == []
+
+
+def test_every_block_of_commands_is_run_or_says_why_not() -> None:
+    """And what is run, is run by the container tests under its name."""
+    scenarios = (ROOT / "integration" / "test_runbook.py").read_text()
+    commands = [block for block in blocks(TEXT) if block.language == "sh"]
+    assert len(commands) > 30
+    for block in commands:
+        assert bool(block.name) != block.text.startswith(NOT_RUN), f"line {block.line}"
+        assert not block.name or f'"{block.name}"' in scenarios, f"line {block.line}: {block.name}"
+
+
+@pytest.mark.parametrize("file", ["docs/runbook.md", "sshd/README.md", "systemd/README.md"])
+def test_links_lead_somewhere(file: str) -> None:
+    """Files, and headings in them."""
+    page = ROOT / file
+    for target, anchor in LINK.findall(page.read_text()):
+        if target.startswith("http"):
+            continue
+        other = (page.parent / target).resolve() if target else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other.read_text()), f"{target}#{anchor}"
+
+
+def test_what_is_to_be_monitored_and_looked_for_exists(tmp_path: Path) -> None:
+    """Metrics in what a running node shows, events in the code that logs them."""
+    with running_cluster(tmp_path, nodes=1) as cluster:
+        shown = cluster.nodes[0].get("/metrics")[1].decode()
+    wanted = {
+        name
+        for name in re.findall(r"\b((?:stargate|process)_[a-z_]+)\b", TEXT)
+        if not name.startswith("stargate_gate")
+    }
+    assert len(wanted) > 10
+    assert [name for name in wanted if name not in shown] == []
+    code = "".join(path.read_text() for path in (ROOT / "stargate_gate").rglob("*.py"))
+    events = re.findall(
+        r"`((?:election|leadership|standby|sync_set|mirror|repository)_[a-z_]+|leading)`", TEXT
+    )
+    assert len(set(events)) > 6
+    assert [event for event in events if f'"{event}"' not in code] == []
