@@ -90,8 +90,7 @@ def get(store: Store, here: Snapshot, key: str) -> Value:
         KvError: it is one that cannot be read here.
     """
     reader = store.reader
-    data, meta, _ = places(store.namespace, key)
-    manifests = [(*path[:-1], path[-1] + b".manifest.json") for path in data]
+    data, meta, _, manifests = places(store.namespace, key)
     found = lookup(here.ledger_root, {*data, *meta, *manifests}, reader.trees)
     entry = next((found[path] for path in data if path in found), None)
     if entry is None:

@@ -30,7 +30,7 @@ TIDY_ONE_IN_256 = 5  # of the commands that talked to a remote: git's own check 
 _BATCHED = ("core.fsyncMethod=batch",)
 _QUIET_FETCH = (
     "--no-write-fetch-head", "--no-tags", "--no-auto-maintenance", "--no-recurse-submodules", "--no-prune",
-    "--refmap=", "--progress",
+    "--progress",
 )  # fmt: skip
 _QUIET_PUSH = (
     "--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--progress",
