@@ -67,12 +67,7 @@ def _of_leader(store: Store, pace: Pace) -> Snapshot | None:
     while not pace.over():
         outcomes = set()
         for url in store.remote.urls:
-            answer, oids = store.ask(url, pace)
-            if answer.outcome is Outcome.DONE:
-                copy = store.copy()
-                if copy.agrees and copy.oids == oids:
-                    return copy
-                answer, found = store.fetch(url, pace)
+            answer, found = store.fetch_leading(url, pace)
             if answer.outcome is Outcome.DONE:
                 return found
             outcomes.add(answer.outcome)

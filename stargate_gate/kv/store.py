@@ -139,6 +139,14 @@ class Store:
         }
         return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
 
+    def fetch_leading(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
+        """As `fetch`, but of a node that takes pushes; NOT_LEADER of another, which may be behind."""
+        answer, oids = self.ask(url, pace)
+        if answer.outcome is not Outcome.DONE:
+            return answer, Snapshot()
+        copy = self.copy()
+        return (answer, copy) if copy.agrees and copy.oids == oids else self.fetch(url, pace)
+
     def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
         self._talked = True
