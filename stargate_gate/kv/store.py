@@ -30,7 +30,7 @@ TIDY_ONE_IN_256 = 5  # of the commands that talked to a remote: git's own check 
 _BATCHED = ("core.fsyncMethod=batch",)
 _QUIET_FETCH = (
     "--no-write-fetch-head", "--no-tags", "--no-auto-maintenance", "--no-recurse-submodules", "--no-prune",
-    "--refmap=", "--progress",
+    "--progress",
 )  # fmt: skip
 _QUIET_PUSH = (
     "--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--progress",
@@ -138,6 +138,14 @@ class Store:
             ref: oid for oid, _, ref in (line.partition("\t") for line in done.stdout.decode().splitlines())
         }
         return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
+
+    def fetch_leading(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
+        """As `fetch`, but of a node that takes pushes; NOT_LEADER of another, which may be behind."""
+        answer, oids = self.ask(url, pace)
+        if answer.outcome is not Outcome.DONE:
+            return answer, Snapshot()
+        copy = self.copy()
+        return (answer, copy) if copy.agrees and copy.oids == oids else self.fetch(url, pace)
 
     def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
