@@ -32,7 +32,7 @@ async def test_it_is_told_the_role_the_term_and_the_reason(tmp_path: Path) -> No
     program = script(tmp_path / "move", f'echo "$@" >>{out}; env | grep -v -e ^PWD= -e ^_= >>{out}')
     os.environ["STARGATE_SECRET"] = "x"
     try:
-        one = Command((str(program), "a b"), address="stargate.local:2222", timeout_s=10)
+        one = Command((str(program), "a b"), name="move", address="stargate.local:2222", timeout_s=10)
         await one.claim(LEADER)
         await one.keep(LEADER)
         await one.release(STANDBY)
@@ -57,13 +57,13 @@ async def test_a_failure_is_told_with_the_last_line(tmp_path: Path) -> None:
         tmp_path / "move", "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo no luck >&2; exit 3"
     )
     with pytest.raises(AddressError, match=r"move exited 3: no luck$"):
-        await Command((str(program),), address="", timeout_s=60).claim(LEADER)
+        await Command((str(program),), name="move", address="", timeout_s=60).claim(LEADER)
 
 
 async def test_what_does_not_start_is_told() -> None:
     """A path that leads nowhere."""
     with pytest.raises(AddressError, match="/no/such/program does not start: No such file or directory"):
-        await Command(("/no/such/program",), address="", timeout_s=10).claim(LEADER)
+        await Command(("/no/such/program",), name="move", address="", timeout_s=10).claim(LEADER)
 
 
 async def test_at_the_limit_it_is_ended_with_all_it_started(tmp_path: Path) -> None:

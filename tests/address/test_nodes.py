@@ -48,9 +48,9 @@ def test_the_address_follows_the_leader_that_is_killed(cluster: LinkedCluster) -
     """The next push to it goes to the new leader, although nobody has tidied up after the old one."""
     a, b = node(cluster, "node-a"), node(cluster, "node-b")
     tree = cluster.client.work_tree("app")
-    assert a.has(VIP)
+    eventually(lambda: a.has(VIP), "node-a has the address")
     assert not b.has(VIP)
-    assert pushes(cluster, tree)
+    eventually(lambda: pushes(cluster, tree), "a push through the address")
     cluster.wait_equal()
     a.kill()
     b.wait_ready()
@@ -60,7 +60,7 @@ def test_the_address_follows_the_leader_that_is_killed(cluster: LinkedCluster) -
     a.start()
     b.wait_in_sync_set("node-a")
     assert not a.has(VIP)
-    assert pushes(cluster, tree)
+    eventually(lambda: pushes(cluster, tree), "a push through the address")
     assert b.repository("org/app").exists()
 
 
@@ -72,7 +72,7 @@ def test_stepping_down_releases_the_address_before_the_lock(cluster: LinkedClust
     order = a.events("stepped_down", "address_released", "leadership_ended")
     assert order == ["address_released", "address_released", "stepped_down", "leadership_ended"]
     b.wait_ready()
-    assert b.has(VIP)
+    eventually(lambda: b.has(VIP), "node-b has the address")
     assert b.events("leadership_won", "address_claimed", "leading") == [
         "leadership_won",
         "address_claimed",
@@ -110,7 +110,7 @@ def test_what_a_crashed_node_left_is_released_when_it_starts(cluster: LinkedClus
     a.machine.run("ip", "address", "replace", f"{VIP}/32", "dev", "eth0")  # for ever
     a.start().wait_healthy()
     assert not a.has(VIP)
-    assert b.has(VIP)
+    eventually(lambda: b.has(VIP), "node-b has the address")
 
 
 def test_a_service_manager_releases_it_after_a_crash(cluster: LinkedCluster) -> None:
@@ -119,7 +119,7 @@ def test_a_service_manager_releases_it_after_a_crash(cluster: LinkedCluster) -> 
     done = release(a)
     assert (done.returncode, done.stdout) == (69, "")
     assert "it moves the address itself; stop it first" in done.stderr
-    assert a.has(VIP)
+    eventually(lambda: a.has(VIP), "node-a has the address")
     assert release(a, "--force").returncode == 0
     eventually(lambda: a.has(VIP), "the node has put it back")
     a.kill()
