@@ -12,12 +12,13 @@ INTEGRATION      ?= integration
 INTEGRATION_ARGS ?= --numprocesses 2 --dist loadfile
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
-.PHONY: help run test integration failover-test lint format bench clean
+.PHONY: help run test integration image failover-test lint format bench clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
 	@echo 'make test    everything that is tested'
 	@echo 'make failover-test   the failover plan in containers, step by step with times'
+	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
 	@echo 'make clean   removes what the others made'
@@ -33,6 +34,9 @@ test: $(VENV)/.tests-ready
 integration: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION)
 
+image: $(VENV)/.tests-ready
+	$(WITH_ENGINE) $(BIN)/python -m integration.build_image
+
 failover-test: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) --capture=no --quiet integration/test_failover_plan.py
 
@@ -41,7 +45,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	sh -n .ci/run .ci/system-packages hooks/pre-receive integration/install-packages
+	sh -n .ci/run .ci/system-packages hooks/pre-receive integration/install-packages integration/compose/setup
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

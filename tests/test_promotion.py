@@ -17,9 +17,9 @@ def said(standing: Standing) -> list[str]:
 
 def test_a_member_of_the_sync_set_loses_nothing_and_needs_no_promotion() -> None:
     """It holds every acknowledged push; so does the last leader."""
-    assert said(Standing(B, RECORD, (5, 9), None))[0] == (
+    assert risk(Standing(B, RECORD, (5, 9), None)) == (
         "nothing that was acknowledged: node-b is in the sync set of term 5, and leads without this as soon "
-        "as it gets the lock"
+        "as it gets the leader lock"
     )
     assert "node-a led last" in said(Standing(A, RECORD, None, None))[0]
 

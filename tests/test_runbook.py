@@ -11,12 +11,10 @@ from tests.support.runbook import NOT_RUN, RUNBOOK, blocks
 ROOT = RUNBOOK.parents[1]
 TEXT = RUNBOOK.read_text()
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
-TOPICS = (
-    "design in one picture", "prerequisites", "set up a pair", "day 2", "what to monitor", "planned switchover",
-    "rolling upgrade", "replace a node", "add a third node", "backup and restore", "rotate keys",
-    "move an existing git server in", "both nodes down", "both claim to lead", "lost lock volume",
-    "a standby does not catch up", "the sync set is empty", "rescued refs appeared", "stale lock files", "drills",
-)  # fmt: skip
+TOPICS = """design in one picture, prerequisites, set up a pair, day 2, what to monitor, planned switchover,
+rolling upgrade, replace a node, add a third node, backup and restore, rotate keys,
+move an existing git server in, both nodes down, both claim to lead, lost lock volume,
+a standby does not catch up, the sync set is empty, rescued refs appeared, stale lock files, drills"""
 
 
 def anchors(markdown: str) -> set[str]:
@@ -28,7 +26,8 @@ def anchors(markdown: str) -> set[str]:
 def test_every_topic_is_there() -> None:
     """Those of an operator's day and night."""
     headings = [heading.lower() for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)]
-    assert [topic for topic in TOPICS if not any(topic in heading for heading in headings)] == []
+    wanted = TOPICS.replace("\n", " ").split(", ")
+    assert [topic for topic in wanted if not any(topic in heading for heading in headings)] == []
 
 
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:

@@ -32,7 +32,7 @@ def history(store: Store, here: Snapshot, key: str) -> list[Change]:
         NoSuchKeyError: it never had a value.
     """
     where = places(store.namespace, key)
-    found = list(_changes(here, [*where.data, *where.meta]))[::-1]
+    found = list(_changes(here, [*where.data, *where.manifest, *where.meta]))[::-1]
     if not found:
         raise NoSuchKeyError(f"no such key: {key} never had a value")
     return found

@@ -75,6 +75,7 @@ class Places(NamedTuple):
     data: list[Path]  # in the ledger: the value
     meta: list[Path]  # in the ledger: what is known of it
     ref: list[Path]  # in the index: the pointer to it
+    manifest: list[Path]  # in the ledger: in the place of a value that another writer has chunked
 
 
 def places(namespace: str, key: str) -> Places:
@@ -82,10 +83,11 @@ def places(namespace: str, key: str) -> Places:
     root = (b"kv", namespace.encode())
     first_pair, second_pair = pairs(key)
     first_shard, second_shard = shards(key)
-    found = Places([], [], [])
+    found = Places([], [], [], [])
     for unsafe in _spellings(key):
         name = _escape(key, unsafe)
         found.data.append((*root, b"data", first_shard, second_shard, name))
+        found.manifest.append((*root, b"data", first_shard, second_shard, name + b".manifest.json"))
         found.meta.append((*root, b"meta", first_shard, second_shard, name + b".meta"))
         folders = (_escape(first_pair, unsafe), _escape(second_pair, unsafe))
         found.ref.append((*root, b"index", *folders, name + b".ref"))

@@ -30,7 +30,8 @@ class Answer(NamedTuple):
 
 # Patterns are compiled when they are needed, which is seldom: start-up time counts.
 _CONFLICTS = (
-    r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|failed to lock|"
+    r"stale info|atomic transaction failed|fetch first|non-fast-forward|failed to lock|"
+    r"cannot lock ref|failed to update ref|"
     r"reference already exists|incorrect old value|unable to resolve reference|already exists"
 )
 _REFUSALS = (
@@ -48,7 +49,7 @@ def of_push(done: Done) -> Answer:
     if done.status == 0:
         return Answer(Outcome.DONE, "ok")
     rejected = re.findall(_REJECTED, done.stdout.decode("utf-8", "replace"))
-    telling = [line for line in rejected if "atomic" not in line]
+    telling = [line for line in rejected if "atomic push failed" not in line]
     said = "\n".join([*rejected, done.stderr])
     reason = (telling[0] + _hook_says(done.stderr)) if telling else complaint(done.stderr)
     if done.silent:

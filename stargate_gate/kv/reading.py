@@ -67,12 +67,7 @@ def _of_leader(store: Store, pace: Pace) -> Snapshot | None:
     while not pace.over():
         outcomes = set()
         for url in store.remote.urls:
-            answer, oids = store.ask(url, pace)
-            if answer.outcome is Outcome.DONE:
-                copy = store.copy()
-                if copy.agrees and copy.oids == oids:
-                    return copy
-                answer, found = store.fetch(url, pace)
+            answer, found = store.fetch_leading(url, pace)
             if answer.outcome is Outcome.DONE:
                 return found
             outcomes.add(answer.outcome)
@@ -90,8 +85,7 @@ def get(store: Store, here: Snapshot, key: str) -> Value:
         KvError: it is one that cannot be read here.
     """
     reader = store.reader
-    data, meta, _ = places(store.namespace, key)
-    manifests = [(*path[:-1], path[-1] + b".manifest.json") for path in data]
+    data, meta, _, manifests = places(store.namespace, key)
     found = lookup(here.ledger_root, {*data, *meta, *manifests}, reader.trees)
     entry = next((found[path] for path in data if path in found), None)
     if entry is None:

@@ -17,6 +17,7 @@ from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Commit
 from stargate_gate.kv.remotes import CANDIDATE, Remote, configured
 from stargate_gate.kv.snapshot import Snapshot
+from stargate_gate.kv.tidying import FETCHED, tidy
 from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from stargate_gate.kv.transaction import Prepared
 
 UNPACK_LIMIT = 100  # objects; more than that stay one pack, as git does with what it receives
+TIDY_ONE_IN_256 = 5  # of the commands that talked to a remote: git's own check takes a few milliseconds
 # One fsync for all loose objects of a transaction (git-config(1), core.fsyncMethod).
 _BATCHED = ("core.fsyncMethod=batch",)
 _QUIET_FETCH = (
     "--no-write-fetch-head", "--no-tags", "--no-auto-maintenance", "--no-recurse-submodules", "--no-prune",
-    "--refmap=", "--progress",
+    "--progress",
 )  # fmt: skip
 _QUIET_PUSH = (
     "--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--progress",
@@ -49,6 +51,7 @@ class Store:
         self.settings: dict[str, list[str]] = {}
         self.hash_name = "sha1"
         self._remote: Remote | None = None
+        self._talked = False  # to the remote: something may have been added here
 
     def __enter__(self) -> Self:
         self.reader.start()
@@ -62,6 +65,8 @@ class Store:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.reader.__exit__(kind, value, trace)
+        if self._talked and kind is None and os.urandom(1)[0] < TIDY_ONE_IN_256:
+            tidy(time.time_ns() // 10**6)
 
     @property
     def remote(self) -> Remote:
@@ -99,9 +104,10 @@ class Store:
 
         A ledger and an index that a push changes just now may not belong together: UNKNOWN.
         """
-        unique = f"refs/kv-fetch/{ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))}"
+        unique = f"{FETCHED}/{ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))}"
         own = (f"{unique}/ledger", f"{unique}/index")
         pairs = [f"+{theirs}:{ours}" for theirs, ours in zip(self.refs, own, strict=True)]
+        self._talked = True
         config = self.remote.config(url)
         done = git.talk("fetch", *_QUIET_FETCH, CANDIDATE, *pairs, config=config, patience_s=pace.patience_s)
         answer = of_fetch(done)
@@ -133,8 +139,17 @@ class Store:
         }
         return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
 
+    def fetch_leading(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
+        """As `fetch`, but of a node that takes pushes; NOT_LEADER of another, which may be behind."""
+        answer, oids = self.ask(url, pace)
+        if answer.outcome is not Outcome.DONE:
+            return answer, Snapshot()
+        copy = self.copy()
+        return (answer, copy) if copy.agrees and copy.oids == oids else self.fetch(url, pace)
+
     def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
+        self._talked = True
         leases, pairs = [], []
         new = (prepared.ledger.oid, prepared.index.oid)
         for ref, old, oid in zip(self.refs, prepared.base.oids, new, strict=True):

@@ -99,8 +99,9 @@ class State(NamedTuple):
     hash_name: str  # "sha1" or "sha256"
 
     def values(self, keys: Iterable[str]) -> dict[str, str]:
-        """The oids of the values that are there, expired ones included."""
-        paths = {path: key for key in keys for path in places(self.namespace, key).data}
+        """The oids of the values that are there, expired ones and manifests included."""
+        found_at = {key: places(self.namespace, key) for key in keys}
+        paths = {path: key for key, where in found_at.items() for path in (*where.data, *where.manifest)}
         found = lookup(self.base.ledger_root, paths, self.source.trees)
         return {paths[path]: entry.oid.hex() for path, entry in found.items()}
 
@@ -134,6 +135,7 @@ def prepare(state: State, txn: str, operations: Sequence[Operation], writer: Wri
             values[key] = data.hex()
         where = places(state.namespace, key)
         _replace(in_ledger, where.data, data)
+        _replace(in_ledger, where.manifest, None)
         _replace(in_ledger, where.meta, meta)
         _replace(in_index, where.ref, ref)
     trees = (

@@ -94,11 +94,11 @@ class _Writing:
                 case Outcome.CONFLICT:
                     self._check_time(answer)
                     if self._fresh:
-                        self._pause()
+                        self._pace.pause()
                     return self._refetch([url])
                 case _:
                     self._check_time(answer)
-                    self._pause()
+                    self._pace.pause()
 
     def _push(self, prepared: Prepared) -> tuple[str, Answer]:
         """One round through the URLs; the answer that counts, and whose it is."""
@@ -115,17 +115,21 @@ class _Writing:
         return self._urls[0], telling(answers)
 
     def _refetch(self, urls: Sequence[str]) -> Written | None:
-        """A new base from one of `urls`; what was written, if it turns out to be there already."""
+        """A new base from one of `urls`; what was written, if it turns out to be there already.
+
+        Of several, only from one that takes pushes: what is decided on an old base might be wrong.
+        """
         while True:
             answers = []
             for url in urls:
-                answer, found = self._store.fetch(url, self._pace)
+                fetch = self._store.fetch if len(urls) == 1 else self._store.fetch_leading
+                answer, found = fetch(url, self._pace)
                 if answer.outcome is Outcome.DONE:
                     self._base, self._fresh = found, True
                     return self._landed(found)
                 answers.append(answer)
             self._check_time(telling(answers))
-            self._pause()
+            self._pace.pause()
             urls = self._urls
 
     def _landed(self, found: Snapshot) -> Written | None:
@@ -146,9 +150,6 @@ class _Writing:
         if self._doubt:
             return KvError(f"{what}: outcome unknown, look for transaction {self._txn}")
         return failure(answer, what)
-
-    def _pause(self) -> None:
-        self._pace.pause()
 
 
 def _writer() -> Writer:

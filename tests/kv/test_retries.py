@@ -146,6 +146,15 @@ def test_a_ledger_without_its_index_is_not_written_to(kv: Kv, served: Path) -> N
     assert "refs/kv-index/main" in kv.fails(5, "list", "--timeout", "1")
 
 
+def test_both_refs_move_or_neither(kv: Kv, served: Path) -> None:
+    """The index cannot be locked: the ledger stays as well."""
+    kv.ok("set", "k", "1")
+    (served / "refs" / "kv-index" / "main.lock").touch()
+    assert "refs/kv-index/main.lock" in kv.fails(2, "set", "k", "2", "--timeout", "1")
+    assert kv.ok("get", "k") == b"1"
+    assert len(audit(served).txns) == 1
+
+
 def test_the_users_own_hooks_and_settings_do_not_get_in_the_way(kv: Kv) -> None:
     """A pre-push hook is about branches; so are these settings."""
     (kv.path / ".git/hooks/pre-push").write_text("#!/bin/sh\nexit 1\n")

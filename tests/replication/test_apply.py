@@ -12,7 +12,10 @@ from structlog.testing import capture_logs
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.replication.apply import Applier, TermOverError, Writer
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange
@@ -38,11 +41,15 @@ class Site:
         self.intents = Intents(standby.datadir.state / "intents")
         self.steps = 1_000
         self.moves = 0
+        state = standby.datadir.state
+        journal = Journal.open(state / "unreplicated.log", has_repositories=False)
+        rescues = Rescues.open(state / "rescued")
         self.applier = Applier(
             self.leader,  # type: ignore[arg-type] # its channels are pipes
             standby.store,
             standby.processes,
             standby.refs,
+            rescue=Rescue(3, "node-a", journal, rescues, standby.processes),
             intents=self.intents,
             folders=FolderSyncs(),
             is_current=self._is_current,

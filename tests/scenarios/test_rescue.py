@@ -180,6 +180,28 @@ def test_after_a_forced_leadership_nothing_counts_as_replicated(unstarted: Make)
     assert lost in content(c)["org/app.git"]
 
 
+def test_an_old_leader_that_leads_again_restores_to_itself(unstarted: Make) -> None:
+    """What it rescued is in its own repository; it is pushed to the cluster like by anybody."""
+    cluster = unstarted(overrides=ASYNC).start()
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    tree = client.work_tree("app")
+    client.commit(tree, "one")
+    push(cluster, tree, a)
+    cluster.wait_equal()
+    lost = alone(cluster, tree, "main:wip")
+    follows(cluster, a)
+    b.wait_in_sync_set("node-a")
+    assert b.terminate() == 0
+    a.wait_ready()
+    assert [one["oid"] for one in rescued(a)] == [lost]
+    done = ask(a, "rescued", "restore", APP, lost[:12], "--as", "found")
+    assert done.returncode == 0, done
+    assert refs_of(a, APP)["refs/heads/found"] == lost
+    follows(cluster, b)
+    assert refs_of(b, APP)["refs/heads/found"] == lost
+    assert rescued(b) == []
+
+
 def test_a_value_that_an_operator_gives_up_is_gone(unstarted: Make) -> None:
     """`drop` is for what nobody wants: no warning is left, and nothing keeps it from being pruned."""
     cluster = unstarted(overrides=ASYNC).start()

@@ -20,6 +20,8 @@ from stargate_gate.repos.repository import Repository
 from tests.support.git import git
 from tests.support.room import Room
 
+SEQ = 1  # covers all that was there before the first change of a term
+
 
 def commits(repository: Repository, count: int) -> list[str]:
     """New commits there, each the child of the one before, that no ref names."""
@@ -69,7 +71,7 @@ class RealLeader:
         repository = self.room.store.find(name)
         if repository is None:
             return None
-        return LeaderRepository(repository.id(), await self.room.refs.snapshot(repository))
+        return LeaderRepository(repository.id(), await self.room.refs.snapshot(repository), SEQ)
 
     async def upload_pack(self, name: RepositoryName) -> GitChannel:
         repository = await self.room.store.require(name)
@@ -155,10 +157,10 @@ class RealPeer:
         self.told.set()
         await self.may_tell.wait()
         if found is None:
-            await channel.write(encode(Gone(self._term, 0, name)))
+            await channel.write(encode(Gone(self._term, SEQ, name)))
             return
         refs = found.refs
-        begin = SnapshotBegin(self._term, 0, name, found.id, refs.object_format, refs.head)
+        begin = SnapshotBegin(self._term, found.seq, name, found.id, refs.object_format, refs.head)
         await channel.write(encode(begin))
         await channel.write(encode(RefsPart(self._term, dict(refs.refs))))
         await channel.write(encode(SnapshotEnd(self._term, len(refs.refs), tuple(sorted(refs.broken)))))
