@@ -9,15 +9,16 @@ PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 
 # The container tests: needs a Docker engine, and gets one (see integration/README.md). Two clusters at a time.
 INTEGRATION      ?= integration
-INTEGRATION_ARGS ?= --numprocesses 2 --dist loadfile
+INTEGRATION_ARGS ?= --numprocesses 2 --dist load --maxschedchunk 1
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
-.PHONY: help run test integration failover-test lint format bench clean
+.PHONY: help run test integration image failover-test lint format bench clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
 	@echo 'make test    everything that is tested'
 	@echo 'make failover-test   the failover plan in containers, step by step with times'
+	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
 	@echo 'make clean   removes what the others made'
@@ -25,15 +26,18 @@ help:
 run: $(VENV)/.ready
 	@exec $(BIN)/stargate demo
 
-test: $(VENV)/.ready
+test: $(VENV)/.tests-ready
 	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
 	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
 
 # Only the container tests; one file: make integration INTEGRATION=integration/test_faults.py
-integration: $(VENV)/.ready
+integration: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION)
 
-failover-test: $(VENV)/.ready
+image: $(VENV)/.tests-ready
+	$(WITH_ENGINE) $(BIN)/python -m integration.build_image
+
+failover-test: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) --capture=no --quiet integration/test_failover_plan.py
 
 lint: $(VENV)/.ready
@@ -41,13 +45,13 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	sh -n .ci/run .ci/system-packages hooks/pre-receive integration/install-packages
+	sh -n .ci/run .ci/system-packages hooks/pre-receive integration/install-packages integration/compose/setup
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.ready
+bench: $(VENV)/.tests-ready
 	$(BIN)/python -m bench $(BENCH)
 
 # Made again whenever what it is made from changes.
@@ -56,6 +60,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.tests-ready: $(VENV)/.ready .ci/system-packages
+	@PYTHON=$(PYTHON) sh .ci/system-packages tests
 	@touch $@
 
 clean:

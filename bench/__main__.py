@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import failover, lag, memory, openssh, push, shell
+from bench import failover, kv, lag, memory, openssh, push, shell
 from tests.support.environment import isolated_environment
 
 MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
@@ -15,6 +15,7 @@ MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
     "failover": failover.measure,
     "push": push.measure,
     "openssh": openssh.measure,
+    "kv": kv.measure,
     "shell": shell.measure,
 }
 

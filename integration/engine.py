@@ -11,10 +11,12 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -22,15 +24,21 @@ import docker
 from docker.errors import DockerException
 
 STATE = Path("/run/stargate-engine")  # of a started engine: pid, log, and two locks
-TURN = STATE / "turn"  # held for moments: who looks at the engine's state, or changes it
-USERS = STATE / "users"  # held shared by everybody who uses it
-PACKAGES = ("docker.io", "debootstrap", "iproute2")
-PROGRAMS = ("dockerd", "debootstrap", "ip")
+USERS = "users"  # held shared by everybody who uses it
+TURN = "turn"  # held for moments: who looks at the engine's state, or changes it
+PACKAGES = {
+    "dockerd": "docker.io",
+    "docker-compose": "docker-compose",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+}
 # Only internal networks with fixed addresses are used: no rule, no route and no bridge is wanted of it.
 DOCKERD = ("dockerd", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none")
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 60.0
 PING_LIMIT_S = 10
+PING_BYTES = 4096
+MACHINES_OWN = "unix:///var/run/docker.sock"
 POLL_S = 0.1
 UNAVAILABLE = 69
 INSTALL_LIMIT_S = 900
@@ -40,22 +48,42 @@ class NoEngineError(Exception):
     """There is no engine, and none can be started; the message says what to run."""
 
 
-def answers() -> bool:
-    """Whether a Docker engine answers: the one that $DOCKER_HOST names, else the machine's."""
+def answers(url: str | None = None) -> bool:
+    """Whether a Docker engine answers at `url`; without: the one of $DOCKER_HOST, else the machine's."""
+    scheme, _, path = (url or os.environ.get("DOCKER_HOST") or MACHINES_OWN).partition("://")
     try:
-        client = docker.from_env(timeout=PING_LIMIT_S)
-    except DockerException:
-        return False
-    with contextlib.closing(client):
-        try:
+        if scheme == "unix":
+            return b" 200 " in _pinged(path).partition(b"\r\n")[0]
+        with contextlib.closing(docker.from_env(timeout=PING_LIMIT_S)) as client:
             return bool(client.ping())
-        except (DockerException, OSError):
-            return False
+    except (DockerException, OSError):
+        return False
+
+
+def _pinged(path: str) -> bytes:
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(PING_LIMIT_S)
+        asked.connect(path)
+        asked.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return asked.recv(PING_BYTES)
+
+
+@dataclass(frozen=True)
+class Own:
+    """An engine that is started if it does not answer: its argv, its folder in /run, and where it answers."""
+
+    dockerd: tuple[str, ...] = DOCKERD
+    state: Path = STATE
+    url: str | None = None
+
+    def answers(self) -> bool:
+        """Whether it is there."""
+        return answers(self.url)
 
 
 @contextlib.contextmanager
-def engine() -> Iterator[None]:
-    """An engine answers while the context is open; one that was started for it is stopped after it.
+def engine(own: Own | None = None) -> Iterator[None]:
+    """An engine answers while the context is open; one that was started for it is stopped after the last.
 
     Raises:
         NoEngineError: when there is none.
@@ -65,24 +93,26 @@ def engine() -> Iterator[None]:
             raise NoEngineError(_advice())
         yield
         return
-    STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with USERS.open("a") as users:
-        with _turn():
-            if not answers():
-                _install()
-                _start()
+    own = own or Own()
+    own.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (own.state / USERS).open("a") as users:
+        with _turn(own):
+            there = own.answers()
+            _install(present=("dockerd",) if there else ())
+            if not there:
+                _start(own)
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield
         finally:
-            with _turn(), contextlib.suppress(BlockingIOError):
+            with _turn(own), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _stop()
+                _stop(own)
 
 
 @contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    with TURN.open("a") as turn:
+def _turn(own: Own) -> Iterator[None]:
+    with (own.state / TURN).open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         yield
 
@@ -90,19 +120,25 @@ def _turn() -> Iterator[None]:
 def _advice() -> str:
     return (
         "no Docker engine answers, and only root on Debian or Ubuntu gets one by itself; please run:\n"
-        f"  sudo apt-get install -y --no-install-recommends {' '.join(PACKAGES)}\n"
+        f"  sudo apt-get install -y --no-install-recommends {' '.join(PACKAGES.values())}\n"
         f"  sudo sh -c '{' '.join(DOCKERD)} --group {os.getegid()} &'"
     )
 
 
-def _install() -> None:
-    if all(shutil.which(program) for program in PROGRAMS):
+def _install(present: tuple[str, ...]) -> None:
+    """Install the packages whose programs are missing, apart from those of `present`."""
+    wanted = [
+        package
+        for program, package in PACKAGES.items()
+        if program not in present and not shutil.which(program)
+    ]
+    if not wanted:
         return
     if not shutil.which("apt-get"):
         raise NoEngineError(_advice())
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wait_for_lock = ("-o", f"DPkg::Lock::Timeout={INSTALL_LIMIT_S}", "-qq")
-    for words in (("update",), ("install", "-y", "--no-install-recommends", *PACKAGES)):
+    for words in (("update",), ("install", "-y", "--no-install-recommends", *wanted)):
         argv = ["apt-get", *wait_for_lock, *words]
         done = subprocess.run(
             argv, env=quiet, stdout=subprocess.DEVNULL, timeout=INSTALL_LIMIT_S, check=False
@@ -111,32 +147,40 @@ def _install() -> None:
             raise NoEngineError(f"this failed, and without it there is no engine: {' '.join(argv)}")
 
 
-def _start() -> None:
-    _wait_until(answers, 5 * POLL_S)  # a service manager may have started it with its installation
-    if answers():
+def _start(own: Own) -> None:
+    _wait_until(own.answers, 5 * POLL_S)  # a service manager may have started it with its installation
+    if own.answers():
         return
-    log = STATE / "dockerd.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            DOCKERD, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, close_fds=True
-        )
-    (STATE / "pid").write_text(f"{process.pid} {born(process.pid)}\n")
-    _wait_until(lambda: answers() or process.poll() is not None, START_LIMIT_S)
-    if not answers():
-        _stop()
+    log = own.state / "dockerd.log"
+    pid = _spawn(own.dockerd, log)
+    since = born(pid)
+    (own.state / "pid").write_text(f"{pid} {since}\n")
+    _wait_until(lambda: own.answers() or _gone(pid, since), START_LIMIT_S)
+    if not own.answers():
+        _stop(own)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise NoEngineError(f"dockerd did not come up within {START_LIMIT_S:.0f} s:\n{tail}")
-    print(f"engine: started dockerd, pid {process.pid}", file=sys.stderr)
+        raise NoEngineError(f"dockerd did not come up:\n{tail}")
+    print(f"engine: started dockerd, pid {pid}", file=sys.stderr)
 
 
-def _stop() -> None:
+def _spawn(argv: tuple[str, ...], log: Path) -> int:
+    """Start a program that may outlive this one, in a session of its own; its pid."""
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawnp(argv[0], argv, os.environ, file_actions=files, setsid=True)
+
+
+def _stop(own: Own) -> None:
     """End the dockerd that one of us started; one that was there before has no pid file."""
-    file = STATE / "pid"
+    file = own.state / "pid"
     with contextlib.suppress(FileNotFoundError):
-        pid, born = file.read_text().split()
-        if born(int(pid)) == born:
+        pid, since = file.read_text().split()
+        if born(int(pid)) == since:
             os.kill(int(pid), signal.SIGTERM)
-            _wait_until(lambda: _gone(int(pid), born), STOP_LIMIT_S)
+            _wait_until(lambda: _gone(int(pid), since), STOP_LIMIT_S)
             print(f"engine: stopped dockerd, pid {pid}", file=sys.stderr)
         file.unlink()
 
@@ -148,10 +192,10 @@ def born(pid: int) -> str:
     return "gone"
 
 
-def _gone(pid: int, born: str) -> bool:
+def _gone(pid: int, since: str) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    return born(pid) != born
+    return born(pid) != since
 
 
 def _wait_until(probe: Callable[[], bool], limit_s: float) -> None:

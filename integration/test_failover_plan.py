@@ -8,6 +8,7 @@ from integration.harness import Plan, Session
 ROUNDS = 10
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_the_failover_plan_ten_times_in_a_row(session: Session, how: str) -> None:
     """Every step of the plan, every round; what was acknowledged is there at the end of each."""

@@ -71,3 +71,21 @@ def test_pushes_go_on_over_a_bad_line(pair: Cluster) -> None:
         it.nobody_took_over()
         it.leader.mend()
         it.leader.wait_sync_set(it.standby.name)
+
+
+def test_a_large_push_over_a_slow_line_keeps_the_standby(pair: Cluster) -> None:
+    """It takes longer than ack_timeout_s, but it makes progress: the standby stays in the sync set."""
+    leader, standby = pair.settle()
+    tree = pair.client.work_tree("large")
+    oid = pair.client.commit(tree, "large", size_kib=4096)
+    leader.slow_down(kbit_s=6000)
+    try:
+        began_s = time.monotonic()
+        pair.client.push(tree)
+        took_s = time.monotonic() - began_s
+    finally:
+        leader.speed_up()
+    assert took_s > 2 * REPLICATION["ack_timeout_s"]
+    assert leader.status()["sync_set"] == [standby.name]
+    assert "standby_late" not in leader.logs(20)
+    assert standby.has(tree, oid)

@@ -1,12 +1,14 @@
 """The two halves of a node's life: leading a term, and following somebody else's.
 
 The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
-import: election, replication, datadir (leading lock), address, leadership, errors.
+import: election, replication, repos (durable, process), datadir (leading lock), address, leadership,
+errors.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import structlog
@@ -18,16 +20,28 @@ from stargate_gate.election.elector import Elector
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import LeadershipView
-from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.errors import (
+    ElectionUnavailableError,
+    LeadershipLostError,
+    StargateError,
+    UnavailableError,
+)
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed
+from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Mode, carried
+from stargate_gate.repos.durable import sync_everything
 from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
+AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+
+
+class CannotLeadError(StargateError):
+    """A term was won, and cannot be opened: nothing was acknowledged in it."""
 
 
 class Follower(Protocol):
@@ -40,11 +54,18 @@ class Follower(Protocol):
         """End and reap all of it: when this returns, nothing of an older term changes a ref."""
 
     async def finish_received(self) -> None:
-        """After `end`: complete what was received and half applied. Raises ElectionUnavailableError."""
+        """After `end`: complete what was received and half applied, and put everything on disk.
+
+        Raises:
+            ElectionUnavailableError: it cannot be done now; then this node must not lead.
+        """
 
 
 class NobodyToFollow:
-    """The follower of a single node: there is no other."""
+    """The follower of a single node: there is no other. `repositories` is the folder of all of them."""
+
+    def __init__(self, repositories: Path) -> None:
+        self._repositories = repositories
 
     async def follow(self, record: ClusterRecord) -> None:
         """Until cancelled."""
@@ -55,7 +76,11 @@ class NobodyToFollow:
         """Nothing runs."""
 
     async def finish_received(self) -> None:
-        """Nothing was received."""
+        """Nothing was received; but what was pushed before a crash is shown again, and so acknowledged."""
+        try:
+            await asyncio.to_thread(sync_everything, self._repositories)
+        except OSError as error:
+            raise ElectionUnavailableError(f"the repositories cannot be put on disk: {error}") from error
 
 
 class Campaign:
@@ -91,6 +116,7 @@ class Campaign:
         self._mode = mode
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
+        self._not_opened = 0  # terms in a row
         self._former: Member | None = None  # who led the term before the one that is led now
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -128,6 +154,17 @@ class Campaign:
                     await self._lead(term)
             except LeadershipLostError as error:
                 log.warning("term_lost", reason=error.message)
+            except CannotLeadError as error:
+                self._not_opened += 1
+                delay_s = AGAIN_BACKOFF.delay_s(self._not_opened)
+                log.error(  # noqa: TRY400 - the cluster's trouble, no bug of ours
+                    "term_not_opened",
+                    reason=error.message,
+                    tries=self._not_opened,
+                    retry_s=round(delay_s, 3),
+                    remedy="see to the shared volume and the data_dir; another node may lead meanwhile",
+                )
+                self._elector.stand_aside(f"it could not open its term: {error.message}", delay_s)
 
     async def _prepare(self, record: ClusterRecord) -> None:
         """Under the leader lock, before the claim: nothing of an older term may change a ref after this.
@@ -144,19 +181,36 @@ class Campaign:
         log.info("mirror_ended", after_term=record.term)
 
     async def _lead(self, term: Term) -> None:
-        token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
+        """Open the term, and lead until there is a reason to step down.
+
+        Raises:
+            CannotLeadError: it could not be opened.
+            LeadershipLostError: it is over.
+        """
         try:
-            self._address.claim(term.number, term.record.cluster_id, term.valid)
-            await self._carry_over(term)
-            feed = self.feed = self._make_feed(term)
-            await self._address.settled(CLAIM_WAIT_S)  # whatever becomes of it, this node opens
-            self._leadership.open(token)
-            term.open()
-            self._on_leading(term.number)
+            feed = await self._open(term)
             await self._step_down(term, feed, await self._reason_to_step_down(feed))
         finally:
             term.close()
             await finish(self._end_term())
+
+    async def _open(self, term: Term) -> Feed:
+        """Take writes from now on: when this raises, none was taken. Raises as `_lead`."""
+        try:
+            token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
+            self._address.claim(term.number, term.record.cluster_id, term.valid)
+            await self._carry_over(term)
+        except UnavailableError as error:
+            raise CannotLeadError(error.message) from error
+        except OSError as error:
+            raise CannotLeadError(f"the leading lock cannot be taken: {error}") from error
+        feed = self.feed = self._make_feed(term)
+        await self._address.settled(CLAIM_WAIT_S)  # whatever becomes of it, this node opens
+        self._leadership.open(token)
+        term.open()
+        self._not_opened = 0
+        self._on_leading(term.number)
+        return feed
 
     async def _carry_over(self, term: Term) -> None:
         """Take those out of the record that nobody should wait for, before the first write of the term.
@@ -165,6 +219,10 @@ class Campaign:
         checked; the others of its sync set are waited for. Mode strict waits for anybody who held
         everything, since it acknowledges nothing alone. Mode async waits for nobody, so nobody may count
         as holding this term before having been checked in it.
+
+        Raises:
+            ElectionUnavailableError: the outcome is unknown.
+            LeadershipLostError: the term is over.
         """
         members = carried(self._mode, term.in_force, self._former)
         if members != term.in_force:

@@ -165,6 +165,7 @@ class Node:
             self._metrics,
             GateSettings(
                 hooks=datadir.hooks,
+                spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
                 max_sessions=config.limits.max_sessions,
@@ -180,6 +181,7 @@ class Node:
                 login_timeout_s=config.limits.login_timeout_s,
                 max_unauthenticated=config.limits.max_unauthenticated,
                 max_sessions=config.limits.max_sessions,
+                proxies=config.ssh.proxy_protocol_from,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -366,7 +368,7 @@ class Node:
             self._config,
             elector,
             self._leadership,
-            self._mirror or NobodyToFollow(),
+            self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
             make_feed=make_feed,

@@ -35,15 +35,18 @@ def risk(standing: Standing) -> str:
     record = standing.record
     if record is None:
         return "the cluster record cannot be read, so nothing can be said of what may be lost"
-    return "\n".join([*_lost(standing, record), *_elsewhere(standing.me, record)])
+    me = standing.me
+    if me == record.leader or me in record.sync_set:
+        why = "led last" if me == record.leader else f"is in the sync set of term {record.term}"
+        return (
+            f"nothing that was acknowledged: {me.name} {why}, and leads without this as soon as it gets the "
+            f"leader lock"
+        )
+    return "\n".join([*_lost(standing, record), *_elsewhere(me, record)])
 
 
 def _lost(standing: Standing, record: ClusterRecord) -> Iterator[str]:
     me, checked = standing.me.name, standing.checked
-    if standing.me == record.leader or standing.me in record.sync_set:
-        led = "led last" if standing.me == record.leader else f"is in the sync set of term {record.term}"
-        yield f"nothing that was acknowledged: {me} {led}, and leads without this as soon as it gets the lock"
-        return
     if checked is None:
         yield f"{me} was never equal to a leader: whole repositories may be missing"
     elif checked[0] < record.term:

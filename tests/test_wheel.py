@@ -94,6 +94,18 @@ def test_what_is_imported_is_the_installed_package(installed: Path, tmp_path: Pa
     assert Path(done.stdout.strip()).is_relative_to(installed.parent), done.stdout + done.stderr
 
 
+def test_an_installed_git_kv_works_and_has_its_manual_page(installed: Path, tmp_path: Path) -> None:
+    """`git kv` finds the program on PATH; `git kv --help` finds the page beside it."""
+    path = f"{installed}{os.pathsep}{os.environ['PATH']}"
+    run("git", "init", "-q", "--bare", tmp_path / "served.git", cwd=tmp_path)
+    run("git", "init", "-q", tmp_path / "client", cwd=tmp_path)
+    run("git", "remote", "add", "origin", tmp_path / "served.git", cwd=tmp_path / "client")
+    done = run("git", "kv", "set", "k", "v", cwd=tmp_path / "client", PATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run("git", "kv", "get", "k", cwd=tmp_path / "client", PATH=path).stdout == "v"
+    assert (installed.parent / "share" / "man" / "man1" / "git-kv.1").read_text().startswith(".TH GIT-KV 1")
+
+
 def test_an_installed_node_takes_a_push_and_its_hook_runs(cluster: Cluster, installed: Path) -> None:
     """Bootstrap, serve, status, a push through ssh; a push past the gate meets the hook of the wheel."""
     client = cluster.start().client

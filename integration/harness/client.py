@@ -35,8 +35,11 @@ class Client(Machine):
         self.commit(name, "first")
         return name
 
-    def commit(self, tree: str, text: str) -> str:
-        """One more commit in a work tree; its oid."""
+    def commit(self, tree: str, text: str, *, size_kib: int = 0) -> str:
+        """One more commit in a work tree, with a file of that much noise; its oid."""
+        if size_kib:
+            self.sh(f"head -c {size_kib}K /dev/urandom >{HOME}/{tree}/noise")
+            self.git("add", "noise", cwd=tree)
         self.git("commit", "-q", "--allow-empty", "-m", text, cwd=tree)
         return self.git("rev-parse", "HEAD", cwd=tree).out.strip()
 

@@ -3,6 +3,7 @@
 Images are tagged after what they are made from, so several checkouts may use one engine at a time.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,10 +13,11 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from docker import DockerClient
-from docker.errors import BuildError, ImageNotFound
+from docker.errors import APIError, BuildError, ImageNotFound
 
 from integration.harness.base import base_image, cache_dir
 
@@ -34,6 +36,7 @@ GLIBC = (
 )
 PIP_LIMIT_S = 900
 TARGET = "tools"
+KEPT = timedelta(days=1)
 
 
 class NoImageError(Exception):
@@ -51,6 +54,7 @@ def product_image(client: DockerClient) -> str:
             tag = f"{REPOSITORY}:{_digest(context, base)}"
             if not _is_there(client, tag):
                 _build(client, context, base, tag)
+                _remove_old(client)
         return tag
 
 
@@ -130,6 +134,15 @@ def _build(client: DockerClient, context: Path, base: str, tag: str) -> None:
         )  # fmt: skip
     except BuildError as error:
         raise NoImageError("".join(_lines(error))[-3000:]) from error
+
+
+def _remove_old(client: DockerClient) -> None:
+    """Images of checkouts that have changed since; one that a container uses is left alone."""
+    for image in client.images.list(filters={"label": IMAGE_LABEL}):
+        made = datetime.fromisoformat(image.attrs["Created"][:19]).replace(tzinfo=UTC)
+        if datetime.now(UTC) - made > KEPT:
+            with contextlib.suppress(APIError):
+                client.images.remove(image.id)
 
 
 def _lines(error: BuildError) -> Iterator[str]:

@@ -11,7 +11,7 @@ import docker
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 
-from integration.engine import USERS, born
+from integration.engine import STATE, USERS, born
 
 SESSION_LABEL = "org.stargate.session"
 OWNER_LABEL = "org.stargate.owner"
@@ -74,8 +74,9 @@ def remove_orphans(client: DockerClient) -> None:
 def wait_for_the_owners_end(prefix: str) -> None:
     """Hold the engine, so that it is not stopped too early; return from the end of stdin with all removed."""
     with contextlib.ExitStack() as stack:
-        if USERS.exists():
-            fcntl.flock(stack.enter_context(USERS.open()), fcntl.LOCK_SH)
+        users = STATE / USERS
+        if users.exists():
+            fcntl.flock(stack.enter_context(users.open()), fcntl.LOCK_SH)
         sys.stdin.buffer.read()
         with contextlib.suppress(DockerException, OSError):
             client = docker.from_env(timeout=CALL_LIMIT_S)

@@ -169,6 +169,15 @@ class Machine:
         """Drop that part of the packets from and to the others, at random, until `mend()`."""
         self._drop(f"numgen random mod 100 < {percent} ", *others)
 
+    def slow_down(self, kbit_s: int) -> None:
+        """Let this machine send no more than that, to anybody, until `speed_up()`."""
+        shape = f"rate {kbit_s}kbit burst 16kb latency 400ms"
+        self.run("tc", "qdisc", "add", "dev", INTERFACE, "root", "tbf", *shape.split(), user="root")
+
+    def speed_up(self) -> None:
+        """Undo `slow_down`."""
+        self.run("tc", "qdisc", "del", "dev", INTERFACE, "root", user="root")
+
     def _drop(self, condition: str, *others: "Machine | str") -> None:
         addresses = ",".join(other if isinstance(other, str) else other.address for other in others)
         rules = "\n".join(

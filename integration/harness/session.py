@@ -73,6 +73,14 @@ class Session:
             self.clusters.remove(cluster)
             remove_all(self.client, f"{CLUSTER_LABEL}={name}")
 
+    def free_subnet(self) -> str:
+        """The first three numbers of addresses that no network has now."""
+        network = self._network(f"{self.prefix}-probe", self.labels)
+        network.reload()
+        subnet: str = network.attrs["IPAM"]["Config"][0]["Subnet"]
+        network.remove()
+        return subnet.rpartition(".")[0]
+
     def _network(self, name: str, labels: dict[str, str]) -> Network:
         """An internal network that no other has: no way out of it, and none in but from this machine."""
         for subnet in secrets.SystemRandom().sample(SUBNETS, len(SUBNETS)):

@@ -13,14 +13,15 @@ class Command:
     """The `Address` of kind command.
 
     argv       the program and its arguments
+    name       see `Address`
     address    what users put in their URLs, for the program's STARGATE_ADDRESS
     timeout_s  it is ended after that long
     """
 
     keep_s = NEVER_S
 
-    def __init__(self, argv: Sequence[str], *, address: str, timeout_s: float) -> None:
-        self.name = f"command {argv[0]}"
+    def __init__(self, argv: Sequence[str], *, name: str, address: str, timeout_s: float) -> None:
+        self.name = name
         self.limit_s = timeout_s + GRACE_S
         self._argv = tuple(argv)
         self._address = address

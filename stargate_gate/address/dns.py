@@ -74,7 +74,7 @@ class DnsName:
             if answer.rcode() in LOST_RACE:
                 continue
             if answer.rcode() != dns.rcode.NOERROR:
-                raise AddressError(self._refused(answer.rcode()))
+                raise AddressError(self._refused(answer.rcode().name))
             await self._check(mine)
             return
         raise AddressError(f"{self._fence_name} changes all the time: does another node claim it?")
@@ -131,7 +131,7 @@ class DnsName:
         if answer.rcode() == dns.rcode.NXDOMAIN:
             return []
         if answer.rcode() != dns.rcode.NOERROR:
-            raise AddressError(self._refused(answer.rcode()))
+            raise AddressError(self._refused(answer.rcode().name))
         found = answer.get_rrset(answer.answer, name, dns.rdataclass.IN, kind)
         return list(found or ())
 
@@ -149,7 +149,7 @@ class DnsName:
         except (dns.tsig.PeerBadTime, dns.tsig.BadTime) as error:
             raise AddressError(f"the clock of the DNS server {self._server} is not this node's") from error
         except dns.tsig.PeerError as error:
-            raise AddressError(f"the DNS server {self._server} does not know the key {key.name}") from error
+            raise AddressError(self._refused(type(error).__name__)) from error
         except dns.exception.Timeout as error:
             raise AddressError(f"the DNS server {self._server} gives no answer") from error
         except (OSError, EOFError) as error:
@@ -158,10 +158,10 @@ class DnsName:
         except dns.exception.DNSException as error:
             raise AddressError(f"a bad answer from the DNS server {self._server}: {error}") from error
 
-    def _refused(self, code: dns.rcode.Rcode) -> str:
+    def _refused(self, how: str) -> str:
         return (
-            f"the DNS server {self._server} refuses with {code.name}: may this key change "
-            f"A, AAAA and TXT of {self._name} and {self._fence_name}, in the zone {self._zone}?"
+            f"the DNS server {self._server} refuses ({how}): it must know the key, and let it change "
+            f"A, AAAA and TXT of {self._name} and {self._fence_name} in the zone {self._zone}"
         )
 
 

@@ -1,30 +1,46 @@
 """From the YAML file's items to addresses."""
 
+from collections import Counter
+
 from stargate_gate.address.command import Command
 from stargate_gate.address.dns import DnsName
 from stargate_gate.address.port import Address
 from stargate_gate.address.vip import Vip
-from stargate_gate.config.address import AddressItem, DnsItem, VipItem
+from stargate_gate.config.address import CommandItem, DnsItem, VipItem
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import dns_name
 
 
 def addresses_of(config: Config) -> tuple[Address, ...]:
     """One for each item of `address`, in order."""
-    return tuple(_address(item, config) for item in config.address)
+    programs = Counter(item.command[0] for item in config.address if isinstance(item, CommandItem))
+    return tuple(
+        _command(item, index, config, alone=programs[item.command[0]] == 1)
+        if isinstance(item, CommandItem)
+        else _vip_or_dns(item, config)
+        for index, item in enumerate(config.address)
+    )
 
 
-def _address(item: AddressItem, config: Config) -> Address:
+def _vip_or_dns(item: VipItem | DnsItem, config: Config) -> Address:
     if isinstance(item, VipItem):
         return Vip(item.address, item.interface, lifetime_s=item.lifetime_s, launcher=item.launcher)
-    if isinstance(item, DnsItem):
-        return DnsName(
-            dns_name(item, config) or "",
-            zone=item.zone,
-            server=item.server,
-            key_file=item.key_file,
-            addresses=item.addresses,
-            ttl_s=item.ttl_s,
-        )
-    users_address = str(config.cluster.address) if config.cluster is not None else ""
-    return Command(item.command, address=users_address, timeout_s=item.timeout_s)
+    return DnsName(
+        dns_name(item, config) or "",
+        zone=item.zone,
+        server=item.server,
+        key_file=item.key_file,
+        addresses=item.addresses,
+        ttl_s=item.ttl_s,
+    )
+
+
+def _command(item: CommandItem, index: int, config: Config, *, alone: bool) -> Command:
+    """Metrics need a name that no other has; arguments are left out of it, since they may be secret."""
+    name = f"command {item.command[0]}"
+    return Command(
+        item.command,
+        name=name if alone else f"{name} (address[{index}])",
+        address=str(config.cluster.address) if config.cluster is not None else "",
+        timeout_s=item.timeout_s,
+    )

@@ -42,7 +42,7 @@ SECTIONS = (
             Entry(
                 "rescued",
                 "stargate_gate.cli.rescued:rescued",
-                "List and restore what only an old leader had.",
+                "List and restore what only this node had.",
             ),
             Entry(
                 "address",

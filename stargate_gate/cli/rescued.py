@@ -11,10 +11,10 @@ RESTORE_LIMIT_S = 3700.0  # it may be a whole repository
 
 @click.group("rescued")
 def rescued() -> None:
-    """List, restore and drop what only this node had when another one took over.
+    """List and restore what only this node had.
 
-    Nothing of it was lost: each value is kept in its repository on this node until it is restored or
-    dropped.
+    That is, what it had when another one took over. Each value is kept in its repository on this node
+    until it is restored or dropped.
     """
 
 

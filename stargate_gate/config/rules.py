@@ -8,6 +8,7 @@ from stargate_gate.config.address import AddressItem, DnsItem, VipItem
 from stargate_gate.config.findings import Finding, KeyPath
 from stargate_gate.config.model import Config
 
+PROGRESS_EVERY_S = 1.0  # a standby that works on a push says so that often
 _CLUSTER: KeyPath = ("cluster",)
 _HEARTBEAT: KeyPath = ("election", "heartbeat_s")
 _WATCHDOG: KeyPath = ("election", "watchdog_s")
@@ -114,6 +115,12 @@ def _timings(config: Config) -> Iterator[Finding]:
             f"{election.lease_s:g} must be more than election.watchdog_s ({election.watchdog_s:g}), "
             "or a node that hangs could still lead when another takes over; five heartbeats are usual",
             (_WATCHDOG,),
+        )
+    if not replication.ack_timeout_s > PROGRESS_EVERY_S:
+        yield Finding(
+            ("replication", "ack_timeout_s"),
+            f"{replication.ack_timeout_s:g} must be more than {PROGRESS_EVERY_S:g}: a standby at work says "
+            f"so once in {PROGRESS_EVERY_S:g} s, and would be late in between; 5 is usual",
         )
     if not replication.ack_timeout_s <= replication.ack_max_s:
         yield Finding(

@@ -62,8 +62,8 @@ def lock_exclusively(fd: int) -> bool:
 class FlockEngine:
     """`port.Engine` on the lock file at `path`.
 
-    A file that replaced the one this node saw last is not tried for `lease_s` seconds after it was
-    first seen: a leader that lives on the old one notices within that time, and stops.
+    A file that replaced the one this node tried last is not tried before it has been the only one seen
+    for `lease_s` seconds: a leader that lives on the old one notices within that time, and stops.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class FlockEngine:
         self._clock = clock
         self._worker = Worker("leader-lock")
         self._durable_term = -1  # what was read of smaller terms is known to be on disk
-        self._strangers: dict[FileId, float] = {}  # lock files that replaced ours -> first seen
+        self._stranger: tuple[FileId, float] | None = None  # what stands in place of ours, and since when
         self._checked_device: int | None = None
 
     async def read(self) -> ClusterRecord:
@@ -126,14 +126,15 @@ class FlockEngine:
     def _check_same_file(self, found: FileId) -> None:
         """Remember the first lock file, and note when another one takes its place.
 
-        Ours seen again starts the wait anew: a leader may have proved its lease on it meanwhile.
+        Any other file seen in between starts the wait anew: a leader may have proved its lease on that
+        one meanwhile.
         """
         if self._state.known.lock_file is None:
             self._state.note_lock_file(found)
         elif found == self._state.known.lock_file:
-            self._strangers.clear()
-        elif found not in self._strangers:
-            self._strangers[found] = self._clock()
+            self._stranger = None
+        elif self._stranger is None or found != self._stranger[0]:
+            self._stranger = (found, self._clock())
             if found[1] == self._state.known.lock_file[1]:
                 log.warning("lock_volume_mounted_anew", path=str(self._path), wait_s=self._lease_s)
             else:
@@ -144,15 +145,15 @@ class FlockEngine:
             check_mount(self._path)
             self._checked_device = found[0]
         self._check_same_file(found)
-        if found == self._state.known.lock_file:
+        if self._stranger is None:
             return True
-        if self._clock() - self._strangers[found] < self._lease_s:
+        if self._clock() - self._stranger[1] < self._lease_s:
             raise ElectionUnavailableError(
                 f"the leader lock {self._path} was replaced by another file: this node waits "
                 f"{self._lease_s:g} s for a leader on the old one to notice"
             )
         self._state.note_lock_file(found)
-        self._strangers.clear()
+        self._stranger = None
         return True
 
 

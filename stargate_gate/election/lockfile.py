@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stargate_gate.election.mounts import mount_of, objection
+from stargate_gate.datadir.mounts import mount_of, read_mountinfo
+from stargate_gate.election.mounts import objection
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.record import STAMP_OFFSET, Slots, decode, in_force
 from stargate_gate.errors import ElectionUnavailableError
@@ -85,10 +86,9 @@ def check_mount(path: Path) -> None:
     Raises:
         ElectionUnavailableError: it is known not to.
     """
-    try:
-        mountinfo = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return  # not Linux, or no /proc: nothing can be told
+    mountinfo = read_mountinfo()
+    if mountinfo is None:
+        return
     mount = mount_of(os.path.realpath(path), mountinfo)
     if mount is not None and (reason := objection(mount)) is not None:
         raise ElectionUnavailableError(

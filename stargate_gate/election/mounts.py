@@ -1,11 +1,10 @@
-"""Which file systems can be trusted with the leader lock, told from /proc/self/mountinfo. Pure.
+"""Which file systems can be trusted with the leader lock. Pure.
 
 flock(2) on NFSv3 and SMB may exist on one machine only, or be lost without a signal. See nfs(5) for
-`vers` and `local_lock`, proc_pid_mountinfo(5) for the format.
+`vers` and `local_lock`.
 """
 
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from stargate_gate.datadir.mounts import Mount
 
 OLDEST_NFS = (4, 1)  # sessions: a lost lock shows as EIO
 NEVER = {
@@ -15,27 +14,6 @@ NEVER = {
     "fuse.sshfs": "sshfs keeps locks on one machine only",
 }
 LOCAL_FLOCKS = frozenset({"localflocks", "localflock"})  # GFS2 and OCFS2; Lustre
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mounted file system; `options` are those of the super block."""
-
-    point: str
-    type: str
-    options: frozenset[str]
-
-
-def mount_of(path: str, mountinfo: str) -> Mount | None:
-    """The mount that an absolute path without symlinks is on; the last one wins where several match."""
-    found: Mount | None = None
-    for line in mountinfo.splitlines():
-        mount = _parse(line)
-        if mount is None or not PurePosixPath(path).is_relative_to(mount.point):
-            continue
-        if found is None or len(mount.point) >= len(found.point):
-            found = mount
-    return found
 
 
 def objection(mount: Mount) -> str | None:
@@ -62,19 +40,3 @@ def objection(mount: Mount) -> str | None:
 def _version(text: str) -> tuple[int, ...]:
     numbers = [int(number) for number in text.split(".") if number.isdecimal()]
     return tuple([*numbers, 0, 0][:2])
-
-
-def _parse(line: str) -> Mount | None:
-    left, separator, right = line.partition(" - ")
-    try:
-        _id, _parent, _device, _root, point, *_ = left.split(" ")
-        kind, _source, options = right.split(" ")
-    except ValueError:
-        return None
-    return Mount(_unescape(point), kind, frozenset(options.split(","))) if separator else None
-
-
-def _unescape(field: str) -> str:
-    for escaped, plain in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
-        field = field.replace(escaped, plain)
-    return field

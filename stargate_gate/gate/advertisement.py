@@ -5,13 +5,17 @@ a client that asks for protocol 2 with 0). It has to be kept whole, and not just
 git reads refs while it writes, so what it would write later could be newer than what was waited for.
 """
 
+import asyncio
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO
 
 from stargate_gate.repos.pktline import HEADER_BYTES, packet_length
 
-# Of one advertisement; a ref takes about 80 bytes. The rest goes to an unnamed file in TMPDIR, so that
-# two hundred pushes to repositories with a million refs cost the disk and not the memory.
+# Of one advertisement; a ref takes about 80 bytes. Longer ones go to an unnamed file, so that two hundred
+# pushes to repositories with a million refs cost the disk and not the memory.
 MEMORY_BYTES = 1024 * 1024
 # Ten million refs. Whatever is beyond it is no advertisement.
 MAX_ADVERTISEMENT_BYTES = 1024 * 1024 * 1024
@@ -55,18 +59,23 @@ class FlushFinder:
 class Advertisement:
     """One of them. `feed` until it is complete, then `chunks`, once; `close` in any case.
 
-    `max_bytes` is a limit and `memory_bytes` a threshold, see the constants. Raises OSError when there
-    is no room for the file.
+    `folder` is where the file goes that a long one needs; `max_bytes` is a limit and `memory_bytes` a
+    threshold, see the constants. All work on the file is done in threads.
     """
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, max_bytes: int = MAX_ADVERTISEMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, memory_bytes: int = MEMORY_BYTES, max_bytes: int = MAX_ADVERTISEMENT_BYTES
+    ) -> None:
         self._finder = FlushFinder()
-        self._kept = tempfile.SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - see `close`
+        self._folder = folder
+        self._memory_bytes = memory_bytes
         self._max_bytes = max_bytes
+        self._kept: list[bytes] = []
+        self._file: IO[bytes] | None = None
         self._bytes = 0
         self.complete = False
 
-    def feed(self, data: bytes) -> bytes:
+    async def feed(self, data: bytes) -> bytes:
         """Keep what belongs to it; what does not is returned.
 
         Raises:
@@ -79,16 +88,42 @@ class Advertisement:
         self._bytes += len(mine)
         if self._bytes > self._max_bytes:
             raise AdvertisementTooLongError
-        self._kept.write(mine)
+        self._kept.append(mine)
+        if self._file is not None or self._bytes > self._memory_bytes:
+            kept, self._kept = b"".join(self._kept), []
+            if self._file is None:
+                self._file = await asyncio.to_thread(_open, self._folder)
+            await asyncio.to_thread(_write, self._file, kept, flush=end is not None)
         self.complete = end is not None
         return data[len(mine) :]
 
-    def chunks(self) -> Iterator[bytes]:
-        """What was kept."""
-        self._kept.seek(0)
-        while chunk := self._kept.read(CHUNK_BYTES):
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What was kept.
+
+        Raises:
+            OSError: it was not.
+        """
+        if self._file is None:
+            for chunk in self._kept:
+                yield chunk
+            return
+        await asyncio.to_thread(self._file.seek, 0)
+        while chunk := await asyncio.to_thread(self._file.read, CHUNK_BYTES):
             yield chunk
 
     def close(self) -> None:
         """Forget it. Can be repeated."""
-        self._kept.close()
+        self._kept.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what was not written is not needed any more
+                self._file.close()
+
+
+def _open(folder: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def _write(file: IO[bytes], data: bytes, *, flush: bool) -> None:
+    file.write(data)
+    if flush:
+        file.flush()

@@ -8,6 +8,7 @@ Standard error and the silence limit are as in relay.py, but no waiting for the 
 """
 
 import asyncio
+from pathlib import Path
 from typing import Protocol
 
 from stargate_gate.errors import TryAgainError, UnavailableError
@@ -64,6 +65,7 @@ class Answer:
 class PushPumps(Pumps):
     """As `Pumps`, for git-receive-pack; `run` raises what `witness` raises, too.
 
+    A long list of refs is kept in a file in the folder `spill` until it may be shown.
     When `run` returns or raises, `answer` holds git's report, as far as there is one.
     """
 
@@ -73,12 +75,14 @@ class PushPumps(Pumps):
         channel: Channel,
         witness: Witness,
         answer: Answer,
+        spill: Path,
         *,
         silence_limit_s: float = SILENCE_LIMIT_S,
     ) -> None:
         super().__init__(process, channel, silence_limit_s)
         self._witness = witness
         self._report = answer.report
+        self._spill = spill
         self._shown = asyncio.Event()
 
     async def _feed(self, first: bytes = b"") -> None:
@@ -109,13 +113,13 @@ class PushPumps(Pumps):
         Git that ends before its flush-pkt has shown nothing that a client could believe, so that
         passes as it is.
         """
-        advertisement = Advertisement()
+        advertisement = Advertisement(self._spill)
         try:
             rest = await self._capture(advertisement)
             if advertisement.complete:
                 with self._patient():
                     await self._witness.advertised()
-            for chunk in advertisement.chunks():
+            async for chunk in advertisement.chunks():
                 await self._send(chunk)
         finally:
             advertisement.close()
@@ -127,7 +131,7 @@ class PushPumps(Pumps):
         while not advertisement.complete and (data := await self._process.stdout.read(CHUNK_BYTES)):
             self._moved()
             try:
-                rest = advertisement.feed(data)
+                rest = await advertisement.feed(data)
             except (AdvertisementTooLongError, OSError) as error:
                 raise UnavailableError(
                     "this node has no room for the list of this repository's refs"

@@ -16,6 +16,8 @@ from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.ports import Channel, Request
+from stargate_gate.gate.proxied import ProxiedConnection, Source
+from stargate_gate.gate.sources import Network
 
 log = structlog.get_logger()
 
@@ -39,7 +41,10 @@ class Handler(Protocol):
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any."""
+    """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
+
+    proxies  where load balancers are, whose PROXY header tells who the client is
+    """
 
     listen: tuple[tuple[str, int], ...]
     authorized_keys: Path
@@ -47,6 +52,7 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     max_unauthenticated: int = 50
     max_sessions: int = 200
+    proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
 
 
@@ -62,6 +68,7 @@ class SshServer:
         self._keys = KeyFile(settings.authorized_keys)
         self._servers: list[asyncio.Server] = []
         self._strangers: set[GateConnection] = set()
+        self._unnamed: set[ProxiedConnection] = set()  # strangers whose PROXY header is still to come
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropped = 0
@@ -80,7 +87,7 @@ class SshServer:
     @property
     def connections(self) -> int:
         """Open connections, logged in or not."""
-        return len(self._strangers) + len(self._guests)
+        return len(self._unnamed) + len(self._strangers) + len(self._guests)
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen on every address; the bound (host, port) of each, in order.
@@ -117,6 +124,8 @@ class SshServer:
         """End every session, and then every connection; all that ran for them has been reaped."""
         self._stopping = True
         await self.stop_accepting()
+        for unnamed in list(self._unnamed):
+            unnamed.abort()
         for connection in list(self._strangers):
             connection.abort()
         for task in list(self._tasks):
@@ -161,7 +170,7 @@ class SshServer:
         self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
     ) -> asyncio.BaseProtocol:
         """For each new connection: the real thing, or a short goodbye."""
-        strangers, guests = len(self._strangers), len(self._guests)
+        strangers, guests = len(self._strangers) + len(self._unnamed), len(self._guests)
         if (
             strangers >= self._settings.max_unauthenticated
             or guests >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
@@ -173,9 +182,24 @@ class SshServer:
         if self._dropped:
             log.info("connections_accepted_again", dropped=self._dropped)
             self._dropped = 0
-        connection = GateConnection(loop, options)
-        self._strangers.add(connection)
-        return connection
+
+        def begin(source: Source) -> GateConnection:
+            connection = GateConnection(loop, options)
+            if source is not None:
+                connection.set_extra_info(peername=source)
+            self._strangers.add(connection)
+            return connection
+
+        if not self._settings.proxies:
+            return begin(None)
+        unnamed = ProxiedConnection(
+            self._settings.proxies,
+            self._settings.login_timeout_s,
+            begin=begin,
+            gone=self._unnamed.discard,
+        )
+        self._unnamed.add(unnamed)
+        return unnamed
 
     def _visitor(self) -> Visitor:
         settings = self._settings

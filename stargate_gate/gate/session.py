@@ -61,9 +61,14 @@ REASONS = {  # why a push was refused, as it is counted
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What of the configuration concerns requests. `hooks` is the folder that holds pre-receive."""
+    """What of the configuration concerns requests.
+
+    hooks  the folder that holds pre-receive
+    spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
+    """
 
     hooks: Path
+    spill: Path
     create_on_push: bool = True
     handover_wait_s: float = 5.0
     max_sessions: int = 200
@@ -286,7 +291,7 @@ class Gate:
             writes=repository.path,
         )
         try:
-            status = await PushPumps(process, visit, push, answer).run()
+            status = await PushPumps(process, visit, push, answer, self._settings.spill).run()
         finally:
             await finish(push.tell())
         await push.vouch()

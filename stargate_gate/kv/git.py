@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvError
 
@@ -24,8 +24,7 @@ MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
 _ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C"}
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a git process left."""
 
     status: int
@@ -71,6 +70,28 @@ def output(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> bytes:
     if done.status:
         raise KvError(f"git {args[0]} failed: {complaint(done.stderr)}")
     return done.stdout
+
+
+def outputs(*commands: tuple[str, ...]) -> list[bytes]:
+    """As `output`, of commands that run at the same time and say little."""
+    with contextlib.ExitStack() as at_end:
+        running = [
+            at_end.enter_context(
+                subprocess.Popen(
+                    _argv(command, ()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment(),
+                )
+            )
+            for command in commands
+        ]
+        said = [process.communicate(timeout=LOCAL_LIMIT_S) for process in running]
+    for command, process, (_, stderr) in zip(commands, running, said, strict=True):
+        if process.returncode:
+            raise KvError(f"git {command[0]} failed: {complaint(_text(stderr))}")
+    return [stdout for stdout, _ in said]
 
 
 def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]) -> Done:

@@ -1,22 +1,20 @@
 """What became of a key: the ledger's commits that touch it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stargate_gate.kv import git
 from stargate_gate.kv.errors import NoSuchKeyError
-from stargate_gate.kv.keys import Path, data_paths, meta_paths
+from stargate_gate.kv.keys import Path, places
+from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.store import Store
-from stargate_gate.kv.transaction import Snapshot
 
 _COMMIT = "\x1e"
 _FORMAT = _COMMIT + "%H%x1f%cI%x1f%an <%ae>%x1f%(trailers:key=KV-Txn,valueonly,separator=%x20)"
 _NOTHING = "0"  # what an oid of only zeros consists of
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A transaction that set or deleted the key."""
 
     commit: str
@@ -33,8 +31,8 @@ def history(store: Store, here: Snapshot, key: str) -> list[Change]:
     Raises:
         NoSuchKeyError: it never had a value.
     """
-    paths = [*data_paths(store.namespace, key), *meta_paths(store.namespace, key)]
-    found = list(_changes(here, paths))[::-1]
+    where = places(store.namespace, key)
+    found = list(_changes(here, [*where.data, *where.manifest, *where.meta]))[::-1]
     if not found:
         raise NoSuchKeyError(f"no such key: {key} never had a value")
     return found

@@ -4,14 +4,13 @@ The public specification (git-kv v3.1) names the paths and is silent on how a ke
 Here, every byte of the key's UTF-8 but `a-z 0-9 _ -` is `%XX` with upper-case digits. So two keys never
 meet on a disk that ignores case, no name has a meaning for git or for an operating system (`.`, `.git`,
 `git~1`, `con.txt`), and any URL decoder reads it. Other writers escape less; what they wrote is found,
-too (`spellings`), and moves to our spelling when it is written here.
+too, and moves to our spelling when it is written here.
 """
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from stargate_gate.kv.errors import BadKeyError, KvUsageError
 
@@ -21,14 +20,13 @@ MAX_KEY_BYTES = 512
 PAIR = 2  # characters
 NO_CHARACTERS = "_"  # the second pair of a key of one or two characters: a path has no empty part
 
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.|lock\b|$)){0,63}", re.ASCII)
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
-_WORD = "A-Za-z0-9_\\-"
+_NAMESPACE = r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.|lock\b|$)){0,63}"
+_WORD = r"A-Za-z0-9_\-"
 _UNSAFE = (
-    re.compile(rb"[^a-z0-9_-]"),  # ours
-    re.compile(rf"[^{_WORD}.~]".encode()),  # RFC 3986's unreserved characters: Python, Rust, Java
-    re.compile(rf"[^{_WORD}.~!*'()]".encode()),  # JavaScript's encodeURIComponent
-    re.compile(rf"[^{_WORD}.~$&+=:@]".encode()),  # Go's url.PathEscape
+    rb"[^a-z0-9_-]",  # ours
+    rf"[^{_WORD}.~]".encode(),  # RFC 3986's unreserved characters: Python, Rust, Java
+    rf"[^{_WORD}.~!*'()]".encode(),  # JavaScript's encodeURIComponent
+    rf"[^{_WORD}.~$&+=:@]".encode(),  # Go's url.PathEscape
 )
 
 
@@ -55,7 +53,7 @@ def check_namespace(name: str) -> str:
     Raises:
         KvUsageError
     """
-    if not _NAMESPACE.fullmatch(name):
+    if not re.fullmatch(_NAMESPACE, name, re.ASCII):
         raise KvUsageError(f"bad namespace: {name!r}; write a-z, 0-9, '.', '_' and '-', 64 at most")
     return name
 
@@ -67,27 +65,33 @@ def escape(text: str) -> bytes:
 
 def unescape(name: bytes) -> str:
     """What any of the spellings stands for."""
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), name).decode("utf-8", "surrogateescape")
+    decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), name)
+    return decoded.decode("utf-8", "surrogateescape")
 
 
-def data_paths(namespace: str, key: str) -> list[Path]:
-    """Where the ledger has the value: our spelling first, then what others may have written."""
-    return _spelled(lambda unsafe: _ledger_path(namespace, b"data", key, _escape(key, unsafe)))
+class Places(NamedTuple):
+    """Where a key's three files are: our spelling first, then what others may have written."""
+
+    data: list[Path]  # in the ledger: the value
+    meta: list[Path]  # in the ledger: what is known of it
+    ref: list[Path]  # in the index: the pointer to it
+    manifest: list[Path]  # in the ledger: in the place of a value that another writer has chunked
 
 
-def meta_paths(namespace: str, key: str) -> list[Path]:
-    """Where the ledger has what is known of the value; as `data_paths`."""
-    return _spelled(lambda unsafe: _ledger_path(namespace, b"meta", key, _escape(key, unsafe) + b".meta"))
-
-
-def index_paths(namespace: str, key: str) -> list[Path]:
-    """Where the index points to the value; as `data_paths`."""
-
-    def path(unsafe: re.Pattern[bytes]) -> Path:
-        first, second = (_escape(pair, unsafe) for pair in pairs(key))
-        return (*index_root(namespace), first, second, _escape(key, unsafe) + b".ref")
-
-    return _spelled(path)
+def places(namespace: str, key: str) -> Places:
+    """The places of a key."""
+    root = (b"kv", namespace.encode())
+    first_pair, second_pair = pairs(key)
+    first_shard, second_shard = shards(key)
+    found = Places([], [], [], [])
+    for unsafe in _spellings(key):
+        name = _escape(key, unsafe)
+        found.data.append((*root, b"data", first_shard, second_shard, name))
+        found.manifest.append((*root, b"data", first_shard, second_shard, name + b".manifest.json"))
+        found.meta.append((*root, b"meta", first_shard, second_shard, name + b".meta"))
+        folders = (_escape(first_pair, unsafe), _escape(second_pair, unsafe))
+        found.ref.append((*root, b"index", *folders, name + b".ref"))
+    return found
 
 
 def index_root(namespace: str) -> Path:
@@ -109,20 +113,23 @@ def may_hold(folder: bytes, pair: str) -> bool:
     return name == pair if len(pair) == PAIR else name.startswith(pair)
 
 
-def _escape(text: str, unsafe: re.Pattern[bytes]) -> bytes:
-    return unsafe.sub(lambda match: b"%%%02X" % match[0][0], text.encode())
+def _escape(text: str, unsafe: bytes) -> bytes:
+    return re.sub(unsafe, _percent, text.encode())
 
 
-def _spelled(path: Callable[[re.Pattern[bytes]], Path]) -> list[Path]:
-    return list(dict.fromkeys(map(path, _UNSAFE)))
+def _spellings(key: str) -> list[bytes]:
+    """Those of _UNSAFE that make a difference for this key."""
+    text = key.encode()
+    if not re.search(_UNSAFE[0], text):
+        return [_UNSAFE[0]]
+    return list({re.sub(unsafe, _percent, text): unsafe for unsafe in reversed(_UNSAFE)}.values())[::-1]
 
 
-def _ledger_path(namespace: str, part: bytes, key: str, name: bytes) -> Path:
-    return (b"kv", namespace.encode(), part, *shards(key), name)
+def _percent(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]
 
 
-def shards(key: str) -> Iterator[bytes]:
+def shards(key: str) -> tuple[bytes, bytes]:
     """The first two pairs of hexadecimal digits of SHA-256(key)."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    yield digest[:2].encode()
-    yield digest[2:4].encode()
+    digits = hashlib.sha256(key.encode()).hexdigest().encode()
+    return digits[:PAIR], digits[PAIR : 2 * PAIR]

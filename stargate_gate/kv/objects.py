@@ -44,6 +44,10 @@ class Reader:
             self._process.kill()
             self._process.wait(END_LIMIT_S)
 
+    def start(self) -> None:
+        """Let git run; not needed, but it takes a moment that may as well pass now."""
+        self._pipes()
+
     def read(self, name: str) -> Object | None:
         """The object that a ref or an oid names; None if there is none."""
         return next(self.read_many([name]))
@@ -93,6 +97,7 @@ class Reader:
                 ["git", "cat-file", "--batch"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 env=environment(),
             )
         into, out = self._process.stdin, self._process.stdout

@@ -4,8 +4,8 @@ Read from git 2.30 and later, in English: exit status, stderr, and the lines of 
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from stargate_gate.kv.git import Done, complaint
 
@@ -21,45 +21,46 @@ class Outcome(Enum):
     REFUSED = "refused"  # nothing has happened, and nothing will by trying again
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An outcome, and one line that says why."""
 
     outcome: Outcome
     reason: str
 
 
-_CONFLICTS = re.compile(
-    r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|failed to lock|"
+# Patterns are compiled when they are needed, which is seldom: start-up time counts.
+_CONFLICTS = (
+    r"stale info|atomic transaction failed|fetch first|non-fast-forward|failed to lock|"
+    r"cannot lock ref|failed to update ref|"
     r"reference already exists|incorrect old value|unable to resolve reference|already exists"
 )
-_REFUSALS = re.compile(
-    r"Permission denied \(|Host key verification failed|not allowed|hook declined|"
+_REFUSALS = (
+    r"(?i)Permission denied \(|Host key verification failed|not allowed|hook declined|"
     r"does not appear to be a git repository|no such repository|repository not found|"
     r"does not support|hidden ref|prohibited|Authentication failed|could not read Username|"
-    r"remote helper|transport '.*' not allowed|unsupported URL|no path specified",
-    re.IGNORECASE,
+    r"remote helper|transport '.*' not allowed|unsupported URL|no path specified"
 )
-_REJECTED = re.compile(r"^!\t[^\t]*\t(\[[^\]]*\].*)$", re.MULTILINE)
+_PROGRESS = r"objects: |deltas: |^remote: Total |^remote: *$"
+_REJECTED = r"(?m)^!\t[^\t]*\t(\[[^\]]*\].*)$"
 
 
 def of_push(done: Done) -> Answer:
     """How a push with --porcelain, --atomic and leases ended."""
     if done.status == 0:
         return Answer(Outcome.DONE, "ok")
-    rejected = _REJECTED.findall(done.stdout.decode("utf-8", "replace"))
-    telling = [line for line in rejected if "atomic" not in line]
+    rejected = re.findall(_REJECTED, done.stdout.decode("utf-8", "replace"))
+    telling = [line for line in rejected if "atomic push failed" not in line]
     said = "\n".join([*rejected, done.stderr])
-    reason = _one_line(telling[0]) if telling and "hook" not in telling[0] else complaint(done.stderr)
+    reason = (telling[0] + _hook_says(done.stderr)) if telling else complaint(done.stderr)
     if done.silent:
         return Answer(Outcome.UNKNOWN, "no answer")
     if "outcome unknown" in said:
         return Answer(Outcome.UNKNOWN, reason)
     if "not leader" in said:
         return Answer(Outcome.NOT_LEADER, complaint(done.stderr))
-    if any(_CONFLICTS.search(line) for line in rejected):
+    if any(re.search(_CONFLICTS, line) for line in rejected):
         return Answer(Outcome.CONFLICT, reason)
-    return Answer(Outcome.REFUSED if _REFUSALS.search(said) else Outcome.UNKNOWN, reason)
+    return Answer(Outcome.REFUSED if re.search(_REFUSALS, said) else Outcome.UNKNOWN, reason)
 
 
 def of_fetch(done: Done) -> Answer:
@@ -72,9 +73,13 @@ def of_fetch(done: Done) -> Answer:
         return Answer(Outcome.MISSING, complaint(done.stderr))
     if "not leader" in done.stderr:
         return Answer(Outcome.NOT_LEADER, complaint(done.stderr))
-    refused = _REFUSALS.search(done.stderr)
+    refused = re.search(_REFUSALS, done.stderr)
     return Answer(Outcome.REFUSED if refused else Outcome.UNKNOWN, complaint(done.stderr))
 
 
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+def _hook_says(stderr: str) -> str:
+    """The first line of a hook's, behind a colon."""
+    for line in re.split(r"[\r\n]+", stderr):
+        if line.startswith("remote: ") and not re.search(_PROGRESS, line):
+            return f": {line.removeprefix('remote: ').strip()}"
+    return ""

@@ -1,6 +1,6 @@
 """How long it is tried, and how long is waited between two tries."""
 
-import random
+import os
 import time
 
 SILENCE_LIMIT_S = 10.0  # a leader may wait `ack_timeout_s` (5 s) for its standby before it answers
@@ -33,4 +33,4 @@ class Pace:
         """Wait a while, longer from time to time, never beyond the limit; chance keeps rivals apart."""
         longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses, self.left_s())
         self._pauses += 1
-        time.sleep(random.uniform(0.25, 1) * longest)  # noqa: S311 # no secret
+        time.sleep((1 + os.urandom(1)[0] % 4) / 4 * longest)

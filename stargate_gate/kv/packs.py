@@ -8,14 +8,15 @@ import hashlib
 import zlib
 
 _KINDS = {"commit": 1, "tree": 2, "blob": 3}
-_LEVEL = 1  # git packs again when it pushes and when it tidies up
+_LEVEL = 1  # git packs again when it tidies up
+_STORED_BYTES = 100  # smaller objects are mostly ids, which do not compress
 
 
 class NewObjects:
     """Objects that are not in the repository yet; each is kept once."""
 
     def __init__(self, hash_name: str) -> None:
-        self.hash_name = hash_name  # "sha1" or "sha256"
+        self._hash = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}[hash_name]
         self._objects: dict[bytes, tuple[str, bytes]] = {}
 
     def __len__(self) -> int:
@@ -24,7 +25,7 @@ class NewObjects:
     def add(self, kind: str, content: bytes) -> bytes:
         """Keep an object; its oid, as bytes."""
         header = f"{kind} {len(content)}\0".encode()
-        oid = hashlib.new(self.hash_name, header + content, usedforsecurity=False).digest()
+        oid = self._hash(header + content, usedforsecurity=False).digest()
         self._objects[oid] = (kind, content)
         return oid
 
@@ -32,9 +33,22 @@ class NewObjects:
         """All of them as a pack."""
         parts = [b"PACK" + (2).to_bytes(4, "big") + len(self).to_bytes(4, "big")]
         for kind, content in self._objects.values():
-            parts += [_header(_KINDS[kind], len(content)), zlib.compress(content, _LEVEL)]
+            parts += [_header(_KINDS[kind], len(content)), _deflated(content)]
         body = b"".join(parts)
-        return body + hashlib.new(self.hash_name, body, usedforsecurity=False).digest()
+        return body + self._hash(body, usedforsecurity=False).digest()
+
+
+def _deflated(content: bytes) -> bytes:
+    """The content as a zlib stream; a small one in a single stored block (RFC 1951, section 3.2.4)."""
+    size = len(content)
+    if size >= _STORED_BYTES:
+        return zlib.compress(content, _LEVEL)
+    return b"\x78\x01\x01%b%b%b%b" % (
+        size.to_bytes(2, "little"),
+        (size ^ 0xFFFF).to_bytes(2, "little"),
+        content,
+        zlib.adler32(content).to_bytes(4, "big"),
+    )
 
 
 def _header(kind: int, size: int) -> bytes:

@@ -1,22 +1,21 @@
 """Reading: `get`, `list`, `history`, from a snapshot that was fetched, or from what is here."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from stargate_gate.kv.errors import ExpiredError, KvError, NoSuchKeyError
-from stargate_gate.kv.keys import PAIR, data_paths, index_root, may_hold, meta_paths, unescape
+from stargate_gate.kv.giving_up import failure, telling
+from stargate_gate.kv.keys import PAIR, index_root, may_hold, places, unescape
 from stargate_gate.kv.outcomes import Outcome
 from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Meta, Ref
+from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.store import Store
-from stargate_gate.kv.transaction import Snapshot
 from stargate_gate.kv.trees import FOLDER, Entry, lookup, parse
-from stargate_gate.kv.writing import failure, telling
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A key's value and what is known of it."""
 
     key: str
@@ -25,8 +24,7 @@ class Value:
     meta: Meta
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A key that has a value."""
 
     key: str
@@ -39,14 +37,20 @@ class Listed:
 def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
     """What the remote has now, or, offline, what is here.
 
+    Of several URLs, the one that takes pushes is read: the others may be behind. If nobody leads until the
+    time is over, or this user may not push, whoever answers is read.
+
     Raises:
         GaveUpError, KvError: the remote could not be read in time.
     """
     if offline:
         return store.local()
+    urls = store.remote.urls
+    if len(urls) > 1 and (found := _of_leader(store, pace)) is not None:
+        return found
     while True:
         answers = []
-        for url in store.remote.urls:
+        for url in urls:
             answer, found = store.fetch(url, pace)
             if answer.outcome is Outcome.DONE:
                 return found
@@ -58,6 +62,21 @@ def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
         pace.pause()
 
 
+def _of_leader(store: Store, pace: Pace) -> Snapshot | None:
+    """What the URL that takes pushes has; None if none does before the time is over, or all refuse."""
+    while not pace.over():
+        outcomes = set()
+        for url in store.remote.urls:
+            answer, found = store.fetch_leading(url, pace)
+            if answer.outcome is Outcome.DONE:
+                return found
+            outcomes.add(answer.outcome)
+        if outcomes == {Outcome.REFUSED}:
+            return None
+        pace.pause()
+    return None
+
+
 def get(store: Store, here: Snapshot, key: str) -> Value:
     """The value of `key`.
 
@@ -66,8 +85,7 @@ def get(store: Store, here: Snapshot, key: str) -> Value:
         KvError: it is one that cannot be read here.
     """
     reader = store.reader
-    data, meta = data_paths(store.namespace, key), meta_paths(store.namespace, key)
-    manifests = [(*path[:-1], path[-1] + b".manifest.json") for path in data]
+    data, meta, _, manifests = places(store.namespace, key)
     found = lookup(here.ledger_root, {*data, *meta, *manifests}, reader.trees)
     entry = next((found[path] for path in data if path in found), None)
     if entry is None:
@@ -120,7 +138,7 @@ def _refs(store: Store, here: Snapshot, prefix: str) -> Iterator[Entry]:
 
 def _expiries(store: Store, here: Snapshot, wanted: Sequence[str]) -> dict[str, Meta]:
     """What the ledger knows of each key: the index does not say when a value expires."""
-    paths = {path: key for key in wanted for path in meta_paths(store.namespace, key)}
+    paths = {path: key for key in wanted for path in places(store.namespace, key).meta}
     found = lookup(here.ledger_root, paths, store.reader.trees)
     contents = store.reader.blobs(entry.oid for entry in found.values())
     metas = {

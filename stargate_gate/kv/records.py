@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from stargate_gate.kv.errors import KvError
 
@@ -13,8 +12,7 @@ DEFAULT_CTYPE = "application/octet-stream"
 _TRAILER = re.compile(r"^([A-Za-z-]+): (.*)$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Meta:
+class Meta(NamedTuple):
     """What is known of a value. Times are RFC 3339 in UTC."""
 
     ctype: str
@@ -60,8 +58,7 @@ class Meta:
         return self.ttl is not None and moment(self.ttl) <= now
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(NamedTuple):
     """A pointer of the index: where a key's value is, or that it was deleted."""
 
     key: str
@@ -117,8 +114,7 @@ def message(subject: str, trailers: Mapping[str, str | int]) -> str:
     return "\n".join([subject, "", *(f"{name}: {value}" for name, value in trailers.items()), ""])
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit as far as it matters here."""
 
     oid: str

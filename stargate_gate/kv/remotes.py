@@ -5,7 +5,7 @@ Reads go there as well: it is where writes are acknowledged, so that whoever wro
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvUsageError
 
@@ -14,8 +14,7 @@ _NAME = "git-kv-candidate"
 _HANDED_ON = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "serveroption")
 
 
-@dataclass(frozen=True)
-class Remote:
+class Remote(NamedTuple):
     """A remote as the user configured it."""
 
     name: str

@@ -8,24 +8,29 @@ run at the same time in one repository never read what another one fetched earli
 import os
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from stargate_gate.kv import git
 from stargate_gate.kv.objects import Reader
 from stargate_gate.kv.outcomes import Answer, Outcome, of_fetch, of_push
 from stargate_gate.kv.pace import Pace
-from stargate_gate.kv.packs import NewObjects
 from stargate_gate.kv.records import Commit
 from stargate_gate.kv.remotes import CANDIDATE, Remote, configured
-from stargate_gate.kv.transaction import Prepared, Snapshot
+from stargate_gate.kv.snapshot import Snapshot
+from stargate_gate.kv.tidying import FETCHED, tidy
 from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
 
+if TYPE_CHECKING:
+    from stargate_gate.kv.packs import NewObjects
+    from stargate_gate.kv.transaction import Prepared
+
 UNPACK_LIMIT = 100  # objects; more than that stay one pack, as git does with what it receives
+TIDY_ONE_IN_256 = 5  # of the commands that talked to a remote: git's own check takes a few milliseconds
 # One fsync for all loose objects of a transaction (git-config(1), core.fsyncMethod).
 _BATCHED = ("core.fsyncMethod=batch",)
 _QUIET_FETCH = (
     "--no-write-fetch-head", "--no-tags", "--no-auto-maintenance", "--no-recurse-submodules", "--no-prune",
-    "--refmap=", "--progress",
+    "--progress",
 )  # fmt: skip
 _QUIET_PUSH = (
     "--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--progress",
@@ -46,16 +51,22 @@ class Store:
         self.settings: dict[str, list[str]] = {}
         self.hash_name = "sha1"
         self._remote: Remote | None = None
+        self._talked = False  # to the remote: something may have been added here
 
     def __enter__(self) -> Self:
-        self.hash_name = git.output("rev-parse", "--show-object-format").decode().strip()
+        self.reader.start()
         self.settings = git.settings()
+        if "core.repositoryformatversion" not in self.settings:  # every repository has it
+            git.output("rev-parse", "--git-dir")
+        self.hash_name = self.settings.get("extensions.objectformat", ["sha1"])[-1]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.reader.__exit__(kind, value, trace)
+        if self._talked and kind is None and os.urandom(1)[0] < TIDY_ONE_IN_256:
+            tidy(time.time_ns() // 10**6)
 
     @property
     def remote(self) -> Remote:
@@ -93,9 +104,10 @@ class Store:
 
         A ledger and an index that a push changes just now may not belong together: UNKNOWN.
         """
-        unique = f"refs/kv-fetch/{ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))}"
+        unique = f"{FETCHED}/{ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))}"
         own = (f"{unique}/ledger", f"{unique}/index")
         pairs = [f"+{theirs}:{ours}" for theirs, ours in zip(self.refs, own, strict=True)]
+        self._talked = True
         config = self.remote.config(url)
         done = git.talk("fetch", *_QUIET_FETCH, CANDIDATE, *pairs, config=config, patience_s=pace.patience_s)
         answer = of_fetch(done)
@@ -105,7 +117,7 @@ class Store:
         if answer.outcome is not Outcome.DONE:
             return answer, Snapshot()
         found = self._snapshot(own)
-        copies = dict(zip(self.copies, self._oids(found), strict=True)) if found.agrees else {}
+        copies = dict(zip(self.copies, found.oids, strict=True)) if found.agrees else {}
         # Another command may hold the lock of the copies: its copy is as good as ours.
         if not git.update_refs({**copies, **dict.fromkeys(own)}):
             git.update_refs(dict.fromkeys(own))
@@ -114,11 +126,33 @@ class Store:
             return Answer(Outcome.UNKNOWN, f"{names} there are not of one transaction"), Snapshot()
         return answer, found
 
-    def push(self, url: str, prepared: Prepared, pace: Pace) -> Answer:
+    def ask(self, url: str, pace: Pace) -> tuple[Answer, tuple[str | None, str | None]]:
+        """What both refs are at that URL, asked as one who is about to push: NOT_LEADER where nobody may.
+
+        So a Stargate node's answer is never behind what was acknowledged. Over HTTP git asks as a reader.
+        """
+        config = self.remote.config(url)
+        ask = ("ls-remote", "--upload-pack=git-receive-pack", CANDIDATE, *self.refs)
+        done = git.talk(*ask, config=config, patience_s=pace.patience_s)
+        oids = {
+            ref: oid for oid, _, ref in (line.partition("\t") for line in done.stdout.decode().splitlines())
+        }
+        return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
+
+    def fetch_leading(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
+        """As `fetch`, but of a node that takes pushes; NOT_LEADER of another, which may be behind."""
+        answer, oids = self.ask(url, pace)
+        if answer.outcome is not Outcome.DONE:
+            return answer, Snapshot()
+        copy = self.copy()
+        return (answer, copy) if copy.agrees and copy.oids == oids else self.fetch(url, pace)
+
+    def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
         """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
+        self._talked = True
         leases, pairs = [], []
         new = (prepared.ledger.oid, prepared.index.oid)
-        for ref, old, oid in zip(self.refs, self._oids(prepared.base), new, strict=True):
+        for ref, old, oid in zip(self.refs, prepared.base.oids, new, strict=True):
             leases.append(f"--force-with-lease={ref}:{old or ''}")
             pairs.append(f"{oid}:{ref}")
         config = [*self.remote.config(url), "pack.window=0", "pack.compression=1"]
@@ -131,7 +165,7 @@ class Store:
             git.update_refs(dict(zip(self.copies, new, strict=True)))
         return answer
 
-    def keep(self, objects: NewObjects) -> None:
+    def keep(self, objects: "NewObjects") -> None:
         """Store new objects here, durably, as far as the user's configuration says so.
 
         Raises:
@@ -159,10 +193,3 @@ class Store:
             for found in self.reader.read_many(names)
         )
         return Snapshot(ledger, index)
-
-    @staticmethod
-    def _oids(snapshot: Snapshot) -> tuple[str | None, str | None]:
-        return (
-            None if snapshot.ledger is None else snapshot.ledger.oid,
-            None if snapshot.index is None else snapshot.index.oid,
-        )

@@ -7,13 +7,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stargate_gate.kv.errors import ConflictError, KvUsageError, NoSuchKeyError
-from stargate_gate.kv.keys import Path, data_paths, index_paths, meta_paths
+from stargate_gate.kv.keys import Path, places
 from stargate_gate.kv.packs import NewObjects
 from stargate_gate.kv.records import Commit, Meta, Ref, commit, message
-from stargate_gate.kv.trees import FILE, Entry, edit, lookup
+from stargate_gate.kv.snapshot import Snapshot
+from stargate_gate.kv.trees import FILE, Changes, Entry, edit, lookup, note
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024  # larger ones will be chunked one day
 ABSENT = "absent"  # as an expectation: the key has no value, or one that has expired
@@ -21,8 +22,7 @@ SET_BEFORE = "set before"  # by an earlier operation of the same transaction
 NONE = "-"  # a trailer that names nothing
 
 
-@dataclass(frozen=True)
-class Put:
+class Put(NamedTuple):
     """Give a key a value. `expires` is an RFC 3339 time, `expect` an oid or ABSENT."""
 
     key: str
@@ -32,8 +32,7 @@ class Put:
     expect: str | None = None
 
 
-@dataclass(frozen=True)
-class Drop:
+class Drop(NamedTuple):
     """Take a key's value away. As `Put`."""
 
     key: str
@@ -43,39 +42,7 @@ class Drop:
 Operation: TypeAlias = Put | Drop
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Both refs of a namespace at one moment; None where there is no such ref."""
-
-    ledger: Commit | None = None
-    index: Commit | None = None
-
-    @property
-    def ledger_root(self) -> bytes | None:
-        """The ledger's tree."""
-        return None if self.ledger is None else bytes.fromhex(self.ledger.tree)
-
-    @property
-    def index_root(self) -> bytes | None:
-        """The index's tree."""
-        return None if self.index is None else bytes.fromhex(self.index.tree)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two are of one transaction; a reader may see one of them before the other.
-
-        Where another writer left out the trailers, nothing is known, and that counts as agreement.
-        """
-        if self.ledger is None or self.index is None:
-            return self.ledger is self.index
-        names = {
-            commit.trailers["KV-Txn"] for commit in (self.ledger, self.index) if "KV-Txn" in commit.trailers
-        }
-        return len(names) < 2  # noqa: PLR2004 # two names are two transactions
-
-
-@dataclass(frozen=True)
-class Writer:
+class Writer(NamedTuple):
     """Who writes, and when; author and committer as git-var(1) gives them."""
 
     author: str
@@ -123,8 +90,7 @@ class Source(Protocol):
         """A blob's content."""
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What a transaction is applied to: a namespace at one moment."""
 
     namespace: str
@@ -133,14 +99,15 @@ class State:
     hash_name: str  # "sha1" or "sha256"
 
     def values(self, keys: Iterable[str]) -> dict[str, str]:
-        """The oids of the values that are there, expired ones included."""
-        paths = {path: key for key in keys for path in data_paths(self.namespace, key)}
+        """The oids of the values that are there, expired ones and manifests included."""
+        found_at = {key: places(self.namespace, key) for key in keys}
+        paths = {path: key for key, where in found_at.items() for path in (*where.data, *where.manifest)}
         found = lookup(self.base.ledger_root, paths, self.source.trees)
         return {paths[path]: entry.oid.hex() for path, entry in found.items()}
 
     def expired(self, keys: Iterable[str], now: datetime) -> set[str]:
         """Those of `keys` whose values have expired."""
-        paths = {path: key for key in keys for path in meta_paths(self.namespace, key)}
+        paths = {path: key for key in keys for path in places(self.namespace, key).meta}
         found = lookup(self.base.ledger_root, paths, self.source.trees)
         return {
             paths[path]
@@ -159,16 +126,18 @@ def prepare(state: State, txn: str, operations: Sequence[Operation], writer: Wri
     _check(state, operations, writer.now)
     objects = NewObjects(state.hash_name)
     last = {operation.key: operation for operation in operations}
-    in_ledger: dict[Path, Entry | None] = {}
-    in_index: dict[Path, Entry | None] = {}
+    in_ledger: Changes = {}
+    in_index: Changes = {}
     values: dict[str, str] = {}
     for key, operation in last.items():
         data, meta, ref = _files(operation, writer, objects)
         if data is not None:
             values[key] = data.hex()
-        in_ledger |= _replaced(data_paths(state.namespace, key), data)
-        in_ledger |= _replaced(meta_paths(state.namespace, key), meta)
-        in_index |= _replaced(index_paths(state.namespace, key), ref)
+        where = places(state.namespace, key)
+        _replace(in_ledger, where.data, data)
+        _replace(in_ledger, where.manifest, None)
+        _replace(in_ledger, where.meta, meta)
+        _replace(in_index, where.ref, ref)
     trees = (
         edit(state.base.ledger_root, in_ledger, state.source.trees, objects.add).hex(),
         edit(state.base.index_root, in_index, state.source.trees, objects.add).hex(),
@@ -199,11 +168,11 @@ def _files(
     return data, objects.add("blob", meta.content()), objects.add("blob", ref.content())
 
 
-def _replaced(paths: Sequence[Path], oid: bytes | None) -> dict[Path, Entry | None]:
+def _replace(changes: Changes, paths: Sequence[Path], oid: bytes | None) -> None:
     """Our spelling has it, and no other any more."""
-    changes: dict[Path, Entry | None] = dict.fromkeys(paths)
-    changes[paths[0]] = None if oid is None else Entry(FILE, oid)
-    return changes
+    for path in paths[1:]:
+        note(changes, path, None)
+    note(changes, paths[0], None if oid is None else Entry(FILE, oid))
 
 
 def _check(state: State, operations: Sequence[Operation], now: datetime) -> None:

@@ -5,9 +5,7 @@ hundred thousand, some ten trees are read and as many written.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from stargate_gate.kv.keys import Path
@@ -27,6 +25,7 @@ class Entry(NamedTuple):
 
 
 Tree: TypeAlias = dict[bytes, Entry]
+Changes: TypeAlias = "dict[bytes, Changes | Entry | None]"  # by name; None removes, a dict is a folder
 
 _ENTRIES = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 
@@ -38,8 +37,10 @@ def parse(content: bytes, oid_bytes: int) -> Tree:
 
 def serialize(tree: Tree) -> bytes:
     """A tree object's content; folders are ordered as if their names ended in a slash (fsck)."""
-    ordered = sorted(tree.items(), key=lambda item: item[0] + b"/" if item[1].mode == FOLDER else item[0])
-    return b"".join([b"%b %b\0%b" % (mode, name, oid) for name, (mode, oid) in ordered])
+    items = tree.items()
+    if len(tree) > 1:
+        items = sorted(items, key=lambda item: item[0] + b"/" if item[1].mode == FOLDER else item[0])  # type: ignore[assignment]
+    return b"".join([b"%b %b\0%b" % (mode, name, oid) for name, (mode, oid) in items])
 
 
 def lookup(root: bytes | None, paths: Iterable[Path], load: Load) -> dict[Path, Entry]:
@@ -61,27 +62,39 @@ def lookup(root: bytes | None, paths: Iterable[Path], load: Load) -> dict[Path, 
     return found
 
 
-@dataclass
+def note(changes: Changes, path: Path, entry: Entry | None) -> None:
+    """Add to `changes` that `path` is to be `entry`. No path may be a folder of another."""
+    folder = changes
+    for name in path[:-1]:
+        below = folder.setdefault(name, {})
+        assert isinstance(below, dict)  # noqa: S101 # said above
+        folder = below
+    folder[path[-1]] = entry
+
+
 class _Node:
-    """A tree that changes."""
+    """A tree that changes, and those of its folders that do."""
 
-    entries: Tree = field(default_factory=dict)
-    below: "dict[bytes, _Node]" = field(default_factory=dict)
+    __slots__ = ("below", "entries")
+
+    def __init__(self) -> None:
+        self.entries: Tree = {}
+        self.below: dict[bytes, _Node] = {}
 
 
-_Change: TypeAlias = tuple[Path, Entry | None]
+_Level: TypeAlias = list[tuple[_Node, bytes | None, Changes]]
 
 
-def edit(root: bytes | None, changes: Mapping[Path, Entry | None], load: Load, store: Store) -> bytes:
-    """The oid of `root` (None: an empty tree) with these entries set, or removed where they are None.
+def edit(root: bytes | None, changes: Changes, load: Load, store: Store) -> bytes:
+    """The oid of `root` (None: an empty tree) with these changes.
 
-    Folders that become empty go; the root stays. What is stored is whatever is new.
+    Folders that become empty go; the root stays. What is stored is whatever may be new.
     """
     top = _Node()
-    level: list[tuple[_Node, bytes | None, Collection[_Change]]] = [(top, root, changes.items())]
+    level: _Level = [(top, root, changes)]
     while level:
         trees = _load(load, {oid for _, oid, _ in level if oid is not None})
-        deeper: list[tuple[_Node, bytes | None, Collection[_Change]]] = []
+        deeper: _Level = []
         for node, oid, wanted in level:
             if oid is not None:
                 node.entries = dict(trees[oid])
@@ -90,22 +103,27 @@ def edit(root: bytes | None, changes: Mapping[Path, Entry | None], load: Load, s
     return store("tree", serialize(_written(top, store)))
 
 
-def _apply(node: _Node, changes: Iterable[_Change]) -> Iterable[tuple[_Node, bytes | None, list[_Change]]]:
-    below: defaultdict[bytes, list[_Change]] = defaultdict(list)
-    for path, entry in changes:
-        if len(path) > 1:
-            below[path[0]].append((path[1:], entry))
-        elif entry is None:
-            node.entries.pop(path[0], None)
+def _apply(node: _Node, changes: Changes) -> Iterator[tuple[_Node, bytes | None, Changes]]:
+    """Change the files of `node`; yields the folders that change."""
+    entries = node.entries
+    for name, change in changes.items():
+        if change is None:
+            entries.pop(name, None)
+        elif isinstance(change, Entry):
+            entries[name] = change
         else:
-            node.entries[path[0]] = entry
-    for name, wanted in below.items():
-        here = node.entries.get(name)
-        is_folder = here is not None and here.mode == FOLDER
-        if not is_folder and all(entry is None for _, entry in wanted):
-            continue
-        child = node.below[name] = _Node()
-        yield child, here.oid if here is not None and is_folder else None, wanted
+            here = entries.get(name)
+            oid = here.oid if here is not None and here.mode == FOLDER else None
+            if oid is not None or _adds(change):
+                child = node.below[name] = _Node()
+                yield child, oid, change
+
+
+def _adds(changes: Changes) -> bool:
+    """Whether anything of it is not a removal."""
+    return any(
+        isinstance(change, Entry) or (change is not None and _adds(change)) for change in changes.values()
+    )
 
 
 def _written(node: _Node, store: Store) -> Tree:

@@ -11,22 +11,23 @@ can do no harm: it expects refs that have moved on since.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from stargate_gate.errors import StargateError
 from stargate_gate.kv import git
-from stargate_gate.kv.errors import ConflictError, GaveUpError, KvError, NoSuchKeyError
+from stargate_gate.kv.errors import ConflictError, KvError, NoSuchKeyError
+from stargate_gate.kv.giving_up import failure, telling
 from stargate_gate.kv.outcomes import Answer, Outcome
 from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Commit, timestamp
+from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.store import Store
-from stargate_gate.kv.transaction import Operation, Prepared, Snapshot, State, Writer, checked, prepare
+from stargate_gate.kv.transaction import Operation, Prepared, State, Writer, checked, prepare
 from stargate_gate.kv.ulid import RANDOM_BYTES, ulid
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """A transaction that is in the ledger."""
 
     txn: str
@@ -93,11 +94,11 @@ class _Writing:
                 case Outcome.CONFLICT:
                     self._check_time(answer)
                     if self._fresh:
-                        self._pause()
+                        self._pace.pause()
                     return self._refetch([url])
                 case _:
                     self._check_time(answer)
-                    self._pause()
+                    self._pace.pause()
 
     def _push(self, prepared: Prepared) -> tuple[str, Answer]:
         """One round through the URLs; the answer that counts, and whose it is."""
@@ -114,17 +115,21 @@ class _Writing:
         return self._urls[0], telling(answers)
 
     def _refetch(self, urls: Sequence[str]) -> Written | None:
-        """A new base from one of `urls`; what was written, if it turns out to be there already."""
+        """A new base from one of `urls`; what was written, if it turns out to be there already.
+
+        Of several, only from one that takes pushes: what is decided on an old base might be wrong.
+        """
         while True:
             answers = []
             for url in urls:
-                answer, found = self._store.fetch(url, self._pace)
+                fetch = self._store.fetch if len(urls) == 1 else self._store.fetch_leading
+                answer, found = fetch(url, self._pace)
                 if answer.outcome is Outcome.DONE:
                     self._base, self._fresh = found, True
                     return self._landed(found)
                 answers.append(answer)
             self._check_time(telling(answers))
-            self._pause()
+            self._pace.pause()
             urls = self._urls
 
     def _landed(self, found: Snapshot) -> Written | None:
@@ -146,35 +151,11 @@ class _Writing:
             return KvError(f"{what}: outcome unknown, look for transaction {self._txn}")
         return failure(answer, what)
 
-    def _pause(self) -> None:
-        self._pace.pause()
-
-
-def telling(answers: Sequence[Answer]) -> Answer:
-    """Of the answers of several URLs, the one to tell of."""
-    order = (Outcome.NOT_LEADER, Outcome.UNKNOWN, Outcome.REFUSED)
-    return min(
-        answers, key=lambda answer: order.index(answer.outcome) if answer.outcome in order else len(order)
-    )
-
-
-def failure(answer: Answer, what: str) -> StargateError:
-    """The error that an answer amounts to when nothing more is tried."""
-    match answer.outcome:
-        case Outcome.NOT_LEADER:
-            return GaveUpError(what)
-        case Outcome.CONFLICT:
-            return ConflictError(f"conflict: others were faster all the time; {what}")
-        case Outcome.REFUSED:
-            return KvError(answer.reason)
-        case _:
-            return KvError(what)
-
 
 def _writer() -> Writer:
     author, committer = (
-        git.output("var", name).decode("utf-8", "surrogateescape").strip()
-        for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")
+        said.decode("utf-8", "surrogateescape").strip()
+        for said in git.outputs(("var", "GIT_AUTHOR_IDENT"), ("var", "GIT_COMMITTER_IDENT"))
     )
     now = datetime.now(UTC)
     email = author.rpartition("<")[2].partition(">")[0]

@@ -3,11 +3,10 @@
 import asyncio
 import math
 
+from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.replication.messages import Alive, Applied, Checked, Message, Progress, encode
 from stargate_gate.replication.ports import Channel
 from stargate_gate.repos.names import RepositoryName
-
-PROGRESS_EVERY_S = 1.0  # of one repository; a tenth of the shortest sensible ack_timeout_s would do
 
 
 class Answers:

@@ -11,14 +11,14 @@ The order, with what a crash at each point leaves behind:
     HEAD
     sync            the folders, so that all of it is on disk before anybody is told
 
-Whoever calls this sees to it that one task at a time works on a repository.
+Whoever calls this sees to it that one task at a time works on a repository, and that nothing an earlier
+session or process has left in one counts as being here before it is on disk: `FolderSyncs.settle`.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,7 +39,7 @@ from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.messages import Changed
 from stargate_gate.replication.peer import PeerChannel
 from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.repos.durable import sync_changed_folders
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
@@ -114,12 +114,14 @@ class Writer:
         refs: RefReader,
         *,
         intents: Intents,
+        folders: FolderSyncs,
         is_current: Callable[[], bool],
     ) -> None:
         self._store = store
         self._processes = processes
         self._refs = refs
         self._intents = intents
+        self._folders = folders
         self._is_current = is_current
 
     async def complete(self) -> None:
@@ -136,7 +138,6 @@ class Writer:
             await self._intents.remove(intent.repository_id)
 
     async def _complete(self, repository: Repository, intent: Intent) -> None:
-        since_ns = time.time_ns()
         left = remaining(intent, (await self._refs.snapshot(repository)).refs)
         for change in left.misfits:
             log.error(
@@ -145,7 +146,7 @@ class Writer:
         await self._change_refs(repository, left.transactions)
         if not left.misfits:
             await self._change_head(repository, intent.head)
-        await self._sync(repository, since_ns)
+        await self._folders.sync(repository.path)
         log.info("intent_completed", repository=intent.name, changes=sum(map(len, left.transactions)))
 
     async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
@@ -181,6 +182,7 @@ class Writer:
     ) -> None:
         """Run a git command that writes there; when this returns or raises, it is reaped."""
         argv = repository_argv(repository, *args, config=("protocol.version=2",))
+        self._folders.changing(repository.path)
         process = await self._processes.start(argv, writes=repository.path, pass_fds=pass_fds)
         try:
             async with asyncio.timeout(limit_s):
@@ -194,9 +196,6 @@ class Writer:
                 raise NotReapedError(process, error.message) from error
         if done.status != 0:
             raise GitFailedError(argv, done.status, done.stderr)
-
-    async def _sync(self, repository: Repository, since_ns: int) -> None:
-        await asyncio.to_thread(sync_changed_folders, repository.path, since_ns)
 
     def _require_current(self) -> None:
         if not self._is_current():
@@ -215,9 +214,10 @@ class Applier(Writer):
         *,
         rescue: Rescue,
         intents: Intents,
+        folders: FolderSyncs,
         is_current: Callable[[], bool],
     ) -> None:
-        super().__init__(store, processes, refs, intents=intents, is_current=is_current)
+        super().__init__(store, processes, refs, intents=intents, folders=folders, is_current=is_current)
         self._leader = leader
         self._rescue = rescue
 
@@ -233,19 +233,18 @@ class Applier(Writer):
         repository = await self._find(change.name, change.id)
         if repository is None:
             return None
-        since_ns = time.time_ns()
         before, after = before_and_after(change.delta)
         transactions = plan_transactions(before, after)
         async with self._rescue.marking(repository, change.id, change.seq, _refs_of(transactions)):
             await self._fetch(repository, after.values(), moved)
-        intended = await self._intend(repository, change.id, transactions, change.head, since_ns)
+        intended = await self._intend(repository, change.id, transactions, change.head)
         try:
             await self._change_refs(repository, transactions)
         except GitFailedError as error:
             log.info("change_does_not_fit", repository=str(change.name), error=error.message)
             return None
         await self._change_head(repository, change.head)
-        await self._sync(repository, since_ns)
+        await self._folders.sync(repository.path)
         if intended:
             await self._intents.remove(change.id)
         return repository
@@ -263,7 +262,6 @@ class Applier(Writer):
         if wanted is None:
             await self._trash(name, "the leader has none of that name")
             return None
-        since_ns = time.time_ns()
         repository = await self._find_or_make(name, wanted)
         problem: StargateError = UnavailableError(
             f"{name} does not stay as it is made: somebody writes to it here"
@@ -272,7 +270,7 @@ class Applier(Writer):
             local = await self._refs.snapshot(repository)
             goal = _goal(wanted.refs, local)
             if local.refs == goal and local.head == wanted.refs.head:
-                await self._sync(repository, since_ns)
+                await self._folders.sync(repository.path)
                 await self._intents.remove(wanted.id)
                 self._rescue.settle(repository, wanted.id, wanted.seq)
                 return repository
@@ -280,7 +278,7 @@ class Applier(Writer):
             async with self._rescue.marking(repository, wanted.id, wanted.seq, _refs_of(transactions)):
                 await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
             await self._rescue.keep(repository, wanted.id, local.refs, goal, self._write_kept)
-            await self._intend(repository, wanted.id, transactions, wanted.refs.head, since_ns)
+            await self._intend(repository, wanted.id, transactions, wanted.refs.head)
             try:
                 await self._change_refs(repository, transactions)
             except GitFailedError as error:
@@ -323,10 +321,9 @@ class Applier(Writer):
 
     async def _write_kept(self, repository: Repository, commands: bytes) -> None:
         """Rescued refs, on disk when this returns."""
-        since_ns = time.time_ns()
         self._require_current()
         await self._git(repository, "update-ref", "--stdin", "-z", given=commands)
-        await self._sync(repository, since_ns)
+        await self._folders.sync(repository.path)
 
     async def _fetch(self, repository: Repository, oids: Collection[str], moved: Callable[[], None]) -> None:
         """Have these objects and all that they need. git itself sees what is here already."""
@@ -364,13 +361,12 @@ class Applier(Writer):
         identity: str,
         transactions: Sequence[Sequence[RefChange]],
         head: str,
-        since_ns: int,
     ) -> bool:
         """Write down what is about to be done, if half of it could be; the objects are on disk before."""
         head_moves = await asyncio.to_thread(read_head, repository.path) != head
         if not needed(transactions, head_moves=head_moves):
             return False
-        await self._sync(repository, since_ns)
+        await self._folders.sync(repository.path)
         self._require_current()
         await self._intents.put(Intent(identity, str(repository.name), tuple(map(tuple, transactions)), head))
         return True

@@ -344,8 +344,7 @@ class Feed:
                 self._published.forget(name)
                 return self.position, None
             self._published.shown(name, state.id, state.snapshot.digest)
-            await self._on_disk(repository)
-            return self._number(name, state), state
+            return await self._number(repository, state), state
 
     async def _read_and_tell(self, repository: Repository) -> tuple[int, str | None]:
         """As `pushed`; with the repository's id, if it could be read."""
@@ -357,15 +356,18 @@ class Feed:
                 log.warning("change_not_read", repository=str(name), error=str(error))
                 await self._on_disk(repository)
                 return self._forget(name), None
-            await self._on_disk(repository)
-            return self._number(name, state), state.id
+            return await self._number(repository, state), state.id
 
     async def _read(self, repository: Repository) -> State:
         identity = await asyncio.to_thread(repository.id)
         return State(identity, await self.refs.snapshot(repository))
 
-    def _number(self, name: RepositoryName, state: State) -> int:
-        """The number of that state, which is told if it was not."""
+    async def _number(self, repository: Repository, state: State) -> int:
+        """The number of that state, which is put on disk and told if it was not."""
+        name = repository.name
+        if not self._published.was_read_again(name, state):
+            await self._on_disk(repository)
+            self._published.is_on_disk(name, state)
         seq = self._published.seq_of(name, state)
         if seq is None:
             seq = self.position + 1

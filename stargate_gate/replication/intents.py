@@ -8,6 +8,7 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.replication.intent import DamagedIntentError, Intent, decode, encode
+from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
@@ -15,7 +16,10 @@ FOLDER = "intents"
 
 
 class Intents:
-    """One per node. Whoever calls sees to it that one task at a time works on a repository."""
+    """One per node. Whoever calls sees to it that one task at a time works on a repository.
+
+    A cancelled call is over when it ends: no intent appears after its mirror has ended.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,7 +30,7 @@ class Intents:
         Raises:
             OSError: it is not; the refs must stay as they are.
         """
-        await asyncio.to_thread(self._put, intent)
+        await finish(asyncio.to_thread(self._put, intent))
 
     async def remove(self, repository_id: str) -> None:
         """It is done, durably: an intent that came back later would undo what followed it.
@@ -34,7 +38,7 @@ class Intents:
         Raises:
             OSError: it may come back; nothing may be acknowledged.
         """
-        await asyncio.to_thread(self._remove, repository_id)
+        await finish(asyncio.to_thread(self._remove, repository_id))
 
     async def all(self) -> list[Intent]:
         """Those that were not removed. A damaged one was never acted upon, and is removed loudly.
@@ -56,8 +60,11 @@ class Intents:
             fsync_dir(self._folder)
 
     def _all(self) -> list[Intent]:
+        if not self._folder.is_dir():
+            return []
+        fsync_dir(self._folder)  # one whose removal was cut must not come back, either
         found = []
-        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+        for path in sorted(self._folder.iterdir()):
             if path.name.startswith("."):
                 path.unlink()  # half-written: nothing was changed for it
                 continue

@@ -27,6 +27,7 @@ from stargate_gate.replication.unreplicated import (
     Unknown,
     Unreplicated,
     decode,
+    distrusted,
     encode,
 )
 from stargate_gate.repos.process import finish
@@ -144,8 +145,8 @@ class Journal:
         if forced_term <= self._known.forced_term:
             return
         log.warning("leadership_was_forced", term=forced_term, taken_for="nothing is known replicated")
-        self._take(Forced(forced_term))
-        self._take(Unknown())
+        for fact in distrusted(forced_term):
+            self._take(fact)
         await self._written()
 
     def forced(self, forced_term: int) -> None:

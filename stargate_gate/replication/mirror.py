@@ -27,6 +27,7 @@ from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
@@ -112,6 +113,7 @@ class Mirror:
             intents,
             journal,
             rescues,
+            FolderSyncs(),
             settings.parallel_fetches,
         )
         self._credentials = Credentials.load(settings.cluster_key, settings.host_keys)
@@ -155,12 +157,23 @@ class Mirror:
     async def finish_received(self) -> None:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
+        And it is on disk: this node acknowledges whatever it shows as a leader.
+
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        writer = Writer(here.store, here.processes, here.refs, intents=here.intents, is_current=lambda: True)
+        writer = Writer(
+            here.store,
+            here.processes,
+            here.refs,
+            intents=here.intents,
+            folders=here.folders,
+            is_current=lambda: True,
+        )
         try:
+            await here.folders.settle(here.store.root)
+            here.folders.distrust()  # from now on, pushes write here
             await writer.complete()
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):

@@ -53,14 +53,21 @@ class Published:
         told = self._told.get(name)
         return told.seq if told is not None and told.is_of(state.id, state.snapshot.digest) else None
 
+    def was_read_again(self, name: RepositoryName, state: State) -> bool:
+        """Whether that is the very snapshot that was told: its files are the same, and not only its refs."""
+        told = self._told.get(name)
+        return told is not None and told.id == state.id and told.snapshot is state.snapshot
+
+    def is_on_disk(self, name: RepositoryName, state: State) -> None:
+        """That snapshot is: `was_read_again` holds for it from here on, if it is what was told."""
+        seq = self.seq_of(name, state)
+        if seq is not None and not self.was_read_again(name, state):
+            self._keep(name, state, seq)
+
     def tell(self, name: RepositoryName, state: State, term: int, seq: int) -> News:
         """The news of that state; it is what was told last from here on."""
         before = self._told.get(name)
-        self.forget(name)
-        self._told[name] = Told(state.id, state.snapshot.digest, seq, state.snapshot)
-        self._with_snapshot[name] = None
-        self._bytes += state.snapshot.size
-        self._shrink()
+        self._keep(name, state, seq)
         delta = None
         if before is not None and before.snapshot is not None and before.id == state.id:
             delta = difference(before.snapshot, state.snapshot)
@@ -78,6 +85,13 @@ class Published:
         """Whatever is told of it next has a number of its own."""
         self._drop_snapshot(name)
         self._told.pop(name, None)
+
+    def _keep(self, name: RepositoryName, state: State, seq: int) -> None:
+        self.forget(name)
+        self._told[name] = Told(state.id, state.snapshot.digest, seq, state.snapshot)
+        self._with_snapshot[name] = None
+        self._bytes += state.snapshot.size
+        self._shrink()
 
     def _shrink(self) -> None:
         while self._bytes > self._max_bytes:

@@ -10,7 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -46,6 +46,7 @@ from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Work
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
@@ -71,6 +72,7 @@ class Here:
     intents: Intents
     journal: Journal
     rescues: Rescues
+    folders: FolderSyncs
     parallel_fetches: int
 
 
@@ -131,6 +133,7 @@ class Session:
             here.refs,
             rescue=self._rescue,
             intents=here.intents,
+            folders=here.folders,
             is_current=callbacks.is_current,
         )
         self._answers = Answers(term)
@@ -163,8 +166,12 @@ class Session:
             raise SessionEndedError(str(error)) from error
 
     async def _complete(self) -> None:
-        """What a crash, or the connection before, has left undone is done before anything is compared."""
+        """What a crash, or the connection before, has left undone is done before anything is compared.
+
+        So is what it has left to the system: a ref that was moved and is not on disk looks equal, too.
+        """
         try:
+            await self._here.folders.settle(self._here.store.root)
             await self._applier.complete()
         except OSError as error:
             raise SessionEndedError(f"what was received cannot be completed: {error}") from error
@@ -236,12 +243,17 @@ class Session:
             raise SessionEndedError("the leader's list is not complete")
         if self._comparing is not None:
             self._comparing.cancel()
-        self._comparing = group.create_task(self._compare(arriving), name="mirror-compare")
+        compare = self._compare(arriving, busy=self.work.tickets())
+        self._comparing = group.create_task(compare, name="mirror-compare")
 
     # -- what differs ----------------------------------------------------------------------------------
 
-    async def _compare(self, complete: _List) -> None:
-        """Put to work whatever differs. What is not in the list is asked for by name before it goes."""
+    async def _compare(self, complete: _List, busy: Collection[RepositoryName]) -> None:
+        """Put to work whatever differs. What is not in the list is asked for by name before it goes.
+
+        `busy` are those that had something to do when the list was complete. They equal no list, whatever
+        they look like: a job that runs may be on its way back to what the leader had before.
+        """
         try:
             here = {repository.name: repository for repository in await self._here.store.list()}
         except (StargateError, OSError) as error:
@@ -252,18 +264,24 @@ class Session:
             some = listed[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, here) for one in some))
             different += [one.name for one, is_same in zip(some, same, strict=True) if not is_same]
-        for name in different:
+        for name in dict.fromkeys((*different, *busy)):
             self.work.add(Compare(self._term, 0, name), _now())
         self._check = _Check(complete.check, complete.seq, self.work.tickets())
         self._see_whether_checked()
         self._wake()
 
     async def _is_same(self, listed: Listed, here: Mapping[RepositoryName, Repository]) -> bool:
+        """Whether it is here as the list shows it, and nothing in it is left of older terms.
+
+        That needs a number of this term which covers it. A list has one for all, from before it began:
+        a value may have come back to the leader since, and be with nobody else.
+        """
         repository = here.get(listed.name)
         if repository is None or listed.digest is None:
             return False
         try:
-            if await asyncio.to_thread(repository.id) != listed.id:
+            identity = await asyncio.to_thread(repository.id)
+            if identity != listed.id or self._here.journal.kept(identity, self._term):
                 return False
             return await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):

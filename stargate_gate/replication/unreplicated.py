@@ -322,6 +322,14 @@ class Unreplicated:
                 del self._marks[identity]
 
 
+def distrusted(forced_term: int) -> tuple[Fact, ...]:
+    """That a leadership was forced, as facts: whatever a crash leaves of them, in this order, is safe.
+
+    What it means comes first: with Forced alone on disk, nobody would ask again what it meant.
+    """
+    return Unknown(), Forced(forced_term)
+
+
 def encode(facts: Iterable[Fact]) -> bytes:
     """A line for each: its CRC-32, and the fact as JSON. Odd bytes of refs are escaped surrogates."""
     lines = []

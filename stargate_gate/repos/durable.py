@@ -7,25 +7,57 @@ renames themselves it does not sync (seen with strace, 2.39.5). Those are in the
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
+from stargate_gate.datadir.filesystem import sync_file_system
 
-MAX_REMEMBERED = 10_000  # repositories; one that was forgotten is synced as a whole
+MAX_REMEMBERED = 10_000  # repositories; of one that was forgotten more is synced than has changed
 CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it
+_INCOMING = re.compile("tmp_objdir-|incoming-")  # the quarantine of a push: git's own names
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A time of the clock that stamps folders, and how far it was ahead of one that nobody can set."""
+
+    wall_ns: int
+    ahead_ns: int
+
+    @classmethod
+    def now(cls) -> "_Moment":
+        wall_ns = time.time_ns()
+        return cls(wall_ns, wall_ns - time.monotonic_ns())
+
+    def as_of(self, now: "_Moment") -> int:
+        """The same moment on the clock of `now`; 0 if that was set back, and stamps can be anything."""
+        return self.wall_ns if now.ahead_ns >= self.ahead_ns - CLOCK_TICK_NS else 0
 
 
 class FolderSyncs:
     """`sync_changed_folders`, of what has changed since it was done last; the first time, of everything.
 
-    What an earlier process left unsynced may be acknowledged by this one ("everything up-to-date").
+    What an earlier process left unsynced may be acknowledged by this one ("everything up-to-date"). Who
+    looks at many repositories before it changes any calls `settle` instead, and `changing` from then on.
     """
 
     def __init__(self) -> None:
-        self._synced_ns: OrderedDict[Path, int] = OrderedDict()
+        self._settled = False
+        self._settled_at: _Moment | None = None
+        self._synced_at: OrderedDict[Path, _Moment] = OrderedDict()
+        self._changing: set[Path] = set()
+
+    def changing(self, path: Path) -> None:
+        """The repository at `path` is written to from now on; until `sync`, it may be not on disk.
+
+        Whoever calls sees to it that one task at a time writes to a repository, and then calls `sync`.
+        """
+        self._changing.add(path)
 
     async def sync(self, path: Path) -> None:
         """Put on disk all that was complete in the repository at `path` before the call.
@@ -33,12 +65,53 @@ class FolderSyncs:
         Raises:
             OSError: not all is on disk; nothing may be acknowledged.
         """
-        began_ns = time.time_ns()
-        await asyncio.to_thread(sync_changed_folders, path, self._synced_ns.get(path, 0))
-        self._synced_ns[path] = began_ns
-        self._synced_ns.move_to_end(path)
-        if len(self._synced_ns) > MAX_REMEMBERED:
-            self._synced_ns.popitem(last=False)
+        began = _Moment.now()
+        before = self._synced_at.get(path, self._settled_at)
+        await asyncio.to_thread(sync_changed_folders, path, before.as_of(began) if before is not None else 0)
+        self._changing.discard(path)
+        self._synced_at[path] = began
+        self._synced_at.move_to_end(path)
+        if len(self._synced_at) > MAX_REMEMBERED:
+            self._synced_at.popitem(last=False)
+
+    async def settle(self, top: Path) -> None:
+        """Put on disk whatever was written so far to the repositories below `top`, by whomever.
+
+        Costs that the first time, and after `distrust`. Later only those are left whose `changing` had
+        no `sync`, as when it was cancelled. Nothing is `changing` during the call.
+
+        Raises:
+            OSError: not all is on disk; nothing may count as being here.
+        """
+        if self._settled:
+            for path in list(self._changing):
+                await self.sync(path)
+            return
+        began = _Moment.now()
+        await asyncio.to_thread(sync_everything, top)
+        self._settled, self._settled_at = True, began
+        self._changing.clear()
+        self._synced_at.clear()
+
+    def distrust(self) -> None:
+        """Others, who do not tell of it by `changing`, write to the repositories from now on."""
+        self._settled = False
+
+
+def sync_everything(top: Path) -> None:
+    """Put on disk the names in every folder below `top`. Blocks for the disk.
+
+    One syncfs(2) where it reaches all: 0.3 ms on an idle ext4, whatever there is. Folder by folder it
+    takes 5 ms for each clean repository of 37 folders, a minute for ten thousand.
+
+    Raises:
+        OSError: not all is on disk.
+    """
+    if sync_file_system(top):
+        return
+    for folder in _below(top):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            fsync_dir(folder)
 
 
 def sync_changed_folders(path: Path, since_ns: int) -> int:
@@ -61,8 +134,26 @@ def sync_changed_folders(path: Path, since_ns: int) -> int:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Bottom up: objects before the refs that name them."""
-    for part in ("objects", "refs"):
-        for folder, _, _ in os.walk(path / part, topdown=False):
-            yield Path(folder)
+    """Bottom up: objects before the refs that name them.
+
+    Below objects/ only its own folders: deeper ones hold no objects. A quarantine is not complete.
+    """
+    objects = path / "objects"
+    with contextlib.suppress(FileNotFoundError), os.scandir(objects) as found:
+        folders = [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (folder for folder in folders if not _INCOMING.match(folder.name))
+    yield objects
+    yield from _below(path / "refs")
     yield path
+
+
+def _below(top: Path) -> Iterator[Path]:
+    """`top` and every folder below it, bottom up."""
+    for folder, _, _ in os.walk(top, topdown=False, onerror=_report):
+        yield Path(folder)
+
+
+def _report(error: OSError) -> None:
+    """A folder that cannot be listed may hide some that are not on disk."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

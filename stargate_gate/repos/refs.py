@@ -2,13 +2,11 @@
 
 import asyncio
 import hashlib
-import os
 import re
-import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,19 +17,17 @@ from stargate_gate.repos.git import RESERVED, repository_argv
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
+from stargate_gate.repos.stamps import Stamp, UncertainError, loose_values, take_stamp
 
 log = structlog.get_logger()
 
 READ_LIMIT_S = 120.0  # a million refs take seconds; a sleeping disk takes its time
 READS_AT_ONCE = 4
 ATTEMPTS = 3  # while somebody pushes all the time, the answer is one that was true in between
-# File systems stamp with the kernel's clock tick (10 ms at most). A stamp that was this fresh when it was
-# read could belong to a state before a further change in the same tick.
-RACY_NS = 50_000_000
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 MAX_CACHED_ENTRIES = 100_000  # digests: some 300 bytes each
 
-_STAT = struct.Struct("<QQqqI")
+_OID_LENGTHS = {"sha1": 40, "sha256": 64}
 _BROKEN = re.compile(rb"ignoring (?:broken ref|ref with broken name|dangling symref) (.+)")
 
 
@@ -44,12 +40,14 @@ class RefSnapshot:
     refs           ref → object id; odd bytes of a name as surrogates. A symbolic ref counts with the
                    value it leads to, as clients see it
     broken         refs that are there and have no value: they are no reason to remove a copy's
+    symbolic       refs whose values change when others do
     """
 
     object_format: str
     head: str
     refs: Mapping[str, str]
     broken: frozenset[str] = field(default=frozenset(), compare=False)
+    symbolic: frozenset[str] = field(default=frozenset(), compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -66,24 +64,26 @@ class RefSnapshot:
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """The stat of everything that refs are read from, as a hash, and whether it may be trusted later."""
-
-    digest: bytes
-    settled: bool
-
-
-@dataclass(frozen=True)
 class _Cached:
     stamp: Stamp
     digest: str
     snapshot: RefSnapshot | None
 
+    @property
+    def size(self) -> int:
+        """About the bytes that its refs take in memory."""
+        return 0 if self.snapshot is None else self.snapshot.size + self.stamp.size
+
+    def without_refs(self) -> "_Cached":
+        """The digest alone."""
+        return _Cached(replace(self.stamp, files=None), self.digest, None)
+
 
 class RefReader:
     """Snapshots and digests, from memory where the repository's files have not changed since.
 
-    One per node; safe for many tasks at once.
+    Loose refs that have changed are read here; git reads all refs where more has (see stamps.py). The
+    very same snapshot again means the very same files. One per node; safe for many tasks at once.
     """
 
     def __init__(
@@ -126,14 +126,21 @@ class RefReader:
         self._forget(repository.path)
 
     async def _valid(self, repository: Repository) -> _Cached | None:
+        """What is known of it, if that is true now, brought up to date if that takes no process."""
         cached = self._cache.get(repository.path)
-        if cached is None or not cached.stamp.settled:
+        if cached is None:
             return None
         stamp = await self._stamp(repository)
-        if stamp.digest != cached.stamp.digest or self._cache.get(repository.path) is not cached:
+        if stamp.digest == cached.stamp.digest and cached.stamp.settled:
+            fresh = cached
+        elif (refreshed := await asyncio.to_thread(_refreshed, repository.path, cached, stamp)) is not None:
+            fresh = refreshed
+        else:
             return None
-        self._cache.move_to_end(repository.path)
-        return cached
+        newest = self._cache.get(repository.path)
+        if newest is cached:
+            self._remember(repository, fresh)
+        return fresh if newest is not None else None
 
     async def _read(self, repository: Repository) -> RefSnapshot:
         async with self._slots:
@@ -142,7 +149,7 @@ class RefReader:
                 snapshot = await self._read_once(repository)
                 after = await self._stamp(repository)
                 if after.digest == before.digest:
-                    self._remember(repository, before, snapshot)
+                    self._remember(repository, await asyncio.to_thread(_as_read_by_git, before, snapshot))
                     break
                 before = after
             else:
@@ -150,7 +157,7 @@ class RefReader:
         return snapshot
 
     async def _read_once(self, repository: Repository) -> RefSnapshot:
-        argv = repository_argv(repository, "for-each-ref", "--format=%(objectname) %(refname)")
+        argv = repository_argv(repository, "for-each-ref", "--format=%(objectname) %(refname) %(symref)")
         try:
             head = await asyncio.to_thread(read_head, repository.path)
             object_format = await asyncio.to_thread(read_object_format, repository.path)
@@ -164,7 +171,8 @@ class RefReader:
         if done.stderr:
             log.warning("refs_with_problems", repository=str(repository.name), problems=_lines(done.stderr))
         broken = frozenset(decode_ref(name) for name in _BROKEN.findall(done.stderr))
-        return RefSnapshot(object_format, head, dict(_parse(done.stdout)), broken)
+        refs, symbolic = _parse(done.stdout)
+        return RefSnapshot(object_format, head, refs, broken, symbolic)
 
     async def _stamp(self, repository: Repository) -> Stamp:
         try:
@@ -172,81 +180,73 @@ class RefReader:
         except FileNotFoundError as error:
             raise _gone(repository) from error
 
-    def _remember(self, repository: Repository, stamp: Stamp, snapshot: RefSnapshot) -> None:
+    def _remember(self, repository: Repository, cached: _Cached) -> None:
         self._forget(repository.path)
-        self._cache[repository.path] = _Cached(stamp, snapshot.digest, snapshot)
-        self._cached_bytes += snapshot.size
+        self._cache[repository.path] = cached
+        self._cached_bytes += cached.size
         self._shrink()
 
     def _forget(self, path: Path) -> None:
-        cached = self._cache.pop(path, None)
-        if cached is not None and cached.snapshot is not None:
-            self._cached_bytes -= cached.snapshot.size
+        if (cached := self._cache.pop(path, None)) is not None:
+            self._cached_bytes -= cached.size
 
     def _shrink(self) -> None:
         """Keep the digests of the least used repositories without their refs, and at last forget them."""
         if self._cached_bytes > self._max_cached_bytes:
             for path, cached in list(self._cache.items()):
                 if cached.snapshot is not None:
-                    self._cached_bytes -= cached.snapshot.size
-                    self._cache[path] = _Cached(cached.stamp, cached.digest, None)
+                    self._cached_bytes -= cached.size
+                    self._cache[path] = cached.without_refs()
                     if self._cached_bytes <= self._max_cached_bytes:
                         break
         while len(self._cache) > MAX_CACHED_ENTRIES:
             self._forget(next(iter(self._cache)))
 
 
-def take_stamp(path: Path, now_ns: int) -> Stamp:
-    """The stat of HEAD, config, packed-refs and everything below refs/ of the repository at `path`.
+def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
+    """What is known, with what has changed in loose refs since; None if only git can tell. For a thread."""
+    before = cached.snapshot
+    if before is None:
+        return None
+    try:
+        values = {decode_ref(ref): oid.decode() for ref, oid in loose_values(path, cached.stamp, now).items()}
+    except UncertainError:
+        return None
+    changes = {ref: oid for ref, oid in values.items() if before.refs.get(ref) != oid}
+    if not changes and now.digest == cached.stamp.digest:
+        return _Cached(now, cached.digest, before)
+    length = _OID_LENGTHS[before.object_format]
+    if any(len(oid) != length for oid in changes.values()):
+        return None
+    return _cached(now, replace(before, refs={**before.refs, **changes}))
 
-    Raises:
-        OSError: it is gone, or cannot be read.
+
+def _as_read_by_git(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
+    """To be brought up to date only if each file there is the value of one ref. For a thread.
+
+    A symbolic ref changes with another one's file; one that leads nowhere is not even listed.
     """
-    sha = hashlib.sha256()
-    newest = 0
-    for name, info in _files(path):
-        sha.update(name + b"\0")
-        if info is not None:
-            stamps = (info.st_mtime_ns, info.st_ctime_ns)
-            sha.update(_STAT.pack(info.st_ino, info.st_size, *stamps, info.st_mode))
-            newest = max(newest, *stamps)
-    return Stamp(sha.digest(), newest + RACY_NS < now_ns)
+    listed = {encode_ref(ref) for ref in snapshot.refs}
+    if snapshot.broken or snapshot.symbolic or not listed.issuperset(stamp.loose):
+        stamp = replace(stamp, files=None)
+    return _cached(stamp, snapshot)
 
 
-def _files(path: Path) -> Iterator[tuple[bytes, os.stat_result | None]]:
-    top = os.fsencode(path)
-    for name in (b"HEAD", b"config"):
-        yield name, os.lstat(top + b"/" + name)
-    try:
-        yield b"packed-refs", os.lstat(top + b"/packed-refs")
-    except FileNotFoundError:
-        yield b"packed-refs", None
-    yield b"refs", os.lstat(top + b"/refs")
-    yield from _below(top + b"/refs", b"refs")
+def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
+    """With the digest, which takes a while for many refs. For a thread."""
+    return _Cached(stamp, snapshot.digest, snapshot)
 
 
-def _below(folder: bytes, name: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return  # git removes empty folders; the one above shows it
-    for entry in found:
-        below = name + b"/" + entry.name
-        try:
-            yield below, entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path, below)
-        except FileNotFoundError:
-            continue
-
-
-def _parse(output: bytes) -> Iterator[tuple[str, str]]:
+def _parse(output: bytes) -> tuple[dict[str, str], frozenset[str]]:
+    """The refs with their values, and which of them are symbolic."""
     reserved = RESERVED.encode() + b"/"
+    refs, symbolic = {}, []
     for line in output.splitlines():
-        oid, _, ref = line.partition(b" ")
+        oid, ref, target = line.split(b" ")
         if not ref.startswith(reserved):
-            yield decode_ref(ref), oid.decode("ascii")
+            refs[decode_ref(ref)] = oid.decode("ascii")
+            symbolic += [decode_ref(ref)] if target else []
+    return refs, frozenset(symbolic)
 
 
 def _lines(stderr: bytes) -> list[str]:

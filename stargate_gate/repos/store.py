@@ -65,6 +65,11 @@ class Store:
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
         self._reported: set[str] = set()
 
+    @property
+    def root(self) -> Path:
+        """The folder that all of them are below."""
+        return self._datadir.repositories
+
     def find(self, name: RepositoryName) -> Repository | None:
         """The repository of that name, adopted or not yet; a few stat calls.
 

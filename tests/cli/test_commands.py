@@ -105,12 +105,19 @@ async def test_commands_ask_the_node(stargate: Stargate, config_file: Path, node
     assert (done.status, done.out, done.err) == (9, "", "stargate: not leader: node-b is a standby\n")
     assert (await stargate("repo", "create", "org/app", "--object-format", "sha256", *with_file)).status == 0
     assert (await stargate("repo", "delete", "org/app", *with_file)).status == 0
+    assert (await stargate("rescued", "list", *with_file)).out == "did rescued-list\n"
+    restored = await stargate("rescued", "restore", "org/app", "1a2b", "--as", "wip", "--to", "x", *with_file)
+    assert restored.status == 0
+    assert (await stargate("rescued", "drop", "org/app", "1a2b", *with_file)).status == 0
     assert node.asked == [
         ("status", {"json": True}),
         ("health", {}),
         ("ready", {}),
         ("repo-create", {"name": "org/app", "object_format": "sha256"}),
         ("repo-delete", {"name": "org/app"}),
+        ("rescued-list", {"json": False}),
+        ("rescued-restore", {"name": "org/app", "oid": "1a2b", "as": "wip", "to": "x"}),
+        ("rescued-drop", {"name": "org/app", "oid": "1a2b"}),
     ]
 
 
@@ -120,12 +127,13 @@ async def test_promote_says_what_it_does_and_needs_the_flag(
     """Nobody loses pushes by a short command."""
     done = await stargate("promote", "-c", str(config_file))
     assert done.status == 64
-    assert "is overwritten" in done.err
+    assert "  - did promote-risk\n" in done.err
     assert done.err.splitlines()[-1] == "stargate: nothing was done: promote needs --accept-data-loss"
-    assert node.asked == []
+    assert node.asked == [("promote-risk", {})]
     done = await stargate("promote", "--accept-data-loss", "-c", str(config_file))
     assert (done.status, done.out) == (0, "did promote\n")
-    assert node.asked == [("promote", {"accept_data_loss": True})]
+    assert "  - did promote-risk\n" in done.err
+    assert node.asked[1:] == [("promote-risk", {}), ("promote", {"accept_data_loss": True})]
 
 
 @pytest.mark.usefixtures("node")

@@ -104,6 +104,11 @@ def test_what_a_single_node_cannot_have(problems: Any, text: str, said: str) -> 
         ("election: {heartbeat_s: 3}", "election.watchdog_s: 3 must be more than election.heartbeat_s (3)"),
         ("election: {watchdog_s: 5}", "election.lease_s: 5 must be more than election.watchdog_s (5)"),
         ("election: {lease_s: 0.5}", "election.lease_s: 0.5 must be more than election.watchdog_s (3)"),
+        ("replication: {ack_timeout_s: 1}", "replication.ack_timeout_s: 1 must be more than 1: a standby"),
+        (
+            "replication: {ack_timeout_s: 0.2}",
+            "replication.ack_timeout_s: 0.2 must be more than 1: a standby",
+        ),
         (
             "replication: {ack_max_s: 4.9}",
             "replication.ack_max_s: 4.9 must not be less than replication.ack_timeout_s",
@@ -111,7 +116,7 @@ def test_what_a_single_node_cannot_have(problems: Any, text: str, said: str) -> 
     ],
 )
 def test_timings_have_an_order(problems: Any, text: str, said: str) -> None:
-    """heartbeat < watchdog < lease; ack_timeout <= ack_max."""
+    """heartbeat < watchdog < lease; a standby's signs of progress < ack_timeout <= ack_max."""
     (line,) = problems(text)
     assert line.startswith(f"node.yaml:1: {said}")
 

@@ -129,6 +129,32 @@ async def test_the_wait_starts_anew_when_the_old_file_was_back_in_between(
     await hold.release()
 
 
+async def test_the_wait_starts_anew_when_a_third_file_was_there_in_between(
+    engines: Callable[[str], FlockEngine], lock: Path, clock: Clock
+):
+    """Others may know that one as theirs, and one of them may have led on it until a moment ago."""
+    await engines("b").read()
+    aside, third = lock.with_name("aside"), lock.with_name("third")
+    lock.with_name("original").hardlink_to(lock)  # or its number would be given to another
+    replace_file(lock)
+    await engines("b").read()
+    shutil.copyfile(lock, third)
+    lock.rename(aside)
+    third.rename(lock)
+    hold, _ = await lead(engines("a"), A, B)
+    clock.ahead_s += LEASE_S
+    await engines("b").read()
+    lock.rename(third)
+    aside.rename(lock)
+    with pytest.raises(ElectionUnavailableError, match="was replaced"):
+        await engines("b").try_acquire()
+    clock.ahead_s += LEASE_S
+    with pytest.raises(LeadershipLostError, match="was replaced"):
+        await hold.prove()
+    assert await engines("b").try_acquire() is not None
+    await hold.release()
+
+
 async def test_a_file_on_a_file_system_without_locks_is_never_tried(
     engines: Callable[[str], FlockEngine], lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from stargate_gate.election.mounts import Mount, mount_of, objection
+from stargate_gate.datadir.mounts import Mount, mount_of
+from stargate_gate.election.mounts import objection
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw

@@ -10,7 +10,7 @@ import pytest
 from tests.support.cluster import Cluster, NodeProcess, make_cluster
 from tests.support.line import Line
 
-ACK_TIMEOUT_S = 1.0
+ACK_TIMEOUT_S = 1.5
 ACK_MAX_S = 20.0
 
 MakeCluster = Callable[..., Cluster]

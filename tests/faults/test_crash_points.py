@@ -166,6 +166,44 @@ def test_after_the_standby_has_it_and_before_it_says_so(make: MakeCluster) -> No
     assert _end(cluster)[REF] == push.oid
 
 
+def test_what_a_killed_standby_left_to_the_system_is_on_disk_before_it_follows_again(
+    make: MakeCluster,
+) -> None:
+    """It dies between git's rename and the sync of the folder, and is equal when it comes back.
+
+    Until syncfs(2) has returned, the leader does not hear of it; with an error, it is not in sync.
+    """
+    cluster = make(replication={"ack_timeout_s": 2}, election=CALM)
+    tree = _begin(cluster)
+    a, b = cluster["node-a"], cluster["node-b"]
+    with (
+        Trap(b, "rename", ref_lock(b, REPOSITORY, REF), "STOP") as trap,
+        _pushing(cluster, tree, a.ssh_port) as push,
+    ):
+        trap.wait_sprung()
+        b.kill()
+        assert push.answer()[0] is Told.OK, "the leader goes on alone"
+    assert _has(b, push.oid)
+    log = b.log_file.with_suffix(".syncfs")
+    b.start(
+        prefix=(
+            *("strace", "-D", "-f", "-y", "--seccomp-bpf", "-o", str(log), "-e", "trace=syncfs"),
+            *("-e", "inject=syncfs:error=EIO:signal=STOP:when=1"),
+        )
+    )
+    eventually(lambda: log.exists() and "stopped by SIGSTOP" in log.read_text(), "the standby's first syncfs")
+    joined = a.log().count("standby_connected")
+    assert "node-b" not in a.status()["sync_set"]
+    b.signal(signal.SIGCONT)
+    eventually(lambda: "Input/output error" in b.log(), "that it is not on disk")
+    a.wait_in_sync_set("node-b")
+    assert joined == 1, "before it was killed"
+    calls = [line for line in log.read_text().splitlines() if "syncfs(" in line]
+    assert ["EIO" in call for call in calls] == [True, False]
+    assert all(f"<{b.data_dir}/repositories>" in call for call in calls)
+    assert _end(cluster)[REF] == push.oid
+
+
 def test_after_the_acknowledgement_and_before_the_report(make: MakeCluster) -> None:
     """Told: unknown, since the line breaks. All had it by then: the new leader has it, a repeat is ok."""
     cluster = make(replication=PATIENT, election=CALM)

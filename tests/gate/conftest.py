@@ -174,7 +174,9 @@ class House:
             authorized_keys=root / "authorized_keys",
             cluster_key=public_key_of(self.keys["cluster"]),
         )
-        self.gate_settings = GateSettings(hooks=self.datadir.hooks, handover_wait_s=0.3)
+        self.gate_settings = GateSettings(
+            hooks=self.datadir.hooks, spill=self.datadir.run, handover_wait_s=0.3
+        )
         self.ledger = Ledger()
         self.lock = LeadingLock(self.datadir)
         self.leadership = Switch(self.lock)

@@ -1,7 +1,9 @@
 """The list of refs is kept whole until it may be shown, in little memory."""
 
-import errno
+import asyncio
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError, FlushFinder
 from stargate_gate.repos.pktline import PktLineError
 from tests.gate.receive_pack import pkt
+from tests.support.small_disk import fill, small_disk
 
 LIST = (
     pkt("version 1\n")
@@ -20,22 +23,28 @@ LIST = (
 )
 
 
-@given(st.lists(st.integers(0, len(LIST) + 7), max_size=30), st.sampled_from([1, 100, 1_000_000]))
-def test_it_ends_with_the_first_flush_however_it_arrives(at: list[int], memory_bytes: int) -> None:
-    """Whatever comes after it is given back; in memory or in a file, nothing is changed."""
-    stream = LIST + b"0008ok! "[:7]
-    advertisement = Advertisement(memory_bytes=memory_bytes)
-    edges = [0, *sorted(at), len(stream)]
+async def pass_through(advertisement: Advertisement, stream: bytes, at: list[int]) -> tuple[bytes, bytes]:
+    """What it keeps of `stream`, cut at `at`, and what it gives back."""
     rest = b""
-    for start, end in pairwise(edges):
+    for start, end in pairwise([0, *sorted(at), len(stream)]):
         if advertisement.complete:
             rest += stream[start:end]
         else:
-            rest += advertisement.feed(stream[start:end])
+            rest += await advertisement.feed(stream[start:end])
     assert advertisement.complete
-    assert b"".join(advertisement.chunks()) == LIST
-    assert rest == stream[len(LIST) :]
+    kept = b"".join([chunk async for chunk in advertisement.chunks()])
     advertisement.close()
+    return kept, rest
+
+
+@given(st.lists(st.integers(0, len(LIST) + 7), max_size=30), st.sampled_from([1, 100, 1_000_000]))
+def test_it_ends_with_the_first_flush_however_it_arrives(at: list[int], memory_bytes: int) -> None:
+    """Whatever comes after it is given back; in memory or in a file, nothing is changed."""
+    rest = b"0008ok! "[:7]
+    with tempfile.TemporaryDirectory() as folder:
+        advertisement = Advertisement(Path(folder), memory_bytes=memory_bytes)
+        assert asyncio.run(pass_through(advertisement, LIST + rest, at)) == (LIST, rest)
+        assert list(Path(folder).iterdir()) == []
 
 
 def test_a_list_that_breaks_off_is_not_complete() -> None:
@@ -51,22 +60,31 @@ def test_what_is_no_list_is_an_error() -> None:
         FlushFinder().feed(b"hello world")
 
 
-def test_it_is_bounded() -> None:
+async def test_it_is_bounded(tmp_path: Path) -> None:
     """Beyond the limit it is an error."""
-    advertisement = Advertisement(max_bytes=1000)
+    advertisement = Advertisement(tmp_path, max_bytes=1000)
     with pytest.raises(AdvertisementTooLongError):
-        advertisement.feed(LIST)
+        await advertisement.feed(LIST)
     advertisement.close()
 
 
-def test_no_room_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full TMPDIR shows at once."""
+async def test_a_long_one_is_kept_in_a_file_of_the_folder(tmp_path: Path) -> None:
+    """And a short one in memory, which needs no room there."""
+    folder = tmp_path / "missing"
+    short = Advertisement(folder, memory_bytes=len(LIST))
+    assert await pass_through(short, LIST, []) == (LIST, b"")
+    long = Advertisement(folder, memory_bytes=len(LIST) - 1)
+    with pytest.raises(FileNotFoundError):
+        await long.feed(LIST)
+    long.close()
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    advertisement = Advertisement(memory_bytes=100)
-    with pytest.raises(OSError, match="No space left"):
-        advertisement.feed(LIST)
-    advertisement.close()
+@pytest.mark.parametrize("packets", [1, 20])
+async def test_no_room_is_an_error(tmp_path: Path, packets: int) -> None:
+    """Before anything of it is shown: at the write that fails, or at the end of the list."""
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        fill(disk)
+        advertisement = Advertisement(disk, memory_bytes=100)
+        with pytest.raises(OSError, match="No space left"):
+            await advertisement.feed(pkt("x" * 1000) * packets + b"0000")
+        advertisement.close()

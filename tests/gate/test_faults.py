@@ -73,7 +73,7 @@ async def test_a_client_that_dies_in_mid_push_leaves_nothing(house: House, unpac
     assert len(house.processes) == 0
     assert house.debris() == []
     assert house.refs() == {}
-    told = [("pushed", "org/app"), ("replicated", "org/app"), ("writing", "org/app"), ("pushed", "org/app")]
+    told = [("pushed", "org/app"), ("replicated", "org/app"), ("writing", "org/app"), ("written", "org/app")]
     assert house.ledger.told == told
     assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
 
@@ -164,7 +164,7 @@ async def test_what_git_wrote_before_it_died_arrives(house: House) -> None:
     push = await house.git("push", house.url(), "main", cwd=tree)
     assert push.status != 0
     assert list(house.refs()) == ["refs/heads/main"]
-    assert house.ledger.told[-2:] == [("pushed", "org/app"), ("replicated", "org/app")]
+    assert house.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
 
 
 async def test_a_client_that_stops_reading_is_ended(house: House) -> None:

@@ -24,7 +24,7 @@ async def test_push_clone_fetch_and_ls_remote(house: House, protocol: int) -> No
         ("pushed", "org/app"),
         ("replicated", "org/app"),
         ("writing", "org/app"),
-        ("pushed", "org/app"),
+        ("written", "org/app"),
         ("replicated", "org/app"),
     ]
     cloned = await house.git("clone", "-q", house.url("org/app.git"), "copy", key="read", protocol=protocol)

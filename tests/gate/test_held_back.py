@@ -218,7 +218,7 @@ async def test_git_gets_nothing_before_its_refs_are_shown(house: House, tree: Pa
     assert out.endswith(b"0016ok refs/heads/new\n0000")
     assert house.ledger.told[2:] == [
         ("writing", "org/app"),
-        ("pushed", "org/app"),
+        ("written", "org/app"),
         ("replicated", "org/app"),
     ]
 

@@ -78,7 +78,7 @@ async def test_a_client_that_dies_while_its_report_waits(house: House, tree: Pat
         await until(lambda: any(entry["event"] == "session" for entry in logs))
     assert house.debris() == []
     assert "refs/heads/new" in house.refs()
-    assert house.ledger.told[-2:] == [("pushed", "org/app"), ("replicated", "org/app")]
+    assert house.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
     assert house.gate.running == 0
 
 
@@ -206,10 +206,10 @@ async def test_a_push_that_cannot_be_told_is_no_ok(
     client = await raw_push(house)
     await client.advertisement()
 
-    async def pushed(_: object) -> int:
+    async def written(_: object) -> int:
         raise error
 
-    monkeypatch.setattr(house.ledger, "pushed", pushed)
+    monkeypatch.setattr(house.ledger, "written", written)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     await client.send(commands(SIDE_BAND, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
     status, out, err = await client.done()
@@ -248,31 +248,31 @@ class Stub:
         await asyncio.sleep(self.waits_s)
 
 
-async def test_waiting_for_a_replica_is_no_silence(house: House) -> None:
+async def test_waiting_for_a_replica_is_no_silence(house: House, tmp_path: Path) -> None:
     """A wait has a limit of its own: the limit for silence begins anew after it."""
     stub = Stub(b"0008want", waits_s=0.6)
     process = await house.processes.start(["sh", "-c", "printf 0000; cat >&2"], writes=None)
-    assert await PushPumps(process, stub, stub, Answer(), silence_limit_s=0.4).run() == 0
+    assert await PushPumps(process, stub, stub, Answer(), tmp_path, silence_limit_s=0.4).run() == 0
     assert stub.asked == ["advertised", "writing"]
     process = await house.processes.start(["sh", "-c", "printf 0000; sleep 600"], writes=None)
     with pytest.raises(TimeoutError):
-        await PushPumps(process, stub, stub, Answer(), silence_limit_s=0.2).run()
+        await PushPumps(process, stub, stub, Answer(), tmp_path, silence_limit_s=0.2).run()
     assert len(house.processes) == 0
 
 
 @pytest.mark.parametrize("said", ["0009ERR x", "000", ""])
-async def test_git_that_ends_before_its_refs_are_listed(house: House, said: str) -> None:
+async def test_git_that_ends_before_its_refs_are_listed(house: House, tmp_path: Path, said: str) -> None:
     """There is nothing that anybody could believe: what it said passes, with its status."""
     stub = Stub(b"0000")
     process = await house.processes.start(["sh", "-c", f"printf '{said}'; exit 3"], writes=None)
-    assert await PushPumps(process, stub, stub, Answer()).run() == 3
+    assert await PushPumps(process, stub, stub, Answer(), tmp_path).run() == 3
     assert (stub.got, stub.asked) == (said.encode(), [])
 
 
-async def test_git_that_says_something_else_is_an_internal_error(house: House, tree: Path) -> None:
+async def test_git_that_says_something_else_is_an_internal_error(house: House, tmp_path: Path) -> None:
     """What is not git's protocol is not passed on; nobody could tell what it means to a client."""
     stub = Stub(b"0000")
     process = await house.processes.start(["sh", "-c", "printf '0000hello world'"], writes=None)
     with pytest.raises(ValueError, match="not the length of a pkt-line"):
-        await PushPumps(process, stub, stub, Answer()).run()
+        await PushPumps(process, stub, stub, Answer(), tmp_path).run()
     assert stub.got == b"0000"

@@ -59,7 +59,10 @@ async def test_healthz_is_200_while_the_node_works(server: Endpoint, source: Sou
 async def test_readyz_is_200_only_on_a_leader_that_takes_writes(server: Endpoint, source: Source) -> None:
     """A load balancer sends pushes where this says 200."""
     code, _, body = await get(server, "/readyz")
-    assert (code, json.loads(body)) == (200, {"ready": True, "role": "leader", "term": 7, "reason": ""})
+    assert (code, json.loads(body)) == (
+        200,
+        {"ready": True, "role": "leader", "term": 7, "reason": "", "address": ""},
+    )
     source.set(ready=False, reason="it steps down")
     code, _, body = await get(server, "/readyz")
     assert (code, json.loads(body)["reason"]) == (503, "it steps down")

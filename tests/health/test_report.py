@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.health.report import (
+    AddressReport,
     Health,
     MirrorReport,
     Readiness,
@@ -158,3 +159,18 @@ def test_a_refusal_always_says_not_leader() -> None:
     assert Readiness(False, "standby", 7, "node-b is a standby").line() == "not leader: node-b is a standby"
     assert Readiness(False, "standby", 7, "not leader: x").line() == "not leader: x"
     assert Readiness(True, "leader", 7).line() == "ready: leads in term 7 and takes writes"
+
+
+def test_a_floating_address_is_shown_with_what_is_wrong() -> None:
+    """A leader takes writes all the same, and says so first."""
+    claimed = AddressReport("vip 10.0.0.100 on eth0", "claimed")
+    failed = AddressReport("dns stargate.local", "claiming", "no answer")
+    stuck = AddressReport("command /move", "releasing", "exited 1")
+    assert claimed.trouble() is None
+    assert failed.trouble() == "dns stargate.local is not claimed: no answer"
+    assert stuck.trouble() == "command /move is not released: exited 1"
+    text = replace(LEADER, addresses=(claimed, failed)).to_text()
+    assert "           vip 10.0.0.100 on eth0: claimed\n" in text
+    assert "           dns stargate.local: claiming\n" in text
+    line = Readiness(True, "leader", 3, "", "it is not claimed").line()
+    assert line == "ready: leads in term 3 and takes writes; but it is not claimed"

@@ -168,6 +168,32 @@ async def test_what_is_not_on_disk_is_not_told(tmp_path: Path, *, readable: bool
         assert house.feed.position == FIRST_POSITION
 
 
+async def test_what_is_told_and_the_same_is_not_synced_again(tmp_path: Path) -> None:
+    """A push tells twice: for what git showed, and for what it did. Only what was written costs the disk."""
+    synced = 0
+
+    async def on_disk(_: Repository) -> None:
+        nonlocal synced
+        synced += 1
+
+    async with opened(tmp_path, "sync", on_disk=on_disk) as house:
+        await house.push()
+        repository = await house.repository()
+        before = -1
+        async with asyncio.timeout(LIMIT_S):
+            while synced != before:  # HEAD was written just now, and is read by git for a moment
+                before = synced
+                seq = await house.feed.pushed(repository)
+        assert seq_of(await house.refs()) == seq
+        assert synced == before
+        await house.change("update-ref", MAIN, f"{MAIN}~1")
+        await house.change("update-ref", MAIN, (await house.tip()))
+        assert await house.feed.pushed(repository) == seq
+        assert synced == before + 1, "it is the same value, and was written anew"
+        assert await house.feed.pushed(repository) == seq
+        assert synced == before + 1
+
+
 async def test_one_task_at_a_time_tells_or_shows_a_repository(tmp_path: Path) -> None:
     """Reading, syncing and telling are one turn: a state never gets a later state's number."""
     going_on, entered = asyncio.Event(), asyncio.Event()

@@ -1,11 +1,14 @@
 """A change of several refs is there as a whole, wherever a crash cuts it."""
 
+import asyncio
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
+from stargate_gate.replication import intents as intents_module
 from stargate_gate.replication.apply import Applier, TermOverError, Writer
 from stargate_gate.replication.intent import (
     DamagedIntentError,
@@ -16,7 +19,11 @@ from stargate_gate.replication.intent import (
     remaining,
 )
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.rescuing import Rescue
+from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input
 from stargate_gate.repos.store import Repository
@@ -110,8 +117,21 @@ def intents_of(room: Room) -> Intents:
     return Intents(room.datadir.state / "intents")
 
 
+def rescue_of(room: Room) -> Rescue:
+    state = room.datadir.state
+    journal = Journal.open(state / "unreplicated.log", has_repositories=False)
+    return Rescue(1, "node-a", journal, Rescues.open(state / "rescued"), room.processes)
+
+
 def writer(room: Room) -> Writer:
-    return Writer(room.store, room.processes, room.refs, intents=intents_of(room), is_current=lambda: True)
+    return Writer(
+        room.store,
+        room.processes,
+        room.refs,
+        intents=intents_of(room),
+        folders=FolderSyncs(),
+        is_current=lambda: True,
+    )
 
 
 async def assert_whole(room: Room, repository: Repository, intent: Intent) -> None:
@@ -169,7 +189,9 @@ class _HasAll(Applier):
             room.store,
             room.processes,
             room.refs,
+            rescue=rescue_of(room),
             intents=intents_of(room),
+            folders=FolderSyncs(),
             is_current=self._may,
         )
 
@@ -210,3 +232,42 @@ async def test_a_change_that_is_cut_anywhere_is_completed_by_whoever_comes_next(
         return
     await writer(room).complete()
     await assert_whole(room, repository, intent)
+
+
+async def test_a_cancelled_intent_is_there_or_not_when_the_cancellation_shows(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that appeared later would be carried out by a leader, at its next start."""
+    began, let_go = threading.Event(), threading.Event()
+    real = intents_module.write_durably
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        began.set()
+        assert let_go.wait(30)
+        real(path, content)
+
+    monkeypatch.setattr(intents_module, "write_durably", write_slowly)
+    intents = intents_of(room)
+    task = asyncio.create_task(intents.put(RENAME))
+    assert await asyncio.to_thread(began.wait, 30)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=0.05)
+    assert not done
+    let_go.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert await intents.all() == [RENAME]
+
+
+async def test_an_intent_whose_removal_was_cut_does_not_come_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that died right after the unlink: the next one syncs the folder before it goes on."""
+    intents = intents_of(room)
+    await intents.put(RENAME)
+    folder = room.datadir.state / "intents"
+    (folder / ID).unlink()
+    synced: list[Path] = []
+    monkeypatch.setattr(intents_module, "fsync_dir", synced.append)
+    assert await intents.all() == []
+    assert synced == [folder]

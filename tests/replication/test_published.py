@@ -37,6 +37,21 @@ def test_only_exactly_what_was_told_last_has_its_number() -> None:
     assert published.seq_of(APP, state("a")) is None
 
 
+def test_only_the_very_snapshot_that_is_on_disk_was_read_again() -> None:
+    """An equal one may be of files that were written since; once it is on disk, it is the one."""
+    published = Published()
+    told, equal, other = state("a"), state("a"), state("b")
+    assert not published.was_read_again(APP, told)
+    published.tell(APP, told, TERM, 2)
+    assert published.was_read_again(APP, told)
+    assert not published.was_read_again(APP, equal)
+    published.is_on_disk(APP, other)
+    assert published.was_read_again(APP, told)
+    published.is_on_disk(APP, equal)
+    assert published.was_read_again(APP, equal)
+    assert published.seq_of(APP, equal) == 2
+
+
 def test_showing_something_else_takes_the_number_away() -> None:
     """And with it the difference: whoever has seen it could not apply that."""
     published = Published()

@@ -281,6 +281,24 @@ async def test_a_forced_leadership_is_noted_once_and_before_anything_is_overwrit
     await again.close()
 
 
+async def test_whatever_a_crash_leaves_of_a_forced_leadership_is_asked_about_again_or_known(
+    tmp_path: Path,
+) -> None:
+    """The power may go between its lines. That it was forced, without what it means, would be believed."""
+    path = tmp_path / "unreplicated.log"
+    journal = Journal.open(path, has_repositories=False)
+    before = path.stat().st_size
+    await journal.distrust(6)
+    await journal.close()
+    content = path.read_bytes()
+    for length in range(before, len(content) + 1):
+        path.write_bytes(content[:length])
+        again = Journal.open(path, has_repositories=True)
+        await again.distrust(6)
+        assert again.kept(ONE, 7), f"with {length - before} bytes of it"
+        await again.close()
+
+
 async def test_a_damaged_journal_means_unknown_and_is_replaced(tmp_path: Path) -> None:
     """Nothing of it is believed; the next start finds a whole file that says so."""
     path = tmp_path / "unreplicated.log"

@@ -487,3 +487,21 @@ async def test_the_trash_is_kept_for_its_days(room: Room) -> None:
     await room.store.delete(RepositoryName("b"))
     assert await room.store.empty_trash(now + timedelta(days=7.1)) == ["a", "b", "strange"]
     assert list(room.datadir.trash.iterdir()) == []
+
+
+async def test_what_was_rescued_stays_in_the_trash_and_is_found_there(room: Room) -> None:
+    """Whatever its age, until nobody wants it any more."""
+    kept, gone = [
+        (await room.store.create(parse_repository_name(name))).id() for name in ("org/kept", "gone")
+    ]
+    for name in ("org/kept", "gone"):
+        await room.store.delete(parse_repository_name(name))
+    room.store._must_stay = kept.__eq__
+    later = datetime.now(UTC) + timedelta(days=1000)
+    assert await room.store.empty_trash(later) == ["gone"]
+    found = await room.store.in_trash(kept)
+    assert found is not None
+    assert (str(found.name), found.id()) == ("org/kept", kept)
+    assert await room.store.in_trash(gone) is None
+    room.store._must_stay = lambda _: False
+    assert await room.store.empty_trash(later) == ["org/kept"]

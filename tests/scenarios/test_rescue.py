@@ -54,6 +54,15 @@ def follows(cluster: Cluster, node: NodeProcess) -> None:
     cluster.wait_equal()
 
 
+def known_replicated(leader: NodeProcess, *nodes: NodeProcess) -> None:
+    """These nodes have noted that the whole sync set has everything."""
+    status = leader.status()
+    line = f'["replicated",{status["term"]},{status["position"]}]'.encode()
+    for node in nodes:
+        journal = node.data_dir / "state" / "unreplicated.log"
+        eventually(lambda: line in journal.read_bytes(), f"{node.name} knows it to be replicated")  # noqa: B023
+
+
 def test_what_only_the_old_leader_had_is_kept_shown_and_restored_by_name(unstarted: Make) -> None:
     """The new leader's value comes over it, and it is there all the same, until somebody brings it back."""
     cluster = unstarted(overrides=ASYNC).start()
@@ -107,15 +116,7 @@ def test_a_branch_that_was_deleted_properly_meanwhile_is_no_rescue(unstarted: Ma
     push(cluster, tree, a, "main", "main:gone")
     client.commit(tree, "two")
     push(cluster, tree, a, "main:unmerged")
-    log = lambda: a.data_dir / "state" / "unreplicated.log"  # noqa: E731
-    eventually(
-        lambda: b'"replicated",' in log().read_bytes(), "the leader knows that all of it is replicated"
-    )
-    position = a.status()["position"]
-    eventually(
-        lambda: f'["replicated",{a.status()["term"]},{position}]'.encode() in log().read_bytes(),
-        "the leader knows that all of it is replicated",
-    )
+    known_replicated(a, a)
     a.kill()
     b.wait_ready()
     push(cluster, tree, b, ":gone", ":unmerged")
@@ -158,6 +159,7 @@ def test_after_a_forced_leadership_nothing_counts_as_replicated(unstarted: Make)
     tree = cluster.client.work_tree("app")
     lost = cluster.client.commit(tree, "acknowledged by both")
     push(cluster, tree, a)
+    known_replicated(a, a, b)
     a.kill()
     b.kill()
     c.start()
@@ -176,6 +178,28 @@ def test_after_a_forced_leadership_nothing_counts_as_replicated(unstarted: Make)
     done = ask(a, "rescued", "restore", APP, lost, "--as", "main")
     assert done.returncode == 0, done
     assert lost in content(c)["org/app.git"]
+
+
+def test_an_old_leader_that_leads_again_restores_to_itself(unstarted: Make) -> None:
+    """What it rescued is in its own repository; it is pushed to the cluster like by anybody."""
+    cluster = unstarted(overrides=ASYNC).start()
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    tree = client.work_tree("app")
+    client.commit(tree, "one")
+    push(cluster, tree, a)
+    cluster.wait_equal()
+    lost = alone(cluster, tree, "main:wip")
+    follows(cluster, a)
+    b.wait_in_sync_set("node-a")
+    assert b.terminate() == 0
+    a.wait_ready()
+    assert [one["oid"] for one in rescued(a)] == [lost]
+    done = ask(a, "rescued", "restore", APP, lost[:12], "--as", "found")
+    assert done.returncode == 0, done
+    assert refs_of(a, APP)["refs/heads/found"] == lost
+    follows(cluster, b)
+    assert refs_of(b, APP)["refs/heads/found"] == lost
+    assert rescued(b) == []
 
 
 def test_a_value_that_an_operator_gives_up_is_gone(unstarted: Make) -> None:

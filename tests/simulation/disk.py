@@ -1,18 +1,22 @@
 """A node's own disk: repositories, what it knows of the election, its journal, its rescued values.
 
 Refs are written to the system first and are safe from a power loss after `sync`; objects, state files,
-trash, journal and rescued values are safe at once (core.fsync=all; files that are replaced as a whole).
+trash and rescued values are safe at once (core.fsync=all; files that are replaced as a whole). The journal
+has a file of its own: see journal.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
 from stargate_gate.election.eligibility import Known
 from stargate_gate.election.port import Member
 from stargate_gate.replication.intent import Intent
-from stargate_gate.replication.unreplicated import Unreplicated
 from stargate_gate.repos.plan import RefChange
+from stargate_gate.repos.refs import RefSnapshot
+from tests.simulation.journal import JournalFile
+
+Line = frozenset[str]
 
 
 class FullError(Exception):
@@ -25,7 +29,7 @@ class Repo:
     own  pushes have changed it since the last sync
     """
 
-    __slots__ = ("id", "name", "own", "refs", "stable")
+    __slots__ = ("_snapshot", "id", "name", "own", "refs", "stable")
 
     def __init__(self, name: str, identity: str) -> None:
         self.name = name
@@ -33,14 +37,30 @@ class Repo:
         self.own = False
         self.refs: dict[str, str] = {}
         self.stable: dict[str, str] = {}
+        self._snapshot: RefSnapshot | None = None
+
+    def snapshot(self) -> RefSnapshot:
+        """As RefReader: the same object as long as no file was written."""
+        if self._snapshot is None:
+            self._snapshot = RefSnapshot("sha1", "", dict(self.refs))
+        return self._snapshot
+
+    def put(self, ref: str, value: str | None) -> None:
+        """One ref file is written, or removed."""
+        self._snapshot = None
+        if value is None:
+            self.refs.pop(ref, None)
+        else:
+            self.refs[ref] = value
 
 
 @dataclass
 class Disk:
     """Of one data_dir.
 
-    had  by repository, every value that was ever in a ref here, or that came before what was compared with
-         a leader's; the simulator's knowledge, not the node's
+    lines  by repository, every value that came before what is here now, on the nodes that it came from: what
+           pushes and mirrors have put here, and of a leader that it was made equal to, all of the leader's
+           instead; the simulator's knowledge, not the node's
     """
 
     member: Member
@@ -48,11 +68,12 @@ class Disk:
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: set[str] = field(default_factory=set)
     unsynced_objects: set[str] = field(default_factory=set)
-    had: dict[str, set[str]] = field(default_factory=dict)
-    journal: Unreplicated = field(default_factory=Unreplicated)
+    lines: dict[str, Line] = field(default_factory=dict)
+    journal: JournalFile = field(default_factory=JournalFile)
     intents: dict[str, Intent] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)  # rescued, or in the trash
     full: bool = False
+    at_journal_sync: Callable[[], None] | None = None  # a crash that waits for the next one
 
     def write(self) -> None:
         """Something is to be written. Raises FullError."""
@@ -61,11 +82,13 @@ class Disk:
 
     def put(self, repo: Repo, change: RefChange) -> None:
         """One ref file is written, or removed; others see it at once."""
-        if change.new is None:
-            repo.refs.pop(change.ref, None)
-        else:
-            repo.refs[change.ref] = change.new
-            self.had.setdefault(repo.name, set()).add(change.new)
+        repo.put(change.ref, change.new)
+        if change.new is not None:
+            self.lines[repo.name] = self.line(repo.name) | {change.new}
+
+    def line(self, name: str) -> Line:
+        """What came before the repository of that name as it is here."""
+        return self.lines.get(name, frozenset())
 
     def sync(self, repo: Repo) -> None:
         """All refs of it are safe from a power loss."""
@@ -88,8 +111,9 @@ class Disk:
                     left.update({ref: repo.stable[ref]} if ref in repo.stable else {})
             if any(other.startswith(f"{ref}/") for ref in left for other in left):
                 left = dict(repo.stable)  # no disk has a file and a folder of one name
-            self.had.setdefault(repo.name, set()).difference_update({*repo.refs.values()} - {*left.values()})
-            repo.refs = left
+            self.lines[repo.name] = self.line(repo.name) - ({*repo.refs.values()} - {*left.values()})
+            for ref in {*repo.refs, *left}:
+                repo.put(ref, left.get(ref))
             repo.stable, repo.own = dict(repo.refs), False
         return lost
 

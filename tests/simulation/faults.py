@@ -48,8 +48,13 @@ FAULTS = (
     "reinstallation",
     "blackout",
     "old copy of the record",
+    "override",
+    "lost journal",
+    "crash in the journal",
+    "full check",
 )
-RARE = {"blackout", "old copy of the record", "reinstallation", "volume gone"}
+OVERRIDE_S = 60.0
+RARE = {"override", "lost journal", "blackout", "old copy of the record", "reinstallation", "volume gone"}
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ def crash(world: "World", process: "Process", *, power: bool, seed: int = 0) -> 
     for task in process.tasks:
         world.engine.end(task)
     process.tasks.clear()
+    node.disk.journal.cut(chance)
     volume = world.volume
     if process.tenure is not None:
         _drop_hold(world, process, power=power, chance=chance)
@@ -217,6 +223,54 @@ def _reinstall(world: "World", event: Event) -> bool:
     node.reinstall(world.engine.now)
     world.ledger.dirty = True
     restart_later(world, node, event.seconds)
+    return True
+
+
+def _override(world: "World", event: Event) -> bool:
+    """All who may lead are gone; an operator has another node lead, and accepts that data may be lost."""
+    record = world.volume.in_force
+    if record is None or world.volume.old_copy:
+        return False
+    count = len(world.nodes)
+    ordered = [world.nodes[(event.node + one) % count] for one in range(count)]
+    others = [node for node in ordered if node.process is not None and node.member not in record.eligible]
+    if not others:
+        return False
+    for node in ordered:
+        if node.member in record.eligible and node.process is not None:
+            crash(world, node.process, power=event.seed % 2 == 0, seed=event.seed)
+            restart_later(world, node, 2 * event.seconds)
+    others[0].process.override_until = world.engine.now + OVERRIDE_S
+    return True
+
+
+def _lose_journal(world: "World", event: Event) -> bool:
+    """The node starts without its journal, or with one that is damaged."""
+    if not _crash(world, event, power=False):
+        return False
+    world.nodes[event.node].disk.journal.lose()
+    return True
+
+
+def _crash_in_journal(world: "World", event: Event) -> bool:
+    """At the next sync of the node's journal, before anybody is told that it is done."""
+    disk = world.nodes[event.node].disk
+
+    def crash_now() -> None:
+        if world.nodes[event.node].disk is disk:
+            _crash(world, event, power=event.seed % 2 == 0)
+
+    disk.at_journal_sync = lambda: later(world, 0.0, crash_now)
+    return True
+
+
+def _check_now(world: "World", event: Event) -> bool:
+    """No fault: a full list is due, as it is all the time."""
+    process = world.nodes[event.node].process
+    if process is None or process.leading is None:
+        return False
+    for feeding in process.leading.feedings.values():
+        feeding.check_now()
     return True
 
 
@@ -366,4 +420,8 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "reinstallation": _reinstall,
     "blackout": _black_out,
     "old copy of the record": _restore_old_copy,
+    "override": _override,
+    "lost journal": _lose_journal,
+    "crash in the journal": _crash_in_journal,
+    "full check": _check_now,
 }

@@ -16,6 +16,7 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
+from tests.simulation.disk import Line
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.network import BrokenError
 
@@ -89,6 +90,11 @@ class Feeding:
             self._fall_behind()
             self._engine.wake(self._wake)
 
+    def check_now(self) -> None:
+        """The next full list is due."""
+        self._list_due = self._engine.now
+        self._engine.wake(self._wake)
+
     # -- what the standby says ------------------------------------------------------------------------
 
     def _listen(self) -> Steps:
@@ -151,8 +157,7 @@ class Feeding:
             while not self._ended:
                 yield self.beat, HEARTBEAT_S
                 sent = 0 if self._uncovered else self.backlog.sent_through(term.position)
-                through = term.replicated_through
-                term.process.forget_replicated(term.number, through)
+                through = term.note_replicated()
                 connection.send(connection.leader, Heartbeat(term.number, sent, through))
         except BrokenError:
             return
@@ -182,14 +187,15 @@ class Feeding:
         self._uncovered = False
         check, self._list_seq = self._check, term.position
         yield
-        listed = []
+        listed, lines = [], {}
         for name in sorted(term.process.disk.repos):
-            yield
-            repo = term.process.disk.repos.get(name)
-            if repo is not None:
-                term.shown(repo)
-                listed.append(Listed(name, repo.id, frozenset(repo.refs.items())))
-        self._connection.send(self._connection.leader, List(term.number, check, self._list_seq, listed))
+            found = yield from term.listed(name)
+            if found is not None:
+                one, lines[name] = found
+                listed.append(one)
+        self._connection.send(
+            self._connection.leader, List(term.number, check, self._list_seq, listed, lines)
+        )
         term.world.cover("a full list is sent")
 
 
@@ -201,3 +207,21 @@ class List:
     check: int
     seq: int
     repositories: list[Listed]
+    lines: dict[str, Line]  # by name; for the ledger
+
+
+class Shown:
+    """The answer to stargate-refs. `complete` when `event` is set, or `failed`.
+
+    id, refs  the repository; None: the leader has none
+    seq       the number that covers it
+    line      for the ledger
+    """
+
+    def __init__(self) -> None:
+        self.event = Event()
+        self.complete = self.failed = False
+        self.id: str | None = None
+        self.refs: dict[str, str] = {}
+        self.seq = 0
+        self.line: Line = frozenset()

@@ -1,17 +1,14 @@
-"""A standby: mirrors whoever the record names. Follows replication/mirror.py, session.py and apply.py."""
+"""A standby: mirrors whoever the record names. Follows replication/mirror.py and session.py."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.port import Member
-from stargate_gate.replication.delta import before_and_after
-from stargate_gate.replication.intent import Intent, needed, remaining
 from stargate_gate.replication.messages import Alive, Applied, Changed, Checked, Compare, Heartbeat
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.unreplicated import Mark
 from stargate_gate.replication.work import Job
-from stargate_gate.repos.plan import RefChange
-from tests.simulation.disk import Disk, FullError, Repo, fits
+from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
+from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import SILENCE_S, List
 from tests.simulation.network import BrokenError, Connection
@@ -20,15 +17,6 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 WORKERS = 2
-ATTEMPTS = 3
-
-
-class TermOverError(Exception):
-    """The mirror has ended."""
-
-
-class UnfitError(Exception):
-    """It cannot be done now."""
 
 
 @dataclass
@@ -55,7 +43,8 @@ class Mirror:
                 yield process.view_changed, None
                 continue
             self.current = token = object()
-            self.start("mirror", self._keep_following(target, token))
+            forced = process.record.forced if process.record else 0
+            self.start("mirror", self._keep_following(target, forced, token))
             while process.target() == target and self.current is token:
                 yield process.view_changed, None
             if process.taking_over and not process.rules.end_mirror_before_claim:
@@ -79,13 +68,18 @@ class Mirror:
             session.close()
         self.sessions.clear()
 
-    def _keep_following(self, target: tuple[int, Member], token: object) -> Steps:
+    def _keep_following(self, target: tuple[int, Member], forced: int, token: object) -> Steps:
+        """`forced`: the newest forced leadership, says the record that was followed first."""
         world = self.process.world
         failures = 0
         backoff = Backoff(0.05, 2.0, world.engine.chance.random)
         while True:
             began = world.engine.now
-            leader = world.leader_of(self.process, target)
+            try:
+                yield from self._distrust(forced)
+                leader = world.leader_of(self.process, target)
+            except FullError:
+                leader = None
             if leader is not None:
                 session = Session(self, target, token, leader)
                 self.sessions.append(session)
@@ -93,6 +87,14 @@ class Mirror:
                 self.sessions.remove(session)
             failures = 1 if world.engine.now - began > 5.0 else failures + 1
             yield None, backoff.delay_s(failures)
+
+    def _distrust(self, forced: int) -> Steps:
+        """What is here counts as not known replicated, if a leadership was forced since. Raises FullError."""
+        disk, rules = self.process.disk, self.process.rules
+        if rules.distrust_forced and forced > disk.journal.forced_term:
+            self.process.world.cover("a forced leadership is distrusted")
+            disk.journal.distrust(rules.distrusted(forced))
+            yield from self.process.sync_journal()
 
 
 class Session:
@@ -106,13 +108,14 @@ class Session:
         self.term = target[0]
         self.token = token
         self.leader = leader
-        self.leader_disk: Disk = leader.disk
+        self.leader_disk = leader.disk
         self.connection = Connection(self.world, self.process, leader, self.term)
         self.world.network.stray(self.connection, self.connection.standby)
         self.world.network.stray(self.connection, self.connection.leader)
         self.work = self.rules.work(Backoff(0.2, 3.0, self.world.engine.chance.random))
         self.checked = False
         self.ended = False
+        self._applier = Applier(self)
         self._check: _Check | None = None
         self._comparing: Task | None = None
         self._told = 0
@@ -126,14 +129,12 @@ class Session:
             self.close()
             return
         try:
-            yield from complete_intents(self.process)
-        except FullError:
+            if self.rules.sync_first:
+                yield from self.process.folders.settle(self.process.disk)
+            yield from complete_intents(self.process, self._applier.require_current)
+        except (FullError, TermOverError):
             self.close()
             return
-        if self.rules.sync_first:
-            for repo in list(self.process.disk.repos.values()):
-                yield
-                self.process.disk.sync(repo)
         if self.leader.leading is None or self.leader.leading.closed or self.connection.leader.broken:
             self.close()
             return
@@ -183,8 +184,8 @@ class Session:
                     self._wake()
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
+                    self.process.note_replicated(self.term, message.replicated)
                     self._see_whether_level()
-                    self.process.forget_replicated(self.term, message.replicated)
                     self.say(Alive(self.term, self._position))
             yield
 
@@ -197,10 +198,10 @@ class Session:
         for one in complete.repositories:
             yield
             repo = self.process.disk.repos.get(one.name)
-            if repo is None or repo.id != one.id or frozenset(repo.refs.items()) != one.digest:
+            if repo is None or repo.id != one.id or repo.snapshot().digest != one.digest:
                 different.append(one.name)
             else:
-                self.world.ledger.equal(self.process.disk, one.name, self.leader_disk)
+                self.world.ledger.equal(self.process.disk, one.name, complete.lines[one.name])
         for name in dict.fromkeys([*different, *busy]):
             self.work.add(Compare(self.term, 0, name), self.world.engine.now)
         tickets = self.work.tickets() if self.rules.work_before_checked else {}
@@ -214,10 +215,10 @@ class Session:
             return
         self._check = None
         self.checked = True
+        self._applier.settle(check.seq)
         self._told = max(self._told, check.seq)
         self._position = max(self._position, check.seq)
         self.process.level(self.term, self._position)
-        self.process.settle(self.term, check.seq)
         self.say(Checked(self.term, check.number))
         self._see_whether_level()
 
@@ -266,191 +267,8 @@ class Session:
 
     def _apply(self, job: Job) -> Steps:
         if isinstance(job.news, Changed):
-            if (yield from self._change(job.news)):
+            if (yield from self._applier.change(job.news)):
                 self.world.cover("a change is applied")
                 return
             self.world.cover("a change does not fit")
-        yield from self._make_equal(job.name, job.news.seq)
-
-    # -- replication/apply.py -------------------------------------------------------------------------
-
-    def _require_current(self) -> None:
-        if not self.is_current() and not (
-            self.process.taking_over and not self.rules.end_mirror_before_claim
-        ):
-            raise TermOverError
-
-    def _change(self, change: Changed) -> Steps:
-        repo = self.process.disk.repos.get(change.name)
-        if repo is None or repo.id != change.id:
-            return False
-        before, after = before_and_after(change.delta)
-        yield from self._fetch(after.values())
-        yield from self._mark(repo, change.seq, (one.ref for one in change.delta))
-        if not (yield from self._change_refs(repo, self.rules.plan(before, after))):
-            return False
-        yield from self._finish(repo)
-        return True
-
-    def _make_equal(self, name: str, seq: int) -> Steps:
-        wanted = yield from self._ask(name)
-        if wanted is None:
-            yield from self._trash(name)
-            return
-        identity, refs, covering = wanted
-        repo = self.process.disk.repos.get(name)
-        if repo is None or repo.id != identity:
-            yield from self._trash(name)
-            self._require_current()
-            self.process.disk.write()
-            repo = self.process.disk.repos[name] = Repo(name, identity)
-            self.world.cover("a repository is created by the mirror")
-        for _ in range(ATTEMPTS):
-            yield
-            local = dict(repo.refs)
-            if local == refs:
-                self.world.ledger.equal(self.process.disk, name, self.leader_disk)
-                yield from self._finish(repo)
-                return
-            yield from self._fetch(set(refs.values()) - set(local.values()))
-            changed = [ref for ref in sorted({*local, *refs}) if local.get(ref) != refs.get(ref)]
-            if self.rules.rescue == "before":
-                yield from self._rescue(repo, local, changed)
-            yield from self._mark(repo, max(seq, covering), changed)
-            yield from self._change_refs(repo, self.rules.plan(local, refs))
-            if self.rules.rescue == "after":
-                yield from self._rescue(repo, local, changed)
-            self.world.cover("a repository is compared")
-        raise UnfitError
-
-    def _ask(self, name: str) -> Steps:
-        """stargate-refs: the repository as the leader told it last, told anew if it has changed.
-
-        So the number that comes with it covers all that it shows. None: the leader has none.
-        """
-        yield
-        leading = self.leader.leading
-        if not self._leader_answers() or leading is None or leading.number != self.term or leading.closed:
-            raise BrokenError
-        before = leading.position
-        repo = self.leader_disk.repos.get(name)
-        found = None if repo is None else (repo.id, dict(repo.refs), before)
-        if repo is not None:
-            leading.shown(repo)
-        if found is not None and self.rules.snapshots_are_numbered:
-            try:
-                covering = yield from leading.pushed(name)
-            except FullError as error:
-                raise UnfitError from error
-            found = (found[0], found[1], covering)
-        yield
-        if not self._leader_answers():
-            raise BrokenError
-        return found
-
-    def _leader_answers(self) -> bool:
-        leader = self.leader
-        return (
-            leader.node.process is leader
-            and not leader.frozen
-            and not self.connection.standby.broken
-            and self.world.network.reachable(self.process, leader)
-        )
-
-    def _fetch(self, values: Any) -> Steps:
-        disk = self.process.disk
-        for value in sorted(values):
-            if value in disk.objects:
-                continue
-            yield
-            if not self._leader_answers():
-                raise BrokenError
-            disk.write()
-            if value not in self.leader_disk.objects:
-                raise UnfitError
-            (disk.objects if self.rules.sync_objects else disk.unsynced_objects).add(value)
-
-    def _mark(self, repo: Repo, seq: int, refs: Any) -> Steps:
-        yield
-        self.process.disk.write()
-        self.process.disk.journal.apply(Mark(self.term, seq, repo.id, repo.name, tuple(refs)))
-
-    def _rescue(self, repo: Repo, local: dict[str, str], changed: list[str]) -> Steps:
-        """Each value that is not known replicated and not reachable on the leader, once in a term."""
-        process = self.process
-        if process.settled_term == self.term:
-            return
-        there = self.leader_disk.repos.get(repo.name)
-        tips = tuple(there.refs.values()) if there is not None else ()
-        kept = process.disk.journal.kept(repo.id, self.term)
-        for ref in sorted(changed):
-            value = local.get(ref)
-            if value is None or kept.term_of(ref) is None:
-                continue
-            if any(self.world.ledger.contains(tip, value) for tip in tips):
-                continue
-            yield
-            process.disk.write()
-            process.disk.kept.add(value)
-            self.world.cover("a value is rescued")
-            self.world.say(process.node, f"rescues {value} of {repo.name} {ref}")
-
-    def _change_refs(self, repo: Repo, transactions: list[list[RefChange]]) -> Steps:
-        disk = self.process.disk
-        if self.rules.intent and needed(transactions, head_moves=False):
-            yield
-            disk.write()
-            disk.intents[repo.id] = Intent(repo.id, repo.name, tuple(map(tuple, transactions)), "")
-        for transaction in transactions:
-            self._require_current()
-            yield
-            disk.write()
-            if disk.repos.get(repo.name) is not repo:
-                return False
-            if not fits(repo.refs, transaction) and self.rules.check_old_values:
-                return False
-            for change in transaction:
-                self.world.ledger.mirrors(self.process.node, repo, change.ref, change.new, self.leader_disk)
-                disk.put(repo, change)
-                if change.new is None:
-                    self.world.ledger.removed(disk, repo, change.ref)
-                yield
-        return True
-
-    def _finish(self, repo: Repo) -> Steps:
-        yield
-        if self.rules.sync_before_applied:
-            self.process.disk.sync(repo)
-        yield
-        self.process.disk.intents.pop(repo.id, None)
-
-    def _trash(self, name: str) -> Steps:
-        repo = self.process.disk.repos.get(name)
-        if repo is None:
-            return
-        self._require_current()
-        yield
-        self.process.disk.write()
-        self.world.ledger.trashes(self.process.node, repo)
-        self.process.disk.repos.pop(name, None)
-        self.world.cover("a repository goes to the trash")
-
-
-def complete_intents(process: "Process") -> Steps:
-    """What was begun is finished: Writer.complete. Raises FullError."""
-    disk, world = process.disk, process.world
-    for identity, intent in sorted(disk.intents.items()):
-        repo = disk.repos.get(intent.name)
-        if repo is not None and repo.id == identity:
-            world.cover("an intent is completed")
-            for change in (one for changes in remaining(intent, repo.refs).transactions for one in changes):
-                yield
-                disk.write()
-                disk.put(repo, change)
-                if change.new is None:
-                    world.ledger.removed(disk, repo, change.ref)
-                world.ledger.dirty = True
-            yield
-            disk.sync(repo)
-        yield
-        disk.intents.pop(identity, None)
+        yield from self._applier.compare(job.name)

@@ -3,11 +3,17 @@
 I1  one writer per term; nothing is acknowledged on a proof older than lease_s
 I2  whatever was acknowledged is on the disk of everybody who may lead, by any record that may be in force
 I3  no acknowledged value goes back to an older one, on any node
-I4  no value leaves a node by mirroring unless its leader had it, holds it, or it was rescued before
+I4  no value leaves a node by mirroring, by an overwritten ref or into the trash, unless it was rescued
+    before, the leader's refs lead to it, or the leader's line has dealt with it: it came before what the
+    leader has, by pushes, or something did that a push has put in its place
 I5  once the faults have stopped somebody leads, takes a push, and all nodes end equal (episode.py)
 I6  a standby that begins to lead has each repository as some leader had it, never half of a change
 
 Each write of a ref has a key, (term of the leader that wrote it, number): larger is later.
+
+When an operator forces a leadership, I2 and I3 are waived for what was acknowledged in terms before. I4 is
+waived for nothing, so the line of a node that gave up a value for a forced leader's is that leader's from
+then on.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +25,9 @@ from stargate_gate.election.record import Slots, in_force
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tests.simulation.disk import Disk, Repo
+    from stargate_gate.repos.plan import RefChange
+    from tests.simulation.applying import Applier
+    from tests.simulation.disk import Disk, Line, Repo
     from tests.simulation.node import Node
     from tests.simulation.process import Process
     from tests.simulation.world import World
@@ -47,8 +55,9 @@ class Ledger:
         self.parents: dict[str, str | None] = {}
         self.keys: dict[str, Key] = {}
         self.removals: dict[tuple[str, str], Key] = {}
-        self.acked: dict[str, dict[str, Key]] = {}
-        self.acked_keys: set[Key] = set()
+        self.acked: dict[int, dict[str, dict[str, Key]]] = {}  # by the forced leadership before
+        self.acked_keys: dict[Key, int] = {}  # the newest of these
+        self.forced = {0}  # the terms in which leaderships that an operator forced began, at least
         self.acknowledgements = 0
         self.opened: dict[int, Process] = {}
         self.newest = 0
@@ -64,9 +73,12 @@ class Ledger:
         self._number += 1
         key = (term, self._number)
         before = repo.refs.get(ref)
+        removed = self.removals.get((repo.name, ref), NEVER)
         if value is None:
-            self.removals[repo.name, ref] = max(key, self.removals.get((repo.name, ref), NEVER))
+            self.removals[repo.name, ref] = max(key, removed)
         else:
+            if before is None:
+                self.superseded.setdefault(_removal(repo.name, ref, removed), []).append(value)
             if value in self.keys:
                 self.rewritten.add(value)
             self.keys[value] = max(key, self.keys.get(value, NEVER))
@@ -94,31 +106,35 @@ class Ledger:
 
     # -- I1 -------------------------------------------------------------------------------------------
 
-    def opens(self, process: "Process", term: int) -> None:
+    def opens(self, process: "Process", record: ClusterRecord) -> None:
         """A node begins to take writes."""
+        term = record.term
         other = self.opened.setdefault(term, process)
         if other is not process:
             raise ViolationError("I1", f"{process.node} and {other.node} have both opened term {term}")
         self.newest = max(self.newest, term)
         self._whole(process.node)
         if self.world.mode != "async":
-            self._holds(process.node, f"it opens term {term}")
+            self._holds(process.node, record, f"it opens term {term}")
         self.dirty = True
 
-    def acknowledges(self, process: "Process", term: int, writes: "Iterable[tuple[str, str, Key]]") -> None:
+    def acknowledges(
+        self, process: "Process", record: ClusterRecord, writes: "Iterable[tuple[str, str, Key]]"
+    ) -> None:
         """A client is told that these writes are there to stay: (repository, ref, key)."""
+        term, forced = record.term, self.forced_by(record.term)
         if self.opened.get(term) is not process:
             raise ViolationError("I1", f"{process.node} acknowledges in term {term} and has not opened it")
         tenure = process.tenure
         if tenure is None or self.world.engine.now - tenure.proved_at > self.world.lease_s:
             raise ViolationError("I1", f"{process.node} acknowledges in term {term} on old proof")
         for repo, ref, key in writes:
-            of_repo = self.acked.setdefault(repo, {})
+            of_repo = self.acked.setdefault(forced, {}).setdefault(repo, {})
             of_repo[ref] = max(key, of_repo.get(ref, NEVER))
-            self.acked_keys.add(key)
+            self.acked_keys[key] = max(forced, self.acked_keys.get(key, 0))
         self.acknowledgements += 1
         if self.world.mode == "strict" and not self._lately_reinstalled():
-            others = [n for n in self.world.nodes if n is not process.node and not self._lacks(n)]
+            others = [n for n in self.world.nodes if n is not process.node and not self._lacks(n, record)]
             if not others:
                 raise ViolationError("I2", f"{process.node} acknowledges alone in mode strict")
         self.check()
@@ -137,13 +153,18 @@ class Ledger:
         for record in self._records():
             if record is None:
                 raise ViolationError("I5", "the cluster record is gone")
+            self.forced.add(record.forced)
             if record.term < self.newest:
                 raise ViolationError("I2", f"the record goes back to term {record.term} from {self.newest}")
             if self.world.mode == "async":
                 continue
             for node in self.world.nodes:
                 if self.may_lead(node, record):
-                    self._holds(node, f"it may lead after {record.term}.{record.version}")
+                    self._holds(node, record, f"it may lead after {record.term}.{record.version}")
+
+    def forced_by(self, term: int) -> int:
+        """The newest forced leadership up to that term; what records tell of it later may be wrong."""
+        return max(forced for forced in self.forced if forced <= term)
 
     def _records(self) -> "list[ClusterRecord | None]":
         """What is in force, and what would be if a write that hangs came through."""
@@ -164,63 +185,71 @@ class Ledger:
         decision = self.world.rules.decide(record, standing, place="the lock", handover_wait_s=0.0)
         return isinstance(decision, Try)
 
-    def _holds(self, node: "Node", why: str) -> None:
-        lacking = self._lacks(node)
+    def _holds(self, node: "Node", record: ClusterRecord, why: str) -> None:
+        lacking = self._lacks(node, record)
         if lacking is not None:
             raise ViolationError("I2", f"{node} lacks an acknowledged write of {lacking}, and {why}")
 
-    def _lacks(self, node: "Node") -> str | None:
-        disk = node.disk
+    def _lacks(self, node: "Node", record: ClusterRecord) -> str | None:
+        for forced, acked in self.acked.items():
+            if forced >= self.forced_by(record.term):
+                for name, refs in acked.items():
+                    if (lacking := self._lacks_of(node.disk, name, refs)) is not None:
+                        return lacking
+        return None
+
+    def _lacks_of(self, disk: "Disk", name: str, refs: "Mapping[str, Key]") -> str | None:
         nothing: Mapping[str, str] = {}
-        for name, refs in self.acked.items():
-            repo = disk.repos.get(name)
-            for ref, key in refs.items():
-                if ref == EXISTS:
-                    if self.key(name, ref, repo.id if repo else None) < key:
-                        return f"repository {name}"
-                    continue
-                for view in (repo.refs, repo.stable) if repo else (nothing,):
-                    value = view.get(ref)
-                    if self.key(name, ref, value) < key:
-                        return f"{name} {ref} (it has {value})"
-                    if value is not None and value not in disk.objects:
-                        return f"{name} {ref}: the object {value}"
+        repo = disk.repos.get(name)
+        for ref, key in refs.items():
+            if ref == EXISTS:
+                if self.key(name, ref, repo.id if repo else None) < key:
+                    return f"repository {name}"
+                continue
+            for view in (repo.refs, repo.stable) if repo else (nothing,):
+                value = view.get(ref)
+                if self.key(name, ref, value) < key:
+                    return f"{name} {ref} (it has {value})"
+                if value is not None and value not in disk.objects:
+                    return f"{name} {ref}: the object {value}"
         return None
 
     # -- I3, I4 ---------------------------------------------------------------------------------------
 
-    def mirrors(self, node: "Node", repo: "Repo", ref: str, new: str | None, leader: "Disk") -> None:
-        """A standby is about to make a ref what its leader has."""
+    def mirrors(self, applier: "Applier", repo: "Repo", change: "RefChange", line: "Line") -> None:
+        """A standby is about to make a ref what its leader has; `line` of what the leader has shown."""
         self.dirty = True
+        node, ref = applier.process.node, change.ref
         old = repo.refs.get(ref)
         if old is None:
             return
         told = self.world.mode != "async" and old not in self.rewritten
-        before, after = self.key(repo.name, ref, old), self.key(repo.name, ref, new)
-        if told and before in self.acked_keys and after < before:
-            raise ViolationError("I3", f"{node}: {repo.name} {ref} goes back from {old} to {new}")
-        self._kept(node, repo, ref, old, leader)
+        before, after = self.key(repo.name, ref, old), self.key(repo.name, ref, change.new)
+        if told and self.acked_keys.get(before, -1) >= self.forced_by(applier.term) and after < before:
+            raise ViolationError("I3", f"{node}: {repo.name} {ref} goes back from {old} to {change.new}")
+        self._kept(applier, repo, ref, old, line)
 
-    def trashes(self, node: "Node", repo: "Repo") -> None:
-        """A standby puts a repository away: nothing in it is lost."""
-        node.disk.kept |= {*repo.refs.values(), *repo.stable.values()}
+    def trashes(self, applier: "Applier", repo: "Repo", line: "Line") -> None:
+        """A standby puts a repository away, where it stays for some days only."""
         self.dirty = True
+        for ref, value in (*repo.refs.items(), *repo.stable.items()):
+            self._kept(applier, repo, ref, value, line)
 
-    def _kept(self, node: "Node", repo: "Repo", ref: str, old: str, leader: "Disk") -> None:
-        if old in node.disk.kept or self._had(leader, repo.name, old):
+    def _kept(self, applier: "Applier", repo: "Repo", ref: str, old: str, line: "Line") -> None:
+        node, leader = applier.process.node, applier.leader_disk
+        if old in node.disk.kept or self.dealt_with(line | leader.line(repo.name), old):
             return
         there = leader.repos.get(repo.name)
         if there is not None and any(self.contains(tip, old) for tip in there.refs.values()):
             return
         raise ViolationError("I4", f"{node}: {old}, which was {repo.name} {ref}, vanishes unrescued")
 
-    def _had(self, leader: "Disk", repo: str, value: str) -> bool:
-        """Whether it had that value, or what a client put in its place, or what came after that."""
-        had = leader.had.get(repo, set())
+    def dealt_with(self, line: "Line", value: str) -> bool:
+        """Whether it is in that line, or what a client put in its place, or what came after that."""
         found, seen = [value], {value}
         while found:
             one = found.pop()
-            if one in had:
+            if one in line:
                 return True
             later = [other for other in self.superseded.get(one, ()) if other not in seen]
             seen.update(later)
@@ -231,11 +260,11 @@ class Ledger:
         """The ref is not there any more, as on the leader: what its last removal came after is settled."""
         key = self.removals.get((repo.name, ref))
         if key is not None:
-            disk.had.setdefault(repo.name, set()).add(_removal(repo.name, ref, key))
+            disk.lines[repo.name] = disk.line(repo.name) | {_removal(repo.name, ref, key)}
 
-    def equal(self, disk: "Disk", repo: str, leader: "Disk") -> None:
-        """It was made what the leader's is: all that came before that on the leader is settled here too."""
-        disk.had.setdefault(repo, set()).update(leader.had.get(repo, ()))
+    def equal(self, disk: "Disk", name: str, line: "Line") -> None:
+        """The repository was made what the leader's is: so is all that came before that."""
+        disk.lines[name] = line
 
     # -- I6 -------------------------------------------------------------------------------------------
 

@@ -3,27 +3,31 @@
 Follows election/term.py, replication/feed.py, keeper.py and campaign.py (`_carry_over`, `_step_down`).
 """
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.messages import Changed, Compare, News
+from stargate_gate.replication.messages import Changed, Compare, Listed, News
+from stargate_gate.replication.published import Published, State
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.replication.unreplicated import UNNUMBERED
+from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.feeding import Feeding
+from tests.simulation.feeding import Feeding, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stargate_gate.repos.refs import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process, Tenure
+    from tests.simulation.pushing import Push
 
-SYNCS_S = (0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 2.0)  # what syncing the folders takes at most
 LIMITS = Limits(ack_timeout_s=3.0, ack_max_s=12.0)
 
 
@@ -41,8 +45,8 @@ class Leading:
         self.closed = False
         self.position = FIRST_POSITION
         self.feedings: dict[Member, Feeding] = {}
-        self.pushes: list[Task] = []
-        self.published: dict[str, tuple[str, RefSnapshot, int]] = {}
+        self.pushes: list[tuple[Task, Push]] = []
+        self.published = Published()
         self.changed = Event()
         self.turn = Event()
         self._turns: set[str] = set()
@@ -127,17 +131,21 @@ class Leading:
             self._tasks.append(self.process.start("grace", self._end_grace()))
 
     def open(self) -> None:
+        """Take writes. What is here is the truth from now on; that others have it is still to be seen."""
         self.is_open = True
+        journal = self.process.disk.journal
+        journal.settle(self.number, FIRST_POSITION)
+        journal.forced(self.record.forced)
         self.world.cover("a term opens")
         self.world.say(self.process.node, f"opens term {self.number}, sync set {_names(self.in_force)}")
-        self.world.ledger.opens(self.process, self.number)
+        self.world.ledger.opens(self.process, self.record)
 
     def step_down(self, drain_s: float) -> Steps:
         """No new pushes, the running ones finish, a standby is caught up, the record is clean."""
         engine = self.world.engine
         self.is_open = False
         deadline = engine.now + drain_s
-        while any(task.alive for task in self.pushes) and engine.now < deadline:
+        while any(task.alive for task, _ in self.pushes) and engine.now < deadline:
             yield None, 0.5
         yield from self._end_pushes()
         deadline = engine.now + drain_s
@@ -169,69 +177,141 @@ class Leading:
         engine.wake(self.changed)
 
     def _end_pushes(self) -> Steps:
-        for task in self.pushes:
+        """Each git is reaped; what it has written by then is told to whoever still listens."""
+        for task, push in self.pushes:
             if task.alive and self.rules.reap_pushes:
                 yield
                 self.world.engine.end(task)
+                with contextlib.suppress(FullError):
+                    yield from push.tell(self)
 
     # -- replication/feed.py --------------------------------------------------------------------------
 
-    def pushed(self, name: str) -> Steps:
+    def writing(self, repo: "Repo") -> Steps:
+        """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
+        disk = self.process.disk
+        disk.journal.mark(self.number, UNNUMBERED, repo.id, repo.name, None)
+        yield from self.process.sync_journal()
+
+    def written(self, repo: "Repo") -> Steps:
+        """As `pushed`, of what `writing` announced."""
+        seq, identity = yield from self._read_and_tell(repo)
+        if identity is not None:
+            self.process.disk.journal.refine(identity, self.number, seq)
+        return seq
+
+    def pushed(self, repo: "Repo") -> Steps:
         """Read, put on disk, tell what has changed; the sequence number that covers it.
 
         In that order: what was read after the syncing might be told, confirmed by all, and lost here.
         """
-        while name in self._turns:
-            yield self.turn, None
-        self._turns.add(name)
+        return (yield from self._read_and_tell(repo))[0]
+
+    def deleted(self, name: str) -> Steps:
+        """There is no repository of that name any more."""
+        yield from self._take_turn(name)
+        self._end_turn(name)
+        return self._forget(name)
+
+    def listed(self, name: str) -> Steps:
+        """Its entry in a full list, and its line for the ledger; None if it is gone."""
+        yield from self._take_turn(name)
         try:
             yield
             repo = self.process.disk.repos.get(name)
             if repo is None:
-                self.published.pop(name, None)
-                self._tell(Compare(self.number, self.position + 1, name))
-                return self.position
-            snapshot = RefSnapshot("sha1", "", dict(repo.refs))
-            if self.rules.sync_before_telling:
-                chance = self.world.engine.chance
-                yield None, chance.random() * chance.choice(SYNCS_S)
-                self.process.disk.write()
-                self.process.disk.sync(repo)
-            if not self.rules.read_before_syncing:
-                snapshot = RefSnapshot("sha1", "", dict(repo.refs))
-            before = self.published.get(name)
-            if before is not None and before[:2] == (repo.id, snapshot):
-                return before[2]
-            seq = self.position + 1
-            self.published[name] = (repo.id, snapshot, seq)
-            self._tell(self._news(name, before, (repo.id, snapshot, seq)))
-            return seq
+                return None
+            self._shown(repo)
+            entry = Listed(name, repo.id, repo.snapshot().digest)
+            return entry, self.process.disk.line(name)
         finally:
-            self._turns.discard(name)
-            self.world.engine.wake(self.turn)
+            self._end_turn(name)
 
-    def shown(self, repo: "Repo") -> None:
-        """A standby is shown what may not have been told: whatever is told next has a new number.
+    def show(self, name: str, asked: "Shown") -> Steps:
+        """Answer a standby that asks for a repository's refs."""
+        try:
+            yield from self._take_turn(name)
+            try:
+                yield
+                yield from self._show(name, asked)
+            finally:
+                self._end_turn(name)
+            yield
+            asked.failed = self.closed
+        except FullError:
+            asked.failed = True
+        asked.complete = not asked.failed
+        self.world.engine.wake(asked.event)
 
-        Else a ref that goes away and comes back, seen in between, would count as never gone.
-        """
-        told = self.published.get(repo.name)
-        if told is not None and told[1].refs != repo.refs and self.rules.shown_is_told_anew:
-            del self.published[repo.name]
-            self.world.cover("a standby is shown what was not told")
+    def _show(self, name: str, asked: "Shown") -> Steps:
+        disk = self.process.disk
+        repo, asked.line = disk.repos.get(name), disk.line(name)
+        if repo is None:
+            self.published.forget(name)
+            asked.seq = self.position
+            return
+        asked.id, snapshot = repo.id, repo.snapshot()
+        asked.refs, asked.seq = dict(snapshot.refs), self.position
+        self._shown(repo)
+        if self.rules.snapshots_are_numbered:
+            asked.seq = yield from self._number(repo, snapshot)
 
-    def _news(self, name: str, before: Any, after: tuple[str, RefSnapshot, int]) -> News:
-        identity, snapshot, seq = after
-        same = before is not None and before[0] == identity
-        delta = self.rules.difference(before[1], snapshot) if same else None
-        if delta is None:
-            return Compare(self.number, seq, name)
-        return Changed(self.number, seq, name, identity, "", delta)
+    def _read_and_tell(self, repo: "Repo") -> Steps:
+        """The number, and the repository's id if it can be read."""
+        name = repo.name
+        yield from self._take_turn(name)
+        try:
+            yield
+            now = self.process.disk.repos.get(name)
+            if now is None:
+                return self._forget(name), None
+            return (yield from self._number(now, now.snapshot())), now.id
+        finally:
+            self._end_turn(name)
+
+    def _number(self, repo: "Repo", snapshot: "RefSnapshot") -> Steps:
+        """The number of that state, which is put on disk and told if it was not. Raises FullError."""
+        name, disk = repo.name, self.process.disk
+        state = State(repo.id, snapshot)
+        if self.rules.sync_before_telling and not self.published.was_read_again(name, state):
+            yield from self.process.wait_for_disk()
+            disk.write()
+            disk.sync(repo)
+        if not self.rules.read_before_syncing:
+            state = State(repo.id, repo.snapshot())
+        seq = self.published.seq_of(name, state)
+        if seq is None:
+            seq = self.position + 1
+            news = self.published.tell(name, state, self.number, seq)
+            refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
+            if self.rules.note_what_is_told:
+                disk.journal.told(self.number, seq, repo.id, name, refs)
+            self._tell(news)
+        return seq
+
+    def _shown(self, repo: "Repo") -> None:
+        """A standby is about to see what may not have been told."""
+        if self.rules.shown_is_told_anew:
+            self.published.shown(repo.name, repo.id, repo.snapshot().digest)
+
+    def _forget(self, name: str) -> int:
+        self.published.forget(name)
+        self._tell(Compare(self.number, self.position + 1, name))
+        return self.position
 
     def _tell(self, news: News) -> None:
         self.position = news.seq
         for feeding in self.feedings.values():
             feeding.tell(news)
+
+    def _take_turn(self, name: str) -> Steps:
+        while name in self._turns:
+            yield self.turn, None
+        self._turns.add(name)
+
+    def _end_turn(self, name: str) -> None:
+        self._turns.discard(name)
+        self.world.engine.wake(self.turn)
 
     def connect(self, connection: "Connection", member: Member) -> None:
         """A standby has introduced itself; a former connection of its ends first."""
@@ -255,11 +335,18 @@ class Leading:
 
     @property
     def replicated_through(self) -> int:
+        """In mode async others than members may lead next, so what members have says nothing."""
         members = self.rules.required(self._presences(), self.needed)
-        if self.in_force and members:
+        if self.in_force and (self.world.mode != "async" or self.rules.forget_in_async):
             through = min(self._held_through(member) for member in members)
             self._replicated = max(self._replicated, through)
         return self._replicated
+
+    def note_replicated(self) -> int:
+        """The same, noted in the journal as well."""
+        through = self.replicated_through
+        self.process.note_replicated(self.number, through)
+        return through
 
     def replicated(self, name: str, seq: int) -> Steps:
         """Wait for it: "ok", "not in time" or "lost"."""

@@ -13,6 +13,7 @@ from stargate_gate.election.steps import Read, Reserve
 from stargate_gate.replication import syncset
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.syncset import Mode, Presence, Stage, Verdict
+from stargate_gate.replication.unreplicated import Fact, Forced, Unknown
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.episode import Plan, make_plan, run_episode
 from tests.simulation.faults import Taste
@@ -215,12 +216,17 @@ def _one_transaction(local: dict[str, str], wanted: dict[str, str]) -> list[list
     return [changes] if changes else []
 
 
+def _forced_first(forced_term: int) -> tuple[Fact, ...]:
+    return Forced(forced_term), Unknown()
+
+
 _TROUBLE = ("kill", "power loss", "broken connection", "lost lock", "pause")
 _TERMS = ("lost lock", "lost lock", "broken connection", "half-broken connection")
 _RECORD = ("lost lock", "pause", "write hangs", "late write lands", "write fails", "isolation", "kill")
 _WRITES = ("write fails", "write fails", "write fails", "isolation", "broken connection")
 _MIRROR = ("broken connection", "half-broken connection", "isolation", "kill", "slow network")
 _HELD = ("slow network", "isolation")
+_FORCED = ("override", "isolation", "kill", "power loss")
 _AGAIN = ("forward", "several", "again", "again")
 
 MUTATIONS = (
@@ -358,9 +364,10 @@ MUTATIONS = (
         "a snapshot is newer than its number",
         Rules(snapshots_are_numbered=False),
         "I4",
-        few=1,
-        every=None,
-        seed=2022,
+        ("full check", "full check", "full check", "slow network", "lost lock"),
+        gap=20,
+        every=15,
+        seed=120,
     ),
     Mutation(
         "async forgets what only some have",
@@ -371,6 +378,20 @@ MUTATIONS = (
         gap=120,
         every=200,
         seed=34,
+    ),
+    Mutation(
+        "a leader notes a push after it", Rules(mark_before_push=False), "I4", ("kill", "lost lock"), gap=60
+    ),
+    Mutation("a standby notes a change after it", Rules(mark_before_refs=False), "I4", ("kill", "lost lock")),
+    Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
+    Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
+    Mutation("a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80),
+    Mutation(
+        "a forced leadership is noted before what it means",
+        Rules(distrusted=_forced_first),
+        "I4",
+        ("override", "crash in the journal", "isolation"),
+        gap=80,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),

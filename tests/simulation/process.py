@@ -13,11 +13,11 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.record import in_force
 from stargate_gate.election.steps import Read
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.unreplicated import Replicated, Settled
-from tests.simulation.disk import Disk, FullError
+from stargate_gate.replication.retry import Backoff
+from tests.simulation.applying import complete_intents
+from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.following import Mirror, complete_intents
+from tests.simulation.following import Mirror
 from tests.simulation.leading import Leading
 from tests.simulation.volume import Hold
 
@@ -30,6 +30,7 @@ HEARTBEAT_S = 1.0
 RETRY_S = 0.3
 HANDOVER_WAIT_S = 3.0
 DRAIN_S = 4.0
+SYNCS_S = (0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 2.0)  # what syncing takes at most
 
 
 class TooLateError(Exception):
@@ -95,6 +96,34 @@ class Tenure:
                 pause = RETRY_S
 
 
+class Folders:
+    """What a process knows to be on disk: FolderSyncs in repos/durable.py, as the mirror uses it.
+
+    changing  ids of repositories that were written to and not synced since
+    """
+
+    def __init__(self) -> None:
+        self.changing: set[str] = set()
+        self._settled = False
+
+    def settle(self, disk: Disk) -> Steps:
+        """All that was written so far is safe: the first time everything, later what was cut."""
+        for repo in list(disk.repos.values()):
+            if not self._settled or repo.id in self.changing:
+                yield
+                disk.sync(repo)
+        self.changing.clear()
+        self._settled = True
+
+    def sync(self, disk: Disk, repo: Repo) -> None:
+        disk.sync(repo)
+        self.changing.discard(repo.id)
+
+    def distrust(self) -> None:
+        """Pushes write from now on, and do not say so here."""
+        self._settled = False
+
+
 class Process:
     """From its start to its crash. `frozen` and `parked` belong to the engine."""
 
@@ -111,6 +140,9 @@ class Process:
         self.record_since = 0.0
         self.checked: tuple[int, int] | None = None
         self.aside_until = 0.0
+        self.override_until = 0.0
+        self.not_opened = 0  # terms in a row
+        self.folders = Folders()
         self.taking_over = False
         self.tenure: Tenure | None = None
         self.leading: Leading | None = None
@@ -119,7 +151,6 @@ class Process:
         self.stopped = False
         self.view_changed = Event()
         self.mirror = Mirror(self)
-        self.settled_term = -1  # the term in which this was once equal to the leader
         self._jobs: deque[tuple[Steps, _Answer]] = deque()
         self._more = Event()
 
@@ -134,15 +165,24 @@ class Process:
         self.tasks.append(task)
         return task
 
+    def wait_for_disk(self) -> Steps:
+        """Something is being synced; a disk that is busy takes its time."""
+        chance = self.world.engine.chance
+        yield None, chance.random() * chance.choice(SYNCS_S)
+
+    def sync_journal(self) -> Steps:
+        """What was taken before is on disk. Raises FullError."""
+        yield from self.wait_for_disk()
+        crash, self.disk.at_journal_sync = self.disk.at_journal_sync, None
+        if crash is not None and not self.world.healing:
+            crash()
+            yield Event(), None
+        self.disk.journal.sync(self.disk.write)
+        yield
+
     def run(self) -> Steps:
         """The node's life."""
         self.start("worker", self._work())
-        while True:
-            try:
-                yield from complete_intents(self)
-                break
-            except FullError:
-                yield None, HEARTBEAT_S
         self.start("follow", self.mirror.run())
         while not self.stopping:
             hold, asked_at = yield from self._win()
@@ -242,28 +282,10 @@ class Process:
         except ElectionUnavailableError:
             self.world.cover("a full check is not noted")
 
-    def forget_replicated(self, term: int, through: int) -> None:
-        """The journal: every member of the sync set has everything of that term up to there.
-
-        That says nothing in mode async, in which others may lead too.
-        """
-        if self.world.mode == "async" and not self.rules.forget_in_async:
-            return
-        fact = Replicated(term, through)
-        if self.disk.journal.changes(fact):
-            self.disk.journal.apply(fact)
+    def note_replicated(self, term: int, through: int) -> None:
+        """Every member of the sync set has everything of that term up to there."""
+        if self.disk.journal.replicated(term, through):
             self.world.say(self.node, f"knows term {term} to be replicated through {through}")
-
-    def settle(self, term: int, seq: int) -> None:
-        """Everything here was checked against the leader of `term` at `seq`, and rescued where needed.
-
-        What came before is the leader's, and has to be replicated like anything of this term: other
-        members of its sync set may lack it still, and one of them may lead next.
-        """
-        self.settled_term = term
-        self.disk.journal.apply(Settled(term, seq))
-        if not self.rules.restamp_journal:
-            self.disk.journal.apply(Replicated(term, max(FIRST_POSITION, seq)))
 
     # -- the elector ----------------------------------------------------------------------------------
 
@@ -306,7 +328,8 @@ class Process:
         now = self.world.engine.now
         seen_s = now - self.record_since if record == self.record else 0.0
         aside = "it stepped down" if now < self.aside_until else None
-        standing = Standing(self.node.member, self.known(), seen_s=seen_s, aside=aside)
+        override = now < self.override_until
+        standing = Standing(self.node.member, self.known(), seen_s=seen_s, aside=aside, override=override)
         return self.rules.decide(record, standing, place="the lock", handover_wait_s=HANDOVER_WAIT_S)
 
     def _show(self, record: ClusterRecord) -> None:
@@ -361,7 +384,8 @@ class Process:
         if record is None:
             raise ElectionUnavailableError("the record is damaged")
         yield from self._admit(record)
-        if not isinstance(self._decide(record), Try):
+        decision = self._decide(record)
+        if not isinstance(decision, Try):
             self.world.cover("not this node's turn, under the lock")
             return None
         self.taking_over = True
@@ -369,25 +393,42 @@ class Process:
         self.former = record.leader
         if self.rules.end_mirror_before_claim:
             yield from self.mirror.end()
+        yield from self.folders.settle(self.disk)
+        self.folders.distrust()
         yield from complete_intents(self)
         known = self.disk.known
+        number = max(record.term, known.highest_term, known.reserved_term) + 1
         opening = ClusterRecord(
             cluster_id=record.cluster_id,
-            term=max(record.term, known.highest_term, known.reserved_term) + 1,
+            term=number,
             version=1,
             leader=self.node.member,
             mode=self.world.mode,
             sync_set=self.rules.carried_over(record, self.node.member),
+            forced=number if decision.forced else record.forced if self.rules.carry_forced else 0,
         )
         claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
         yield from self.note(highest_term=claimed.term)
         self._show(claimed)
-        self.disk.journal.apply(Settled(claimed.term, FIRST_POSITION))
         self.leading = leading = Leading(self, tenure, claimed)
-        yield from leading.carry_over(self.former)
+        self.override_until = self.aside_until = 0.0
+        yield from self._carry_over(leading)
         yield
         leading.open()
+        self.not_opened = 0
+        if decision.forced:
+            self.world.cover("a leadership is forced")
         return leading
+
+    def _carry_over(self, leading: Leading) -> Steps:
+        """A term that cannot be opened is left to others for a while."""
+        try:
+            yield from leading.carry_over(self.former)
+        except (ElectionUnavailableError, TooLateError):
+            self.not_opened += 1
+            backoff = Backoff(1.0, 30.0, self.world.engine.chance.random)
+            self.aside_until = self.world.engine.now + backoff.delay_s(self.not_opened)
+            raise
 
     def _hold_office(self, leading: Leading) -> Steps:
         while not self.stopping:

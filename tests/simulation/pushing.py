@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from stargate_gate.replication.unreplicated import UNNUMBERED, Mark, Refine
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import FullError, Repo, fits
 from tests.simulation.engine import Event, Steps
@@ -42,7 +41,7 @@ class Push:
         self.process = process
         self.world = process.world
         self.request = request
-        self._marked: tuple[str, ...] = ()  # refs that are in the journal without a number
+        self._wrote: Repo | None = None  # noted as being written, and not told yet
 
     def run(self) -> Steps:
         yield
@@ -50,8 +49,8 @@ class Push:
         if leading is None or not leading.accepting():
             self._answer(REFUSED)
             return
-        leading.pushes = [task for task in leading.pushes if task.alive]
-        leading.pushes.append(self.process.start("push", self._serve(leading)))
+        leading.pushes = [one for one in leading.pushes if one[0].alive]
+        leading.pushes.append((self.process.start("push", self._serve(leading)), self))
 
     def _serve(self, leading: "Leading") -> Steps:
         try:
@@ -85,11 +84,20 @@ class Push:
             self.world.cover("everything is up to date")
             writes = [(name, ref, self.world.ledger.keys[value]) for ref, value in captured.items()]
             return self._acknowledge(leading, [] if self.world.mode == "async" else writes)
-        done = yield from self._receive(leading, repo, commands)
+        if self.process.rules.mark_before_push:
+            yield from self._writing(leading, repo)
+        done: list[tuple[str, str, tuple[int, int]]] = []
+        try:
+            yield from self._receive(leading, repo, commands, done)
+        except FullError:
+            self.world.cover("receive-pack fails")
+        if not self.process.rules.mark_before_push:
+            yield from self._writing(leading, repo)
+        seq = yield from self.tell(leading)
+        if (yield from leading.replicated(name, seq)) != "ok":
+            return UNKNOWN
         if not done:
             return REFUSED
-        if not (yield from self._replicated(leading, repo)):
-            return UNKNOWN
         for _ in range(OWN_STEPS):
             yield
         return self._acknowledge(leading, done)
@@ -117,16 +125,22 @@ class Push:
             ledger.wrote(leading.number, repo, EXISTS, repo.id)
             ledger.stands(repo)
             self.world.cover("a repository is created")
-            yield from leading.pushed(name)
+            yield from leading.pushed(repo)
         return repo
 
-    def _receive(self, leading: "Leading", repo: Repo, commands: list[RefChange]) -> Steps:
-        """receive-pack: the objects, then each ref in a transaction of its own. What it has written."""
+    def _writing(self, leading: "Leading", repo: Repo) -> Steps:
+        yield from leading.writing(repo)
+        self._wrote = repo
+
+    def _receive(
+        self,
+        leading: "Leading",
+        repo: Repo,
+        commands: list[RefChange],
+        done: list[tuple[str, str, tuple[int, int]]],
+    ) -> Steps:
+        """receive-pack: the objects, then each ref in a transaction of its own, `done` as it is written."""
         disk, ledger = self.process.disk, self.world.ledger
-        yield
-        disk.write()
-        disk.journal.apply(Mark(leading.number, UNNUMBERED, repo.id, repo.name, None))
-        self._marked = tuple(change.ref for change in commands)
         yield
         if self.request.slow_s:
             yield None, self.request.slow_s
@@ -134,7 +148,6 @@ class Push:
         for change in commands:
             if change.new is not None:
                 (disk.objects if rules.sync_objects else disk.unsynced_objects).add(change.new)
-        done = []
         for change in commands:
             yield
             disk.write()
@@ -148,19 +161,24 @@ class Push:
             repo.own = True
             ledger.stands(repo)
             done.append((repo.name, change.ref, key))
+        yield from self.process.wait_for_disk()  # until it is reaped
         self.world.say(
             self.process.node,
             f"receives {repo.name}: " + ", ".join(f"{c.ref} {c.old} → {c.new}" for c in commands),
         )
-        return done
+
+    def tell(self, leading: "Leading") -> Steps:
+        """Git is reaped: what it has written is told, whatever became of the push; its number."""
+        seq = 0
+        if self._wrote is not None:
+            seq = yield from leading.written(self._wrote)
+            self._wrote = None
+        return seq
 
     def _replicated(self, leading: "Leading", repo: Repo) -> Steps:
         """On disk here, told, and held by the sync set."""
         yield
-        seq = yield from leading.pushed(repo.name)
-        if self._marked:
-            self.process.disk.journal.apply(Refine(leading.number, seq, repo.id, self._marked))
-            self._marked = ()
+        seq = yield from leading.pushed(repo)
         return (yield from leading.replicated(repo.name, seq)) == "ok"
 
     def _acknowledge(self, leading: "Leading", writes: list[tuple[str, str, tuple[int, int]]]) -> str:
@@ -170,7 +188,7 @@ class Push:
             return UNKNOWN
         if self.world.mode != "async" or writes:
             self.world.say(self.process.node, f"acknowledges {', '.join(f'{r} {n}' for r, n, _ in writes)}")
-            self.world.ledger.acknowledges(self.process, leading.number, writes)
+            self.world.ledger.acknowledges(self.process, leading.record, writes)
         return OK
 
     # -- the deletion of a repository -----------------------------------------------------------------
@@ -186,11 +204,13 @@ class Push:
             return REFUSED
         writes = [(name, ref, ledger.wrote(leading.number, repo, ref, None)) for ref in [EXISTS, *repo.refs]]
         disk.kept |= set(repo.refs.values())
+        for ref in repo.refs:
+            ledger.removed(disk, repo, ref)
         del disk.repos[name]
         self.world.cover("a repository is deleted")
         self.world.say(self.process.node, f"deletes {name}")
         yield
-        seq = yield from leading.pushed(name)
+        seq = yield from leading.deleted(name)
         if (yield from leading.replicated(name, seq)) != "ok":
             return UNKNOWN
         return self._acknowledge(leading, writes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stargate_gate.election import eligibility, steps, term
-from stargate_gate.replication import backlog, delta, syncset, work
+from stargate_gate.replication import backlog, syncset, unreplicated, work
 from stargate_gate.repos import plan
 
 
@@ -29,11 +29,11 @@ class Rules:
     required: Callable[..., Any] = syncset.required
     judge: Callable[..., Any] = syncset.judge
     backlog: Callable[..., Any] = backlog.Backlog
-    difference: Callable[..., Any] = delta.difference
+    distrusted: Callable[..., Any] = unreplicated.distrusted
     work: Callable[..., Any] = work.Work
     plan: Callable[..., Any] = plan.plan_transactions
 
-    # What the shells see to, or have to; see the package's docstring.
+    # What the shells see to.
     look_again_under_lock: bool = True
     end_mirror_before_claim: bool = True
     sync_before_telling: bool = True
@@ -56,6 +56,11 @@ class Rules:
     work_before_checked: bool = True
     intent: bool = True
     rescue: str = "before"
+    mark_before_push: bool = True
+    mark_before_refs: bool = True
+    note_what_is_told: bool = True
+    carry_forced: bool = True
+    distrust_forced: bool = True
     restamp_journal: bool = True
     snapshots_are_numbered: bool = True
     forget_in_async: bool = False

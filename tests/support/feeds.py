@@ -171,6 +171,10 @@ class House:
         repository = await self.repository()
         await asyncio.to_thread(git, "--git-dir", repository.path, *words)
 
+    async def tip(self) -> str:
+        """The newest commit of the working copy."""
+        return await asyncio.to_thread(git, "rev-parse", "HEAD", cwd=self.work)
+
     async def refs(self) -> list[Message]:
         """What a standby is answered that asks for the repository."""
         answer = Answer()

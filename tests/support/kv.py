@@ -34,9 +34,11 @@ class Kv:
         )
 
     def environment(self) -> dict[str, str]:
-        """With the `git-kv` of this interpreter, which git finds on PATH."""
+        """With the `git-kv` of this interpreter, which git finds on PATH, compiled as pip compiles it."""
         here = str(Path(sys.executable).parent)
-        return {**os.environ, **self.env, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+        env = {**os.environ, **self.env, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        return env
 
     def ok(self, *args: str, given: bytes = b"") -> bytes:
         """Its stdout; it has to succeed, and to say nothing on stderr."""

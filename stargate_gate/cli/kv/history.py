@@ -25,6 +25,6 @@ def command(key: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 # cli
     with what.store() as (store, pace):
         found = history(store, snapshot(store, pace, offline=offline), key)
     if what.json:
-        print_json_list(vars(one) for one in found)
+        print_json_list(one._asdict() for one in found)
     else:
         click.echo("".join(f"{one.commit} {one.when} {one.op} {one.by}\n" for one in found), nl=False)

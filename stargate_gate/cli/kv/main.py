@@ -1,8 +1,8 @@
 """The console script `git-kv`, run by git as `git kv`: which commands there are, and how errors end."""
 
+import gc
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +68,7 @@ def cli(**said: Any) -> None:
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
+    gc.disable()  # a short life, and nothing in it makes garbage in cycles worth looking for
     sys.exit(run(sys.argv[1:]))
 
 
@@ -99,13 +100,15 @@ def _tell_error(error: Exception) -> int:
             reason = f"{error.filename or 'I/O error'}: {error.strerror or error}"
             return _tell(reason, ExitCode.GIT_FAILED)
     if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback  # noqa: PLC0415 # rarely needed, and start-up time counts
+
         traceback.print_exception(error)
     return _tell(f"unexpected {type(error).__name__}: {error}", ExitCode.INTERNAL)
 
 
 def _tell(text: str, status: ExitCode) -> int:
-    line = " ".join(text.split())
-    click.echo(f"git kv: {line.encode(errors='backslashreplace').decode()}", err=True)
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    click.echo(f"git kv: {line}", err=True)
     return status
 
 

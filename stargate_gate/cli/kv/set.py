@@ -2,7 +2,6 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -43,7 +42,8 @@ def _bytes(value: str) -> bytes:
     if value == "-":
         return sys.stdin.buffer.read()
     if value.startswith("@"):
-        return Path(value[1:]).read_bytes()
+        with open(value[1:], "rb") as file:  # noqa: PTH123 # pathlib would cost a tenth of the start-up time
+            return file.read()
     return value.encode(errors="surrogateescape")
 
 
