@@ -20,7 +20,7 @@ from stargate_gate.exitcodes import ExitCode
 
 @click.group("address")
 def address() -> None:
-    """Give the floating address back."""
+    """Give the floating address back after a crash."""
 
 
 @address.command("release")

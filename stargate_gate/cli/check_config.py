@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from stargate_gate.address.items import addresses_of
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
@@ -37,6 +38,8 @@ def summary(config: Config) -> Iterator[tuple[str, str]]:
     advertised = f"; peers reach it at {config.ssh.advertise}" if config.ssh.advertise else ""
     yield "ssh", f"listens on {_joined(config.ssh.listen)}{advertised}"
     yield "users", f"keys in {config.authorized_keys_path}"
+    moved = (one.name for one in addresses_of(config))
+    yield "address", "; ".join(moved) or "moved by something else"
     yield "health", f"http on {_joined(config.health.listen)}"
 
 

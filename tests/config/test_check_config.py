@@ -35,6 +35,7 @@ def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
     assert "test at stargate.local:2222, mode sync" in done.stdout
     assert f"listens on 127.0.0.1:{node.ssh_port}" in done.stdout
     assert f"http on 127.0.0.1:{node.http_port}" in done.stdout
+    assert "  address  moved by something else\n" in done.stdout
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
