@@ -9,7 +9,7 @@ PYTEST_ARGS ?= --numprocesses auto --dist loadfile
 
 # The container tests: needs a Docker engine, and gets one (see integration/README.md). Two clusters at a time.
 INTEGRATION      ?= integration
-INTEGRATION_ARGS ?= --numprocesses 2 --dist loadfile
+INTEGRATION_ARGS ?= --numprocesses 2 --dist load --maxschedchunk 1
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
 .PHONY: help run test integration image failover-test lint format bench clean

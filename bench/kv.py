@@ -7,9 +7,11 @@ Goals at 100,000 keys: `set`, `get`, `list --prefix` below 150 ms each; `mset` o
 """
 
 import json
+import resource
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figures import note, row, some, title
@@ -36,38 +38,50 @@ def measure(folder: Path, share: float) -> None:
         mux = client.home / "mux"
         kept = Kv(anew.path, {**anew.env, "GIT_SSH_COMMAND": " ".join(client.ssh_argv("-S", str(mux)))})
         title(f"git kv by number of keys (goal at 100,000: below {GOAL_MS} ms each)")
+        plain = _PlainGit(client, leader)
         batches, size = [], 0  # how many keys a batch had, and how long it took
         with _Connection(client, leader, mux):
             for wanted in sizes:
                 while size < wanted:
                     batches.append(_mset_s(anew, size, min(wanted - size, BATCH)))
                     size += min(wanted - size, BATCH)
-                _measure_at(size, {"new ssh": anew, "kept ssh": kept}, rounds)
-            _plain_git(client, leader, rounds, mux)
+                _measure_at(size, {"new ssh": anew, "kept ssh": kept}, plain, rounds)
         print()
         title(f"mset of {BATCH:,} keys, each on top of the last (goal: below {GOAL_MSET_S} s)")
         row(f"mset of {BATCH:,} keys, new ssh", [took for keys, took in batches if keys == BATCH], "s")
         note(f"the replica had all of it: {bool(cluster.wait_equal(120))}")
 
 
-def _measure_at(size: int, ways: dict[str, Kv], rounds: int) -> None:
-    """The commands in turns, so that a noisy moment is everybody's."""
+def _measure_at(size: int, ways: dict[str, Kv], plain: "_PlainGit", rounds: int) -> None:
+    """Everything in turns, so that a noisy moment is everybody's."""
     took: dict[str, list[float]] = {}
+    burnt: dict[str, list[float]] = {}
+
+    def measured(label: str, command: Callable[[], object]) -> None:
+        cpu, started = _cpu_ms(), time.monotonic()
+        command()
+        took.setdefault(label, []).append((time.monotonic() - started) * 1000)
+        burnt.setdefault(label, []).append(_cpu_ms() - cpu)
+
     for number in range(rounds):
         for way, kv in ways.items():
             key = f"t{number % TEAMS:03}:user:{number % 10:07}"
-            for label, args in {
-                "set": ("set", key, f"value {size} {number} {way}"),
-                "get": ("get", key),
-                "list --prefix (10 keys)": ("list", "--prefix", LISTED_PREFIX),
-            }.items():
-                started = time.monotonic()
-                kv.ok(*args)
-                took.setdefault(f"{size:>7,} keys, {way}: {label}", []).append(
-                    (time.monotonic() - started) * 1000
-                )
+            value = f"value {size} {number} {way}"
+            measured(f"{way}, set", lambda kv=kv, key=key, value=value: kv.ok("set", key, value))  # type: ignore[misc]
+            measured(f"{way}, get", lambda kv=kv, key=key: kv.ok("get", key))  # type: ignore[misc]
+            measured(f"{way}, list of 10", lambda kv=kv: kv.ok("list", "--prefix", LISTED_PREFIX))  # type: ignore[misc]
+            plain.commit()
+            measured(f"{way}, plain git push", lambda kv=kv: plain.push(kv))  # type: ignore[misc]
+            measured(f"{way}, plain git fetch", lambda kv=kv: plain.fetch(kv))  # type: ignore[misc]
     for label, values in sorted(took.items()):
-        row(label, values, "ms")
+        row(f"{size:>7,} keys, {label}", values, "ms")
+    cpu = "; ".join(f"{label} {statistics.median(values):.0f}" for label, values in sorted(burnt.items()))
+    note(f"median CPU time of the client, ms: {cpu}")
+
+
+def _cpu_ms() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) * 1000
 
 
 def _mset_s(kv: Kv, first: int, count: int) -> tuple[int, float]:
@@ -83,21 +97,30 @@ def _lines(first: int, count: int) -> Iterator[dict[str, str]]:
         yield {"op": "set", "key": key, "value": f"value of {key}"}
 
 
-def _plain_git(client: Client, leader: NodeProcess, rounds: int, mux: Path) -> None:
-    tree = client.work_tree("app")
-    url = client.url(leader, "app")
-    client.git("push", "-q", url, "main", cwd=tree)
-    for way, options in {"new ssh": (), "kept ssh": ("-S", str(mux))}.items():
-        ssh = " ".join(client.ssh_argv(*options))
-        push, fetch = [], []
-        for number in range(rounds):
-            client.commit(tree, f"{way} {number}")
-            for values, args in ((push, ("push", "-q", url, "main")), (fetch, ("fetch", "-q", url, "main"))):
-                started = time.monotonic()
-                client.git(*args, cwd=tree, GIT_SSH_COMMAND=ssh)
-                values.append((time.monotonic() - started) * 1000)
-        row(f"plain git, {way}: push of one commit", push, "ms")
-        row(f"plain git, {way}: fetch of nothing", fetch, "ms")
+class _PlainGit:
+    """A repository beside it: what git itself needs for a commit pushed, and for a fetch of nothing."""
+
+    def __init__(self, client: Client, leader: NodeProcess) -> None:
+        self._client = client
+        self._url = client.url(leader, "app")
+        self._tree = client.work_tree("app")
+        self._commits = 0
+        client.git("push", "-q", self._url, "main", cwd=self._tree)
+
+    def commit(self) -> None:
+        """One more, not measured."""
+        self._commits += 1
+        self._client.commit(self._tree, f"commit {self._commits}")
+
+    def push(self, like: Kv) -> None:
+        """Over the ssh that `like` uses."""
+        ssh = like.env["GIT_SSH_COMMAND"]
+        self._client.git("push", "-q", self._url, "main", cwd=self._tree, GIT_SSH_COMMAND=ssh)
+
+    def fetch(self, like: Kv) -> None:
+        """As `push`."""
+        ssh = like.env["GIT_SSH_COMMAND"]
+        self._client.git("fetch", "-q", self._url, "main", cwd=self._tree, GIT_SSH_COMMAND=ssh)
 
 
 class _Connection:

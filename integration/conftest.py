@@ -12,7 +12,7 @@ from tests.support import ci_rule
 from tests.support.ci_rule import pytest_sessionfinish
 
 __all__ = ["pytest_sessionfinish"]  # pytest finds the rule here
-
+pytest.register_assert_rewrite("integration.scenario", "integration.failover_plan")
 
 TEST_LIMIT_S = 600  # a cluster is started, broken and mended in seconds; a machine may be six times slower
 

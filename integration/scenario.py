@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from integration.harness import Cluster, Node, Pusher, longest_gap_s
+from integration.harness import Cluster, Node, Pusher, eventually, longest_gap_s
 from integration.results import Result, note
 
 NUMBERS = itertools.count(1)
@@ -48,7 +48,7 @@ class Scenario:
         for node in (leader, standby):
             lost = [oid for oid in acknowledged if not node.has(self.tree, oid)]
             assert lost == [], f"acknowledged, and not on {node.name}"
-        assert leader.refs(self.tree) == standby.refs(self.tree)
+        eventually(lambda: leader.refs(self.tree) == standby.refs(self.tree), "nodes that are equal")
         waited_s = longest_gap_s(pushes, self.since_s)
         note(Result(self.name, waited_s, len(acknowledged), lost=0))
         self.say(f"clients waited {waited_s:.2f} s; {len(acknowledged)} acknowledged, 0 lost")

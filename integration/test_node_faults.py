@@ -96,8 +96,12 @@ def test_a_lock_volume_that_turns_read_only_ends_the_leadership(session: Session
 
 
 def _lead_again(cluster: Cluster) -> None:
-    """One node leads with the other in its sync set; one that ended is started, as systemd would."""
-    for node in cluster.nodes:
-        if not node.running:
-            node.start()
-    cluster.settle()
+    """One node leads with the other in its sync set; one that ends meanwhile is started, as systemd would."""
+
+    def settled() -> bool:
+        for node in cluster.nodes:
+            if not node.running:
+                node.start()
+        return cluster.settled()
+
+    eventually(settled, "one leader with the other in its sync set")

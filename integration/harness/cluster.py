@@ -136,6 +136,14 @@ class Cluster:
         leader = self.leader()
         return next(node for node in self.nodes if node is not leader)
 
+    def settled(self) -> bool:
+        """Whether one node leads with all others in its sync set."""
+        leading = self.leadership()
+        if leading is None:
+            return False
+        others = {node.name for node in self.nodes} - {leading.leader}
+        return set(self[leading.leader].status().get("sync_set", ())) == others
+
     def settle(self) -> tuple[Node, Node]:
         """Wait until one node leads with the other in its sync set; (leader, standby)."""
         leader, standby = self.leader(), self.standby()

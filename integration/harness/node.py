@@ -74,10 +74,11 @@ class Node(Machine):
         return self.run("stargate", *words, ok=ok).text
 
     def refs(self, repository: str) -> dict[str, str]:
-        """The refs of its copy of a repository, by name."""
+        """The refs of its copy of a repository, by name; without those that only this node has (rescued)."""
         path = f"{DATA_DIR}/repositories/{repository}.git"
         shown = self.run("git", "--git-dir", path, "for-each-ref", "--format=%(refname) %(objectname)").out
-        return dict(line.split() for line in shown.splitlines())
+        lines = (line.split() for line in shown.splitlines() if not line.startswith("refs/stargate/"))
+        return dict(lines)
 
     def has(self, repository: str, oid: str) -> bool:
         """Whether a commit is reachable from a branch of its copy of a repository."""

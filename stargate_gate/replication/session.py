@@ -271,11 +271,17 @@ class Session:
         self._wake()
 
     async def _is_same(self, listed: Listed, here: Mapping[RepositoryName, Repository]) -> bool:
+        """Whether it is here as the list shows it, and nothing in it is left of older terms.
+
+        That needs a number of this term which covers it. A list has one for all, from before it began:
+        a value may have come back to the leader since, and be with nobody else.
+        """
         repository = here.get(listed.name)
         if repository is None or listed.digest is None:
             return False
         try:
-            if await asyncio.to_thread(repository.id) != listed.id:
+            identity = await asyncio.to_thread(repository.id)
+            if identity != listed.id or self._here.journal.kept(identity, self._term):
                 return False
             return await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):

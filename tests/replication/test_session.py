@@ -303,6 +303,30 @@ async def test_what_is_worked_on_equals_no_list(pair: Pair) -> None:
     assert at_checked == [new]
 
 
+async def test_what_is_left_of_older_terms_gets_the_number_that_covers_it(pair: Pair) -> None:
+    """A push that was lost with its leader came again, after the list had begun: nobody else has it yet.
+
+    The list's own number is older. Taken for that, the value would count as replicated when it is not.
+    """
+    there, here, _ = await pair.make()
+    identity = there.id()
+    await pair.here.journal.mark(TERM - 1, 3, identity, str(APP), [MAIN])
+    async with pair.session() as (_, peer):
+        peer.leader.seq = 7
+        await pair.lists(peer, 1)
+        await pair.hear(Checked)
+        assert peer.told.is_set(), "the leader was asked for that repository"
+        pair.here.journal.replicated(TERM, 6)
+        assert pair.here.journal.kept(identity, TERM + 1)
+        pair.here.journal.replicated(TERM, 7)
+        assert not pair.here.journal.kept(identity, TERM + 1)
+        peer.told.clear()
+        await pair.lists(peer, 2)
+        await pair.hear(Checked)
+        assert not peer.told.is_set(), "once in a term is enough"
+    assert here.id() == identity
+
+
 async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_path: Path) -> None:
     """A leader acknowledges what it shows. It leads in between: then others have written, too."""
     keys = [tmp_path / "cluster", tmp_path / "host"]

@@ -60,10 +60,12 @@ class RealLeader:
     """`apply.Leader`: says what the repositories of a room are at that moment.
 
     asked  called with a name before its refs are read
+    seq    the number that covers them
     """
 
     def __init__(self, room: Room) -> None:
         self.room = room
+        self.seq = SEQ
         self.asked: Callable[[RepositoryName], None] = lambda _: None
 
     async def repository(self, name: RepositoryName) -> LeaderRepository | None:
@@ -71,7 +73,7 @@ class RealLeader:
         repository = self.room.store.find(name)
         if repository is None:
             return None
-        return LeaderRepository(repository.id(), await self.room.refs.snapshot(repository), SEQ)
+        return LeaderRepository(repository.id(), await self.room.refs.snapshot(repository), self.seq)
 
     async def upload_pack(self, name: RepositoryName) -> GitChannel:
         repository = await self.room.store.require(name)
