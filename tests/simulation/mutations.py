@@ -307,9 +307,10 @@ MUTATIONS = (
         "a standby hears of another term",
         Rules(check_term_of_leader=False),
         "I2 I4",
-        _TERMS,
-        gap=60,
-        seed=280,
+        ("lost lock", "kill", "broken connection"),
+        gap=40,
+        every=20,
+        seed=35,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -380,7 +381,9 @@ MUTATIONS = (
     Mutation("a standby notes a change after it", Rules(mark_before_refs=False), "I4", ("kill", "lost lock")),
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
-    Mutation("a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80),
+    Mutation(
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=50
+    ),
     Mutation(
         "a forced leadership is noted before what it means",
         Rules(distrusted=_forced_first),
