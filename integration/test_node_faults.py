@@ -91,7 +91,8 @@ def test_a_lock_volume_that_turns_read_only_ends_the_leadership(session: Session
         assert it.pusher.accepted(broken_s) == []
         it.say("an operator mounts it anew: both nodes are stopped and started")
         for node in cluster.nodes:
-            node.stop()
+            assert node.stop() == 0
+            it.say(f"{node.name} is stopped")
         _lead_again(cluster)
 
 
