@@ -12,6 +12,7 @@
     ├── NotAllowedError                77   this identity may not do that
     └── ConfigurationError             78   the YAML file, or what it points at
     LeadershipLostError                 9   (a NotLeaderError) this node led, and cannot prove it any more
+    git kv's own, with 1, 2, 4, 5 and 7, are in kv/errors.py
 
 Messages are lower-case facts that say what to do next. They are shown to clients as they are, so
 they hold no paths, no addresses of other hosts than the leader's, and no operator detail.

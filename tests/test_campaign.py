@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate import campaign as campaign_module
+from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
@@ -56,6 +57,7 @@ class Candidate:
             self.leadership,
             NobodyToFollow(room.store.root),
             self.lock,
+            address=FloatingAddress(B.name, ()),
             make_feed=make_feed,
             mode="sync",
             data_dir_failing=lambda: 0.0,

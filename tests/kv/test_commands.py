@@ -1,5 +1,6 @@
 """set, get, del and list: what they print, what they exit with, and what they leave alone."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,8 +55,8 @@ def test_del_of_several_keys_is_all_or_nothing(kv: Kv) -> None:
 def test_list_is_sorted_and_takes_a_prefix_of_any_length(kv: Kv) -> None:
     """By the bytes of the keys; prefixes that end inside a pair, too."""
     keys = ["a", "ab", "abc", "abcd", "abcde", "abd", "b", "B", "ä", "äö:ü", "ab/", "ab_", "ab__", "_", "a b"]
-    for key in keys:
-        kv.ok("set", key, key)
+    lines = [json.dumps({"op": "set", "key": key, "value": key}) for key in keys]
+    kv.ok("mset", "--file", "-", given="\n".join(lines).encode())
     for prefix in ["", "a", "ab", "abc", "abcd", "abcde", "abcdef", "ä", "äö", "äö:", "_", "ab_", "B", "a "]:
         expected = sorted((key for key in keys if key.startswith(prefix)), key=str.encode)
         assert kv.ok("list", "--prefix", prefix).decode().splitlines() == expected, prefix

@@ -80,6 +80,7 @@ REQUIRED = frozenset(
         "fault: lost lock",
         "fault: old copy of the record",
         "fault: override",
+        "fault: override and crash",
         "fault: partition",
         "fault: pause",
         "fault: power loss",

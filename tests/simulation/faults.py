@@ -1,7 +1,7 @@
 """What goes wrong: a plan of events, made from a seed before anything runs, so that it can be shrunk."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -49,12 +49,21 @@ FAULTS = (
     "blackout",
     "old copy of the record",
     "override",
+    "override and crash",
     "lost journal",
     "crash in the journal",
     "full check",
 )
 OVERRIDE_S = 60.0
-RARE = {"override", "lost journal", "blackout", "old copy of the record", "reinstallation", "volume gone"}
+RARE = {
+    "override",
+    "override and crash",
+    "lost journal",
+    "blackout",
+    "old copy of the record",
+    "reinstallation",
+    "volume gone",
+}
 
 
 @dataclass(frozen=True)
@@ -204,7 +213,10 @@ def _pause(world: "World", event: Event) -> bool:
     if process is None or process.frozen:
         return False
     process.frozen = True
-    later(world, event.seconds, lambda: world.engine.thaw(process))
+    seconds = event.seconds
+    if process.tenure is not None and event.seed % 3 == 0:  # until about when its lease runs out
+        seconds = max(0.0, process.tenure.left_s()) + seconds / 20
+    later(world, seconds, lambda: world.engine.thaw(process))
     return True
 
 
@@ -226,8 +238,11 @@ def _reinstall(world: "World", event: Event) -> bool:
     return True
 
 
-def _override(world: "World", event: Event) -> bool:
-    """All who may lead are gone; an operator has another node lead, and accepts that data may be lost."""
+def _override(world: "World", event: Event, *, crash_again: bool) -> bool:
+    """All who may lead are gone; an operator has another node lead, and accepts that data may be lost.
+
+    crash_again: once more they go, as soon as they have something to note.
+    """
     record = world.volume.in_force
     if record is None or world.volume.old_copy:
         return False
@@ -240,6 +255,8 @@ def _override(world: "World", event: Event) -> bool:
         if node.member in record.eligible and node.process is not None:
             crash(world, node.process, power=event.seed % 2 == 0, seed=event.seed)
             restart_later(world, node, 2 * event.seconds)
+            if crash_again:
+                _crash_in_journal(world, replace(event, node=node.number))
     others[0].process.override_until = world.engine.now + OVERRIDE_S
     return True
 
@@ -420,7 +437,8 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "reinstallation": _reinstall,
     "blackout": _black_out,
     "old copy of the record": _restore_old_copy,
-    "override": _override,
+    "override": lambda world, event: _override(world, event, crash_again=False),
+    "override and crash": lambda world, event: _override(world, event, crash_again=True),
     "lost journal": _lose_journal,
     "crash in the journal": _crash_in_journal,
     "full check": _check_now,

@@ -96,8 +96,7 @@ class Leading:
                 **{"successor": None, **changes},
             )
             if not self.valid():
-                if self.rules.lost_once_seen_lost:
-                    self.tenure.lose("no proof in time")
+                self.tenure.lose("no proof in time")
                 raise LeadershipLostError("the lease has run out")
             self.attempted = changed if self.attempted is None else self.rules.either(self.attempted, changed)
             yield from self._write(changed)
@@ -277,6 +276,7 @@ class Leading:
             yield from self.process.wait_for_disk()
             disk.write()
             disk.sync(repo)
+            self.published.is_on_disk(name, state)
         if not self.rules.read_before_syncing:
             state = State(repo.id, repo.snapshot())
         seq = self.published.seq_of(name, state)
@@ -337,7 +337,7 @@ class Leading:
     def replicated_through(self) -> int:
         """In mode async others than members may lead next, so what members have says nothing."""
         members = self.rules.required(self._presences(), self.needed)
-        if self.in_force and (self.world.mode != "async" or self.rules.forget_in_async):
+        if self.in_force and members and (self.world.mode != "async" or self.rules.forget_in_async):
             through = min(self._held_through(member) for member in members)
             self._replicated = max(self._replicated, through)
         return self._replicated

@@ -231,7 +231,7 @@ _AGAIN = ("forward", "several", "again", "again")
 
 MUTATIONS = (
     Mutation(
-        "the claim does not read again", Rules(claim=_claim_without_reading_again), "I2", _RECORD, seed=16
+        "the claim does not read again", Rules(claim=_claim_without_reading_again), "I2", _RECORD, seed=50
     ),
     Mutation("the claim goes into the former's half", Rules(claim=_claim_in_the_formers_half), "I2", _RECORD),
     Mutation(
@@ -243,7 +243,7 @@ MUTATIONS = (
         Rules(claim=_claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=186,
+        seed=490,
     ),
     Mutation("anybody may lead", Rules(decide=_anybody_leads), "I2"),
     Mutation("a name is enough to lead", Rules(decide=_names_are_enough), "I2", ("reinstallation", "kill")),
@@ -304,7 +304,13 @@ MUTATIONS = (
         "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=24
     ),
     Mutation(
-        "a standby hears of another term", Rules(check_term_of_leader=False), "I2 I4", _TERMS, gap=60, seed=79
+        "a standby hears of another term",
+        Rules(check_term_of_leader=False),
+        "I2 I4",
+        ("lost lock", "kill", "broken connection"),
+        gap=40,
+        every=20,
+        seed=35,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -324,17 +330,6 @@ MUTATIONS = (
     Mutation("the lease does not run out", Rules(lease=False), "I1"),
     Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60),
     Mutation(
-        "a lease that was seen to run out comes back",
-        Rules(lost_once_seen_lost=False),
-        "I5",
-        ("pause", "volume out of reach", "half-broken connection"),
-        nodes=4,
-        gap=30,
-        every=60,
-        recover=True,
-        seed=754,
-    ),
-    Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
@@ -344,10 +339,11 @@ MUTATIONS = (
         "no intent is written",
         Rules(intent=False),
         "I6",
-        _TROUBLE,
-        gap=60,
-        wishes=("swap", "several"),
-        seed=688,
+        ("lost lock",),
+        gap=30,
+        every=20,
+        wishes=("several", "several", "swap"),
+        seed=20,
     ),
     Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
     Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
@@ -377,7 +373,7 @@ MUTATIONS = (
         mode="async",
         gap=120,
         every=200,
-        seed=34,
+        seed=15,
     ),
     Mutation(
         "a leader notes a push after it", Rules(mark_before_push=False), "I4", ("kill", "lost lock"), gap=60
@@ -385,13 +381,15 @@ MUTATIONS = (
     Mutation("a standby notes a change after it", Rules(mark_before_refs=False), "I4", ("kill", "lost lock")),
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
-    Mutation("a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80),
+    Mutation(
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=50
+    ),
     Mutation(
         "a forced leadership is noted before what it means",
         Rules(distrusted=_forced_first),
         "I4",
-        ("override", "crash in the journal", "isolation"),
-        gap=80,
+        ("override and crash", "isolation"),
+        gap=150,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),

@@ -48,7 +48,6 @@ class Rules:
     require_before_recording: bool = True
     wait_for_advertisement: str = "after the capture"
     lease: bool = True
-    lost_once_seen_lost: bool = True
     gate_again: bool = True
     reap_pushes: bool = True
     apply_before_applied: bool = True
