@@ -61,9 +61,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_configure() -> None:
+    """The run has a name before there are workers."""
+    results.file_of_run()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table of what was measured, and the rule about skipped tests."""
     ci_rule.pytest_terminal_summary(terminalreporter)
+    if hasattr(config, "workerinput"):
+        return  # a worker's words go nowhere
     made = results.written(results.file_of_run())
     if made is not None:
         file, text = made

@@ -26,6 +26,12 @@ from docker.errors import DockerException
 STATE = Path("/run/stargate-engine")  # of a started engine: pid, log, and two locks
 USERS = "users"  # held shared by everybody who uses it
 TURN = "turn"  # held for moments: who looks at the engine's state, or changes it
+# dockerd's own, by program. After `kill -9` they stay, and keep the next one from starting once a process
+# of another kind has the number.
+PID_FILES = (
+    ("dockerd", Path("/var/run/docker.pid")),
+    ("containerd", Path("/var/run/docker/containerd/containerd.pid")),
+)
 PACKAGES = {
     "dockerd": "docker.io",
     "docker-compose": "docker-compose",
@@ -42,6 +48,7 @@ MACHINES_OWN = "unix:///var/run/docker.sock"
 POLL_S = 0.1
 UNAVAILABLE = 69
 INSTALL_LIMIT_S = 900
+POLICY = Path("/usr/sbin/policy-rc.d")  # Debian: may a package start its service?
 
 
 class NoEngineError(Exception):
@@ -75,6 +82,7 @@ class Own:
     dockerd: tuple[str, ...] = DOCKERD
     state: Path = STATE
     url: str | None = None
+    pid_files: tuple[tuple[str, Path], ...] = PID_FILES
 
     def answers(self) -> bool:
         """Whether it is there."""
@@ -138,19 +146,33 @@ def _install(present: tuple[str, ...]) -> None:
         raise NoEngineError(_advice())
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wait_for_lock = ("-o", f"DPkg::Lock::Timeout={INSTALL_LIMIT_S}", "-qq")
-    for words in (("update",), ("install", "-y", "--no-install-recommends", *wanted)):
-        argv = ["apt-get", *wait_for_lock, *words]
-        done = subprocess.run(
-            argv, env=quiet, stdout=subprocess.DEVNULL, timeout=INSTALL_LIMIT_S, check=False
-        )
-        if done.returncode:
-            raise NoEngineError(f"this failed, and without it there is no engine: {' '.join(argv)}")
+    with _no_service_started():
+        for words in (("update",), ("install", "-y", "--no-install-recommends", *wanted)):
+            argv = ["apt-get", *wait_for_lock, *words]
+            done = subprocess.run(
+                argv, env=quiet, stdout=subprocess.DEVNULL, timeout=INSTALL_LIMIT_S, check=False
+            )
+            if done.returncode:
+                raise NoEngineError(f"this failed, and without it there is no engine: {' '.join(argv)}")
+
+
+@contextlib.contextmanager
+def _no_service_started() -> Iterator[None]:
+    """What is installed meanwhile starts no service by itself: the engine is started here, or by nobody."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
 
 
 def _start(own: Own) -> None:
-    _wait_until(own.answers, 5 * POLL_S)  # a service manager may have started it with its installation
-    if own.answers():
-        return
+    for program, file in own.pid_files:
+        _forget_dead(program, file)
     log = own.state / "dockerd.log"
     pid = _spawn(own.dockerd, log)
     since = born(pid)
@@ -161,6 +183,14 @@ def _start(own: Own) -> None:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise NoEngineError(f"dockerd did not come up:\n{tail}")
     print(f"engine: started dockerd, pid {pid}", file=sys.stderr)
+
+
+def _forget_dead(program: str, file: Path) -> None:
+    with contextlib.suppress(OSError):
+        pid = file.read_text().strip()
+        comm = Path(f"/proc/{pid}/comm")
+        if not comm.exists() or comm.read_text().strip() != program:
+            file.unlink()
 
 
 def _spawn(argv: tuple[str, ...], log: Path) -> int:

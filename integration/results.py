@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import secrets
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from integration.harness.base import cache_dir
 HEAD = """| scenario | rounds | next accepted push: median | worst | acknowledged writes | of them lost |
 |---|---|---|---|---|---|
 """
+RUN = "STARGATE_INTEGRATION_RUN"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Result:
 
 def file_of_run() -> Path:
     """Where the rounds of this run are, in whichever process they ran."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    run = os.environ.setdefault(RUN, secrets.token_hex(4))  # workers inherit it
     return cache_dir() / f"results-{run}.jsonl"
 
 

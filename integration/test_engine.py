@@ -34,11 +34,21 @@ def test_the_exit_status_is_the_commands() -> None:
 
 
 def test_an_engine_that_we_started_is_stopped_by_its_last_user() -> None:
-    """A real second engine: started for the first user, there for the second, gone after both."""
+    """A real second engine: started for the first user, there for the second, gone after both.
+
+    The pid that a killed one left behind is no obstacle, though another process has it now.
+    """
     with tempfile.TemporaryDirectory(prefix="engine-", dir="/run") as folder:
         url = f"unix://{folder}/socket"
         places = [f"--{what}={folder}/{what}" for what in ("data-root", "exec-root", "pidfile")]
-        own = Own((*DOCKERD, *places, f"--host={url}"), Path(folder) / "state", url)
+        pid_files = (
+            ("dockerd", Path(folder) / "pidfile"),
+            ("containerd", Path(folder) / "exec-root" / "containerd" / "containerd.pid"),
+        )
+        for _, file in pid_files:  # as after a kill -9, with the number of another process by now
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(os.getpid()))
+        own = Own((*DOCKERD, *places, f"--host={url}"), Path(folder) / "state", url, pid_files)
         assert not own.answers()
         first, second = engine(own), engine(own)
         with first:
