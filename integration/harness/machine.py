@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from tests.support.cluster import eventually as wait_for
+
 WAIT_LIMIT_S = 60.0  # generous: these machines are noisy
-POLL_S = 0.02
 EXEC_LIMIT_S = 60
 STOP_GRACE_S = 30  # more than election.drain_s
 INTERFACE = "eth0"
@@ -22,19 +23,8 @@ T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
-    """The first truthy answer of `probe`, asked again until `limit_s` has passed.
-
-    Raises:
-        TimeoutError: naming `what`, with the last answer.
-    """
-    deadline = time.monotonic() + limit_s
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {limit_s} s: {what}; last answer: {answer!r}")
-        time.sleep(POLL_S)
+    """As `tests.support.cluster.eventually`, with the patience that containers need."""
+    return wait_for(probe, what, limit_s)
 
 
 @dataclass(frozen=True)

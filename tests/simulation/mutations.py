@@ -378,7 +378,14 @@ MUTATIONS = (
     Mutation(
         "a leader notes a push after it", Rules(mark_before_push=False), "I4", ("kill", "lost lock"), gap=60
     ),
-    Mutation("a standby notes a change after it", Rules(mark_before_refs=False), "I4", ("kill", "lost lock")),
+    Mutation(
+        "a standby notes a change after it",
+        Rules(mark_before_refs=False),
+        "I4",
+        ("kill", "lost lock"),
+        mode="async",
+        seed=54,
+    ),
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
     Mutation(

@@ -7,14 +7,12 @@ of two tracers tell what came first wherever one thing had to wait for the other
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.support.cluster import NodeProcess, eventually
+from tests.support.cluster import NodeProcess
+from tests.support.strace import Strace
 
 ATTACH_LIMIT_S = 30.0
 WATCHED = "fsync,fdatasync,syncfs,link,linkat,rename,renameat,renameat2,pwrite64,sendto,sendmsg,exit_group"
@@ -49,36 +47,20 @@ class Call:
         return _NAMES.findall(self.args)
 
 
-class Tracer:
+class Tracer(Strace):
     """Attached to a running node and everything it starts. A context manager."""
 
     def __init__(self, node: NodeProcess, *options: str) -> None:
-        self._log = node.log_file.with_suffix(".calls")
-        self._said = node.log_file.with_suffix(".tracer")
-        self._argv = ["strace", "-f", "-ttt", "-T", "-yy", "-s", "4096", "-p", str(node.pid)]
-        self._argv += ["-o", str(self._log), *(options or ("-e", f"trace={WATCHED}"))]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        with self._said.open("wb") as said:
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stderr=said)
-        eventually(lambda: "attached" in self._said.read_text(), "the tracer attached", ATTACH_LIMIT_S)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(ATTACH_LIMIT_S)
+        watched = options or ("-e", f"trace={WATCHED}")
+        super().__init__(node, ".calls", ["-ttt", "-T", "-yy", "-s", "4096", *watched])
 
     def calls(self) -> list[Call]:
         """All that has ended, by the time at which it did. Ask for it after the tracer has gone."""
-        return sorted(_parse(self._log.read_text(errors="replace")), key=lambda call: call.done_s)
+        return sorted(_parse(self.log.read_text(errors="replace")), key=lambda call: call.done_s)
 
     def injected(self) -> bool:
         """Whether a call was made to fail."""
-        return "(INJECTED)" in self._log.read_text(errors="replace")
+        return "(INJECTED)" in self.log.read_text(errors="replace")
 
 
 def _parse(text: str) -> Iterator[Call]:
