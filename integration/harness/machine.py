@@ -15,6 +15,9 @@ from tests.support.cluster import eventually as wait_for
 
 WAIT_LIMIT_S = 60.0  # generous: these machines are noisy
 EXEC_LIMIT_S = 60
+ASK_AGAIN = 3
+THE_END = "<the end>\n"
+RUN = f'''"$@" <"$0"; status=$?; printf '{THE_END[:-1]}\\n' >&2; exit "$status"'''
 STOP_GRACE_S = 30  # more than election.drain_s
 INTERFACE = "eth0"
 CUT_TABLE = "stargate_cut"
@@ -25,6 +28,10 @@ T = TypeVar("T")
 def eventually(probe: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
     """As `tests.support.cluster.eventually`, with the patience that containers need."""
     return wait_for(probe, what, limit_s)
+
+
+class OutputLostError(Exception):
+    """The engine's fault: nothing is known of the command, and no test may take that for an answer."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +83,33 @@ class Machine:
 
         Raises:
             CommandFailedError: with `ok`, when it exits with anything but 0.
+            OutputLostError: the engine did not run it to its end, or lost what it said.
         """
         line = ["timeout", "--kill-after=2", f"{limit_s}", *argv]
+        source = "/dev/null"
         if stdin:
-            self.put("/tmp/stdin", stdin, owner=user or self.user)  # the container's own
-            line = ["sh", "-c", 'exec "$@" </tmp/stdin', "sh", *line]
+            source = "/tmp/stdin"  # the container's own
+            self.put(source, stdin, owner=user or self.user)
+        line = ["sh", "-c", RUN, source, *line]
         status, (out, err) = self.container.exec_run(
             line, user=user or self.user, environment=dict(env or {}), workdir=cwd, demux=True
         )
-        done = Done(argv, int(status), _text(out), _text(err))
+        text = _text(err)
+        if not text.endswith(THE_END):
+            raise OutputLostError(f"{self.name}: {' '.join(argv)}: status {status}, output {out!r}, {text!r}")
+        done = Done(argv, int(status), _text(out), text.removesuffix(THE_END))
         if ok and done.status:
             raise CommandFailedError(f"{self.name}: {' '.join(argv)} exited {done.status}\n{done.text}")
         return done
+
+    def ask(self, *argv: str, ok: bool = True) -> Done:
+        """As `run`, for what changes nothing: asked again if the engine loses the answer."""
+        for _ in range(ASK_AGAIN):
+            try:
+                return self.run(*argv, ok=ok)
+            except OutputLostError as error:
+                print(f"asked again: {error}", flush=True)
+        return self.run(*argv, ok=ok)
 
     def sh(
         self, script: str, *, ok: bool = True, user: str | None = None, limit_s: float = EXEC_LIMIT_S

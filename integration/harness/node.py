@@ -76,14 +76,14 @@ class Node(Machine):
     def refs(self, repository: str) -> dict[str, str]:
         """The refs of its copy of a repository, by name; without those that only this node has (rescued)."""
         path = f"{DATA_DIR}/repositories/{repository}.git"
-        shown = self.run("git", "--git-dir", path, "for-each-ref", "--format=%(refname) %(objectname)").out
+        shown = self.ask("git", "--git-dir", path, "for-each-ref", "--format=%(refname) %(objectname)").out
         lines = (line.split() for line in shown.splitlines() if not line.startswith("refs/stargate/"))
         return dict(lines)
 
     def has(self, repository: str, oid: str) -> bool:
         """Whether a commit is reachable from a branch of its copy of a repository."""
         path = f"{DATA_DIR}/repositories/{repository}.git"
-        done = self.run("git", "--git-dir", path, "for-each-ref", "--contains", oid, "refs/heads", ok=False)
+        done = self.ask("git", "--git-dir", path, "for-each-ref", "--contains", oid, "refs/heads", ok=False)
         return done.status == 0 and bool(done.out.strip())
 
     def fill_disk(self) -> None:

@@ -30,7 +30,7 @@ class Pusher:
 
     def pushes(self) -> list[Push]:
         """Every attempt that has ended so far."""
-        written = self._client.run("cat", self.file, ok=False).out
+        written = self._client.ask("cat", self.file, ok=False).out
         whole = written[: written.rfind("\n") + 1].splitlines()
         lines: list[dict[str, Any]] = [json.loads(line) for line in whole]
         return [Push(**fields) for fields in lines]
@@ -51,7 +51,7 @@ class Pusher:
         self._client.run("touch", f"{self.file}.stop")
         ended = ("test", "-e", f"{self.file}.ended")
         eventually(
-            lambda: self._client.run(*ended, ok=False).status == 0, f"the end of {self.file}", END_LIMIT_S
+            lambda: self._client.ask(*ended, ok=False).status == 0, f"the end of {self.file}", END_LIMIT_S
         )
         return self.pushes()
 
