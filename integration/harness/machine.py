@@ -16,6 +16,7 @@ from tests.support.cluster import eventually as wait_for
 WAIT_LIMIT_S = 60.0  # generous: these machines are noisy
 EXEC_LIMIT_S = 60
 ASK_AGAIN = 3
+NOT_STARTED = 125  # timeout(1) itself has failed
 THE_END = "<the end>\n"
 RUN = f'''"$@" <"$0"; status=$?; printf '{THE_END[:-1]}\\n' >&2; exit "$status"'''
 STOP_GRACE_S = 30  # more than election.drain_s
@@ -95,7 +96,8 @@ class Machine:
             line, user=user or self.user, environment=dict(env or {}), workdir=cwd, demux=True
         )
         text = _text(err)
-        if THE_END not in text:  # a child that lives on, as git's ssh does, may say something after it
+        # A child that lives on, as git's ssh does, may say something after the end.
+        if THE_END not in text or status == NOT_STARTED:
             raise OutputLostError(f"{self.name}: {' '.join(argv)}: status {status}, output {out!r}, {text!r}")
         done = Done(argv, int(status), _text(out), text.replace(THE_END, "", 1))
         if ok and done.status:

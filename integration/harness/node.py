@@ -6,12 +6,13 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from integration.harness.machine import WAIT_LIMIT_S, Machine, eventually
+from integration.harness.machine import WAIT_LIMIT_S, CommandFailedError, Machine, eventually
 
 SSH_PORT = 2222
 HTTP_PORT = 8080
 CONFIG = "/etc/stargate/stargate.yaml"
 DATA_DIR = "/var/lib/stargate"
+NO_SUCH_COMMIT = 129  # git for-each-ref --contains
 LOCK = "/mnt/shared/stargate/leader.lock"
 ASK_LIMIT_S = 2.0
 
@@ -84,7 +85,9 @@ class Node(Machine):
         """Whether a commit is reachable from a branch of its copy of a repository."""
         path = f"{DATA_DIR}/repositories/{repository}.git"
         done = self.ask("git", "--git-dir", path, "for-each-ref", "--contains", oid, "refs/heads", ok=False)
-        return done.status == 0 and bool(done.out.strip())
+        if done.status not in {0, NO_SUCH_COMMIT}:
+            raise CommandFailedError(f"{self.name}: what it has cannot be told: {done}")
+        return bool(done.out.strip())
 
     def fill_disk(self) -> None:
         """Leave no byte free where it keeps its data; needs `Plan(small={"node-a", …})`."""
