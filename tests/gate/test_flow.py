@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import socket
+from asyncio.trsock import TransportSocket
 from pathlib import Path
 
 import pytest
@@ -295,3 +297,18 @@ async def test_reserved_refs_are_never_shown(house: House) -> None:
     push = await house.git("push", house.url(), "main:refs/stargate/rescued/2/z", cwd=tree)
     assert push.status == 1
     assert "refs/stargate/rescued/2/z" not in house.refs()
+
+
+async def test_what_comes_is_acknowledged_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSH's client waits for that between two small packets: up to 40 ms, several times in a push."""
+    set_options: list[tuple[object, ...]] = []
+    real = TransportSocket.setsockopt
+
+    def setsockopt(self: TransportSocket, *option: object) -> None:
+        set_options.append(option)
+        real(self, *option)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TransportSocket, "setsockopt", setsockopt)
+    done = await house.ssh("health")
+    assert done.status == 0
+    assert set_options.count((socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)) > 3
