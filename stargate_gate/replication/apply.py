@@ -18,7 +18,6 @@ session or process has left in one counts as being here before it is on disk: `F
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,7 +31,7 @@ from stargate_gate.errors import (
     UnavailableError,
     UsageError,
 )
-from stargate_gate.replication.bridge import bridge
+from stargate_gate.replication.bridge import gits_end
 from stargate_gate.replication.delta import before_and_after
 from stargate_gate.replication.intent import Intent, needed, remaining
 from stargate_gate.replication.intents import Intents
@@ -43,7 +42,7 @@ from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader, RefSnapshot
 from stargate_gate.repos.repository import read_head, read_object_format
 from stargate_gate.repos.store import Repository, Store
@@ -52,7 +51,6 @@ log = structlog.get_logger()
 
 FETCH_LIMIT_S = 6 * 3600.0  # the largest repositories over the slowest lines; a dead line ends it long before
 REFS_LIMIT_S = 300.0  # a million refs on a slow disk
-GOODBYE_LIMIT_S = 5.0  # for the leader's upload-pack to end after git has all it wants
 SYMBOLIC = "ref: "
 ATTEMPTS = 3  # comparisons in a row; only somebody else who writes here makes a second one necessary
 
@@ -310,9 +308,11 @@ class Applier(Writer):
                 return
         except UsageError:
             return  # a part of its name is a repository: so there is none of the whole name
+        identity = None
         with contextlib.suppress(NoSuchRepositoryError, FileNotFoundError, ValueError):
             repository = await self._store.require(name)
             identity = await asyncio.to_thread(repository.id)
+        if identity is not None:  # else it is gone, or its damaged id says nothing of what it has
             await self._rescue.keep_whole(repository, identity, self._refs)
         self._require_current()
         log.warning("repository_to_trash", repository=str(name), reason=reason)
@@ -330,30 +330,20 @@ class Applier(Writer):
         if not oids:
             return
         channel = await self._leader.upload_pack(repository.name)
-        ours, gits = socket.socketpair()
-        pump = asyncio.create_task(bridge(channel, ours, moved), name=f"fetch {repository.name}")
         try:
-            fd = gits.fileno()
-            await self._git(
-                repository,
-                *FETCH,
-                f"fd::{fd},{fd}",
-                given="".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii"),
-                limit_s=FETCH_LIMIT_S,
-                pass_fds=(fd,),
-            )
-            gits.close()  # upload-pack sees the end, and ends
-            await asyncio.wait({pump}, timeout=GOODBYE_LIMIT_S)
+            async with gits_end(channel, f"fetch {repository.name}", moved) as fd:
+                await self._git(
+                    repository,
+                    *FETCH,
+                    f"fd::{fd},{fd}",
+                    given="".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii"),
+                    limit_s=FETCH_LIMIT_S,
+                    pass_fds=(fd,),
+                )
         except GitFailedError as error:
             if channel.stderr:
                 raise UnavailableError(f"{error.message}; the leader says: {channel.stderr}") from error
             raise
-        finally:
-            gits.close()
-            channel.close()
-            pump.cancel()
-            await finish(_settled(pump))
-            ours.close()
 
     async def _intend(
         self,
@@ -380,8 +370,3 @@ def _goal(wanted: RefSnapshot, local: RefSnapshot) -> Mapping[str, str]:
     """The refs to have here. What has no value on the leader stays what it is: it was not deleted."""
     kept = {ref: local.refs[ref] for ref in wanted.broken if ref in local.refs}
     return {**wanted.refs, **kept}
-
-
-async def _settled(task: "asyncio.Task[None]") -> None:
-    """Wait for it to end; git has said already what was wrong."""
-    await asyncio.gather(task, return_exceptions=True)

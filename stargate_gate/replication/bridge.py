@@ -1,12 +1,36 @@
 """Bytes between a channel of the leader's and a socket whose other end git has."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from stargate_gate.replication.peer import PeerChannel
+from stargate_gate.repos.process import finish
 
 CHUNK_BYTES = 64 * 1024
+GOODBYE_LIMIT_S = 5.0  # for the leader's git to end after ours has all it wants
+
+
+@contextlib.asynccontextmanager
+async def gits_end(channel: PeerChannel, name: str, moved: Callable[[], None]) -> AsyncIterator[int]:
+    """A descriptor for git's `fd::` transport, bridged to `channel` while the body runs.
+
+    Left in the ordinary way, it lets the leader's git end by itself. In any case the channel is closed,
+    and nothing of it runs any more.
+    """
+    ours, gits = socket.socketpair()
+    pump = asyncio.create_task(bridge(channel, ours, moved), name=name)
+    try:
+        yield gits.fileno()
+        gits.close()  # the leader's git sees the end, and ends
+        await asyncio.wait({pump}, timeout=GOODBYE_LIMIT_S)
+    finally:
+        gits.close()
+        channel.close()
+        pump.cancel()
+        await finish(_settled(pump))
+        ours.close()
 
 
 async def bridge(channel: PeerChannel, end: socket.socket, moved: Callable[[], None]) -> None:
@@ -64,3 +88,8 @@ def _shut(end: socket.socket, how: int) -> None:
         end.shutdown(how)
     except OSError:
         return  # it is closed already
+
+
+async def _settled(task: "asyncio.Task[None]") -> None:
+    """Wait for it to end; git has said already what was wrong."""
+    await asyncio.gather(task, return_exceptions=True)

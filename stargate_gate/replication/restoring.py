@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +17,13 @@ from stargate_gate.errors import (
     UnavailableError,
     UsageError,
 )
-from stargate_gate.replication.bridge import bridge
+from stargate_gate.replication.bridge import gits_end
 from stargate_gate.replication.peer import Credentials, Peer, PeerChannel
-from stargate_gate.replication.rescue import RESCUED, Rescued, RescuedRepository
+from stargate_gate.replication.rescue import Rescued, RescuedRepository
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
-from stargate_gate.repos.plan import encode_ref
+from stargate_gate.repos.plan import RefChange, encode_ref, update_ref_input
 from stargate_gate.repos.process import Completed, GitProcesses, finish
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
@@ -149,30 +148,20 @@ class Restorer:
         return repository
 
     async def _push(self, repository: Repository, channel: PeerChannel, oid: str, ref: str) -> None:
-        ours, gits = socket.socketpair()
-        pump = asyncio.create_task(bridge(channel, ours, lambda: None), name=f"restore {repository.name}")
-        try:
-            fd, name = gits.fileno(), os.fsdecode(encode_ref(ref))
+        async with gits_end(channel, f"restore {repository.name}", lambda: None) as fd:
+            name = os.fsdecode(encode_ref(ref))
             words = (*_PUSH, f"--force-with-lease={name}:", f"fd::{fd},{fd}", f"{oid}:{name}")
             argv = repository_argv(repository, *words)
             done = await self._processes.complete(argv, limit_s=PUSH_LIMIT_S, pass_fds=(fd,))
             if done.status != 0:
                 raise _refusal(done, channel.stderr, ref)
-        finally:
-            gits.close()
-            channel.close()
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
-            ours.close()
 
     async def _forget(self, found: Found) -> None:
         oid = found.rescued.value.oid
         if not found.repository.in_trash:
             repository = await self._repository(found.repository)
-            terms = {one.value.term for one in found.repository.values if one.value.oid == oid}
-            commands = b"".join(
-                b"delete %b/%d/%b\0\0" % (RESCUED.encode(), term, oid.encode()) for term in terms
-            )
+            refs = {one.value.rescued_ref for one in found.repository.values if one.value.oid == oid}
+            commands = update_ref_input(RefChange(ref, None, None) for ref in sorted(refs))
             argv = repository_argv(repository, "update-ref", "--stdin", "-z")
             await self._processes.run(argv, limit_s=REFS_LIMIT_S, input=commands, writes=repository.path)
         await self._rescues.remove(found.repository.id, oid)

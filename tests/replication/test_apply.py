@@ -42,8 +42,8 @@ class Site:
         self.steps = 1_000
         self.moves = 0
         state = standby.datadir.state
-        journal = Journal.open(state / "unreplicated.log", has_repositories=False)
-        rescues = Rescues.open(state / "rescued")
+        self.journal = journal = Journal.open(state / "unreplicated.log", has_repositories=False)
+        self.rescues = rescues = Rescues.open(state / "rescued")
         self.applier = Applier(
             self.leader,  # type: ignore[arg-type] # its channels are pipes
             standby.store,
@@ -218,6 +218,29 @@ async def test_a_repository_of_another_object_format_goes_to_the_trash(site: Sit
     assert read_object_format(here.path) == "sha256"
     assert refs_of(here) == {MAIN: one}
     assert len(list(site.standby.datadir.trash.glob("*/org/app.git"))) == 1
+
+
+async def test_what_cannot_be_noted_as_rescued_stays_where_it_is(
+    site: Site, there: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the disk says, that a file is missing included: it goes to the trash once it is noted."""
+    set_refs(there, {MAIN: commits(there, 1)[0]})
+    here = await site.compare()
+    assert here is not None
+    await site.journal.mark(2, 7, here.id(), "org/app", [MAIN])
+    await site.leader.room.store.delete(APP)
+
+    def write(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.rescues, "_write", write)
+        with pytest.raises(FileNotFoundError):
+            await site.compare()
+    assert site.standby.store.find(APP) is not None
+    assert await site.compare() is None
+    assert site.standby.store.find(APP) is None
+    assert [one.in_trash for one in site.rescues.all()] == [True]
 
 
 async def test_a_repository_that_the_leader_lacks_goes_to_the_trash(site: Site, there: Repository) -> None:
