@@ -60,7 +60,6 @@ from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import FILE_NAME as JOURNAL
 from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
-from stargate_gate.replication.peer import Credentials
 from stargate_gate.replication.rescues import FOLDER as RESCUES
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
@@ -334,11 +333,10 @@ class Node:
         )
 
     def _operator_commands(self, gate: Gate, texts: Reports) -> OperatorCommands:
-        mirror, restorer, cluster = self._mirror, None, self._config.cluster
-        if cluster is not None:
-            credentials = Credentials.load(cluster.key, self._config.ssh.host_keys)
+        mirror, restorer = self._mirror, None
+        if mirror is not None:
             restorer = Restorer(
-                self._store, self._processes, self._rescues, credentials, self._leader_address
+                self._store, self._processes, self._rescues, mirror.credentials, self._leader_address
             )
         promotion = NodePromotion(
             self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None

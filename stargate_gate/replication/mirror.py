@@ -116,7 +116,7 @@ class Mirror:
             FolderSyncs(),
             settings.parallel_fetches,
         )
-        self._credentials = Credentials.load(settings.cluster_key, settings.host_keys)
+        self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
         self._on_change = on_change
         self._on_applied = on_applied
@@ -238,7 +238,7 @@ class Mirror:
             await asyncio.sleep(delay_s)
 
     async def _follow_once(self, record: ClusterRecord) -> None:
-        if (mismatch := self._credentials.mismatch(record.leader.name, record.host_keys)) is not None:
+        if (mismatch := self.credentials.mismatch(record.leader.name, record.host_keys)) is not None:
             raise mismatch
         try:
             where = Endpoint.parse(record.ssh)
@@ -246,7 +246,7 @@ class Mirror:
             raise ConfigurationError([f"ssh.advertise of {record.leader.name}: {error}"]) from error
         await self._distrust(record)
         current = asyncio.current_task()
-        peer = await Peer.connect(where, self._credentials)
+        peer = await Peer.connect(where, self.credentials)
         callbacks = Callbacks(
             is_current=lambda: self._following is current and not _is_ending(current),
             welcomed=lambda: self._welcomed(record),

@@ -106,6 +106,3 @@ class Published:
             if told.snapshot is not None:
                 self._bytes -= told.snapshot.size
                 self._told[name] = replace(told, snapshot=None)
-
-
-__all__ = ["Published", "State", "Told"]

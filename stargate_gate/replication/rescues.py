@@ -12,7 +12,6 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
 from stargate_gate.replication.rescue import (
-    DamagedRescuesError,
     Rescued,
     RescuedRepository,
     from_json,
@@ -114,6 +113,3 @@ class Rescues:
 
     def _path(self, repository_id: str) -> Path:
         return self._folder / f"{repository_id}{SUFFIX}"
-
-
-__all__ = ["FOLDER", "DamagedRescuesError", "Rescues"]

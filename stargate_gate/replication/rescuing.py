@@ -1,6 +1,6 @@
 """The rescue, as a standby of one term does it: note what it receives, keep what the leader lacks.
 
-mark         before refs change: they get values of this term
+marking      before refs change: they get values of this term
 keep         before values of older terms are overwritten or removed
 keep_whole   before a repository goes to the trash
 settle       after a comparison with the leader

@@ -227,6 +227,8 @@ class Unreplicated:
         """Whether `fact` is any news."""
         unknown = self._unknown
         if isinstance(fact, Replicated):
+            if fact.seq == UNNUMBERED:
+                return False  # as in every heartbeat of mode async
             marked = any(marks.holds(fact.seq) for _, term, marks in self._all() if term == fact.term)
             return marked or (unknown is not None and _covers(fact, unknown))
         ours = self._all() if fact.repository_id is None else self._of(fact.repository_id)

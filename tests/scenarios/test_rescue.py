@@ -54,6 +54,17 @@ def follows(cluster: Cluster, node: NodeProcess) -> None:
     cluster.wait_equal()
 
 
+def lost_branch(cluster: Cluster) -> str:
+    """node-b leads without the branch wip, which node-a had, and node-a follows it. The branch's commit."""
+    a, tree = cluster["node-a"], cluster.client.work_tree("app")
+    cluster.client.commit(tree, "one")
+    push(cluster, tree, a)
+    cluster.wait_equal()
+    lost = alone(cluster, tree, "main:wip")
+    follows(cluster, a)
+    return lost
+
+
 def known_replicated(leader: NodeProcess, *nodes: NodeProcess) -> None:
     """These nodes have noted that the whole sync set has everything."""
     status = leader.status()
@@ -183,13 +194,8 @@ def test_after_a_forced_leadership_nothing_counts_as_replicated(unstarted: Make)
 def test_an_old_leader_that_leads_again_restores_to_itself(unstarted: Make) -> None:
     """What it rescued is in its own repository; it is pushed to the cluster like by anybody."""
     cluster = unstarted(overrides=ASYNC).start()
-    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
-    tree = client.work_tree("app")
-    client.commit(tree, "one")
-    push(cluster, tree, a)
-    cluster.wait_equal()
-    lost = alone(cluster, tree, "main:wip")
-    follows(cluster, a)
+    a, b = cluster["node-a"], cluster["node-b"]
+    lost = lost_branch(cluster)
     b.wait_in_sync_set("node-a")
     assert b.terminate() == 0
     a.wait_ready()
@@ -205,13 +211,8 @@ def test_an_old_leader_that_leads_again_restores_to_itself(unstarted: Make) -> N
 def test_a_value_that_an_operator_gives_up_is_gone(unstarted: Make) -> None:
     """`drop` is for what nobody wants: no warning is left, and nothing keeps it from being pruned."""
     cluster = unstarted(overrides=ASYNC).start()
-    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
-    tree = client.work_tree("app")
-    client.commit(tree, "one")
-    push(cluster, tree, a)
-    cluster.wait_equal()
-    lost = alone(cluster, tree, "main:wip")
-    follows(cluster, a)
+    a, b = cluster["node-a"], cluster["node-b"]
+    lost = lost_branch(cluster)
     assert [one["oid"] for one in rescued(a)] == [lost]
     assert ask(a, "rescued", "drop", APP, "0000").returncode == 64
     assert ask(a, "rescued", "drop", "org/other", lost).returncode == 66
