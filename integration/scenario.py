@@ -14,7 +14,10 @@ NUMBERS = itertools.count(1)
 
 @dataclass
 class Scenario:
-    """A settled pair whose name follows the leader, and a developer who pushes without a pause."""
+    """A settled pair whose name follows the leader, and a developer who pushes without a pause.
+
+    What clients wait is counted from `since_s`, just before the fault.
+    """
 
     cluster: Cluster
     name: str
@@ -25,9 +28,9 @@ class Scenario:
     term: int
     since_s: float = field(default_factory=time.monotonic)
 
-    def breaks_now(self) -> None:
-        """The fault begins: what clients wait is counted from here."""
-        self.since_s = time.monotonic()
+    def wait_accepted(self) -> None:
+        """Wait for an accepted push that begins from now on, with what was done so far in force."""
+        self.pusher.wait_accepted(time.monotonic())
 
     def say(self, text: str) -> None:
         """Print a step with its time since the fault."""
@@ -41,7 +44,7 @@ class Scenario:
 
     def finish(self) -> None:
         """All is well again: pushes are accepted, both nodes are equal, no acknowledged push is missing."""
-        self.pusher.wait_accepted(time.monotonic())
+        self.wait_accepted()
         pushes = self.pusher.stop()
         leader, standby = self.cluster.settle()
         acknowledged = [push.what for push in pushes if push.ok]
@@ -63,6 +66,5 @@ def scenario(cluster: Cluster, name: str) -> Iterator[Scenario]:
     pusher = cluster.client.start_pusher(tree)
     pusher.wait_accepted()
     one = Scenario(cluster, name, tree, leader, standby, pusher, int(leader.status()["term"]))
-    one.breaks_now()
     yield one
     one.finish()

@@ -24,7 +24,7 @@ def test_a_leader_that_is_cut_from_its_standby_goes_on_alone(pair: Cluster) -> N
     """It drops the standby from the record first; the standby sees the lock held, and does not take over."""
     with scenario(pair, "leader cut from the standby") as it:
         it.leader.cut_from(it.standby)
-        it.pusher.wait_accepted(it.since_s)
+        it.wait_accepted()
         assert it.leader.status()["sync_set"] == []
         it.say(f"{it.leader.name} goes on alone, with an empty sync set")
         it.nobody_took_over()
@@ -67,7 +67,7 @@ def test_pushes_go_on_over_a_bad_line(pair: Cluster) -> None:
     with scenario(pair, "every tenth packet between the nodes lost") as it:
         it.leader.lose_packets(10, it.standby)
         for _ in range(10):
-            it.pusher.wait_accepted(time.monotonic())
+            it.wait_accepted()
         it.nobody_took_over()
         it.leader.mend()
         it.leader.wait_sync_set(it.standby.name)

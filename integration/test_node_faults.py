@@ -14,7 +14,7 @@ def test_a_standby_that_dies_and_comes_back(session: Session) -> None:
     """The leader goes on alone, and counts on the standby again once it has caught up."""
     with session.cluster(ORDINARY) as cluster, scenario(cluster, "standby killed and back") as it:
         it.standby.kill()
-        it.pusher.wait_accepted(it.since_s)
+        it.wait_accepted()
         it.leader.wait_sync_set()
         it.nobody_took_over()
         it.standby.start()
@@ -66,7 +66,7 @@ def test_a_full_lock_volume_stops_nothing(session: Session) -> None:
         scenario(cluster, "lock volume full, then the leader killed") as it,
     ):
         cluster.machine("keeper").sh("dd if=/dev/zero of=/mnt/lock/ballast bs=4k 2>/dev/null || true")
-        it.pusher.wait_accepted(it.since_s)
+        it.wait_accepted()
         it.nobody_took_over()
         it.leader.kill()
         it.standby.wait_ready()
