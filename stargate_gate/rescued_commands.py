@@ -4,7 +4,7 @@ May import: replication (rescues, restoring), errors.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stargate_gate.errors import NoSuchRepositoryError
@@ -17,12 +17,22 @@ HEADER = ("REPOSITORY", "OBJECT", "WAS", "OF TERM", "RESCUED", "FROM")
 
 
 class RescuedCommands:
-    """Without a `restorer`, as on a single node, nothing was ever rescued."""
+    """Without a `restorer`, as on a single node, nothing was ever rescued.
 
-    def __init__(self, node: str, rescues: Rescues, restorer: Restorer | None) -> None:
+    orphans  lines about repositories that are here, and that the leader has lost
+    """
+
+    def __init__(
+        self,
+        node: str,
+        rescues: Rescues,
+        restorer: Restorer | None,
+        orphans: Callable[[], Iterable[str]] = lambda: (),
+    ) -> None:
         self._node = node
         self._rescues = rescues
         self._restorer = restorer
+        self._orphans = orphans
 
     def list(self, *, as_json: bool) -> Mapping[str, Any]:
         """Everything that was rescued on this node."""
@@ -31,7 +41,9 @@ class RescuedCommands:
             return {"output": json.dumps([row for one in repositories for row in _objects(one)], indent=2)}
         lines = [*_table([row for one in repositories for row in _rows(one)])]
         lines += [f"! {problem}" for problem in self._rescues.problems]
-        return {"output": "\n".join(lines) or f"no rescued refs on {self._node}"}
+        lines = lines or [f"no rescued refs on {self._node}"]
+        lines += [f"! {orphan}" for orphan in self._orphans()]
+        return {"output": "\n".join(lines)}
 
     async def restore(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Push one value to the leader. Raises StargateError."""
