@@ -120,9 +120,10 @@ class Visitor(asyncssh.SSHServer):
             )
         self._desk.left(self)
 
-    def begin_auth(self, username: str) -> bool:
-        """Authentication is always needed."""
+    async def begin_auth(self, username: str) -> bool:
+        """Authentication is always needed. What was written into the key file before counts from here on."""
         del username
+        await self._keys.look()
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -161,7 +162,7 @@ class Visitor(asyncssh.SSHServer):
             return None
         if self._cluster_key is not None and secrets.compare_digest(blob, self._cluster_key):
             return _Match(Identity("cluster", "peer", fingerprint_of(blob), self.source), None)
-        entry = self._keys.current().find(blob, self.source, datetime.now(UTC))
+        entry = self._keys.keys.find(blob, self.source, datetime.now(UTC))
         return None if entry is None else _Match(entry.identity(self.source), entry)
 
     @property

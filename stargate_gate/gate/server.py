@@ -79,6 +79,10 @@ class SshServer:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
 
+    def reload_keys(self) -> None:
+        """Read authorized_keys anew, whether or not it seems to have changed; returns at once. For SIGHUP."""
+        self._keys.reload()
+
     @property
     def listening(self) -> bool:
         """Whether connections are accepted."""
@@ -96,7 +100,7 @@ class SshServer:
             UnavailableError: an address cannot be listened on; none is then.
         """
         asyncssh.set_log_level("WARNING")  # its lines are many and its own; the gate says what matters
-        self._keys.current()
+        await self._keys.start()
         options = await self._options()
         loop = asyncio.get_running_loop()
         try:
@@ -123,6 +127,7 @@ class SshServer:
     async def close(self) -> None:
         """End every session, and then every connection; all that ran for them has been reaped."""
         self._stopping = True
+        self._keys.close()
         await self.stop_accepting()
         for unnamed in list(self._unnamed):
             unnamed.abort()
