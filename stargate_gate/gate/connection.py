@@ -34,6 +34,7 @@ MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
+COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -89,7 +90,9 @@ class Visitor(asyncssh.SSHServer):
         self._proved: _Match | None = None
         self._attempts = 0
         self._sessions = 0
+        self._commands = 0
         self._idle: asyncio.TimerHandle | None = None
+        self.idle_since: float | None = None
         self._since = time.monotonic()
         self.identity: Identity | None = None
         self.source = ""
@@ -152,7 +155,6 @@ class Visitor(asyncssh.SSHServer):
             return False
         channel = self.connection.create_paced_channel()
         self._sessions += 1
-        self._stop_idling()
         return channel, ExecSession(self, self._desk, stall_limit_s=self._stall_limit_s)
 
     # --- GateConnection's and ExecSession's side ------------------------------------------------
@@ -189,17 +191,36 @@ class Visitor(asyncssh.SSHServer):
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many authentication failures"
             )
 
-    def session_closed(self) -> None:
+    def identity_now(self) -> Identity | None:
+        """Who this is by the key file as it is in force now; None if its key may not log in any more.
+
+        A connection can outlive the line that let it in, so each command asks anew. From memory.
+        """
+        if self._proved is None or self._proved.entry is None:
+            return self.identity
+        match = self._match(LOGIN_NAME, self._proved.entry.blob)
+        return None if match is None else match.identity
+
+    def command_started(self) -> None:
+        """A channel runs a command from now on: this connection is in use."""
+        self._commands += 1
+        self._stop_idling()
+
+    def session_closed(self, *, had_command: bool) -> None:
         """A channel is gone."""
         self._sessions -= 1
-        if not self._sessions:
-            self._start_idling()
+        if had_command:
+            self._commands -= 1
+            if not self._commands:
+                self._start_idling()
 
     def _start_idling(self) -> None:
         self._stop_idling()
+        self.idle_since = time.monotonic()
         self._idle = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self.connection.close)
 
     def _stop_idling(self) -> None:
+        self.idle_since = None
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -274,6 +295,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._stall_limit_s = stall_limit_s
         self._command: str | None = None
         self._terminal = False
+        self._started = False
+        self._limit: asyncio.TimerHandle | None = None
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
@@ -281,6 +304,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
         """The channel is open."""
         self._raw = chan
+        self._limit = asyncio.get_running_loop().call_later(COMMAND_LIMIT_S, chan.close)
         self.channel = SshChannel(chan, self._visitor.connection, stall_limit_s=self._stall_limit_s)
 
     def pty_requested(self, *_: object) -> bool:
@@ -299,6 +323,9 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         """The client knows that its request was accepted."""
+        self._started = True
+        self._stop_limit()
+        self._visitor.command_started()
         self._desk.serve(self)
 
     def request(self) -> Request:
@@ -306,9 +333,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         identity = self._visitor.identity
         if identity is None:
             raise RuntimeError("a session opened before authentication")
+        now = self._visitor.identity_now()
         git_protocol = self._raw.get_environment_bytes().get(b"GIT_PROTOCOL")
         return Request(
-            identity=identity,
+            identity=now or identity,
+            revoked=now is None,
             command=self._command,
             git_protocol=None if git_protocol is None else git_protocol.decode("ascii", "replace"),
             session_id=secrets.token_hex(SESSION_ID_BYTES),
@@ -336,7 +365,13 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel or the connection is gone: whatever runs for it ends."""
         del exc
-        self._visitor.session_closed()
+        self._stop_limit()
+        self._visitor.session_closed(had_command=self._started)
         self.channel.feed_lost()
         if self.task is not None:
             self.task.cancel()
+
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None

@@ -52,6 +52,7 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     max_unauthenticated: int = 50
     max_sessions: int = 200
+    max_connections_per_key: int = 50
     proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
 
@@ -213,7 +214,40 @@ class SshServer:
     def logged_in(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
         self._strangers.discard(visitor.connection)
-        self._guests.add(visitor.connection)
+        if self._make_room(visitor):
+            self._guests.add(visitor.connection)
+
+    def _make_room(self, visitor: Visitor) -> bool:
+        """One key holds so many: the connection that has run nothing for longest makes room for a new one.
+
+        Clients that keep connections open for later (ControlMaster) come back by themselves. If all of them
+        run something the new one goes.
+        """
+        identity, most = visitor.identity, self._settings.max_connections_per_key
+        if identity is None or identity.access == "peer":
+            return True
+        same = [
+            guest.visitor
+            for guest in self._guests
+            if guest.visitor.identity is not None
+            and guest.visitor.identity.fingerprint == identity.fingerprint
+        ]
+        if len(same) < most:
+            return True
+        idle = [one for one in same if one.idle_since is not None]
+        leaves = min(idle, key=lambda one: one.idle_since or 0.0, default=visitor)
+        log.warning(
+            "connection_of_a_key_closed",
+            user=identity.user,
+            source=leaves.source,
+            connections=len(same),
+            reason="the oldest that runs nothing" if idle else "all others are in use",
+        )
+        leaves.connection.disconnect(
+            asyncssh.DISC_TOO_MANY_CONNECTIONS, f"your key has {most} connections, as many as it may"
+        )
+        self._guests.discard(leaves.connection)
+        return leaves is not visitor
 
     def left(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
@@ -231,6 +265,7 @@ class SshServer:
 
     async def _run(self, session: ExecSession) -> None:
         try:
+            await self._keys.look()
             await self._handler.handle(session.request(), session.channel)
         except asyncio.CancelledError:
             if self._stopping and not session.channel.lost:
