@@ -20,13 +20,14 @@ import asyncio
 import functools
 import hashlib
 import inspect
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import structlog
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
 if TYPE_CHECKING:
@@ -119,6 +120,18 @@ class PacedChannel(SSHServerChannel[bytes]):
         self._recv_window += more_bytes
         self._untold_bytes = 0
         self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(more_bytes))
+
+    def process_packet(
+        self, pkttype: int, pktid: int, packet: asyncssh.packet.SSHPacket
+    ) -> bool | Awaitable[None]:
+        """As asyncssh's, but data that was sent without any window is ignored.
+
+        RFC 4254, section 5.2, allows that. To end the connection would be allowed too, but it would take
+        the other channels of the connection with it.
+        """
+        if pkttype == MSG_CHANNEL_DATA and self._window_bytes == 0 and self._recv_state == "open":
+            return True
+        return super().process_packet(pkttype, pktid, packet)
 
     def _deliver_data(self, data: bytes, datatype: int | None) -> None:
         """As asyncssh's, without the adjustment of the window."""

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,6 +18,7 @@ from typing import Protocol
 import asyncssh
 import structlog
 from asyncssh.channel import SSHServerChannel
+from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from stargate_gate.gate.backpressure import PacedConnection
@@ -47,6 +49,7 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )  # no "ssh-rsa": that is RSA with SHA-1
+KEXINIT_COOKIE_BYTES, KEXINIT_NAMELISTS = 16, 10  # RFC 4253, section 7.1
 SK_USER_VERIFIED = 0x04  # flag of a security key's signature: OpenSSH, PROTOCOL.u2f
 
 
@@ -260,6 +263,28 @@ class GateConnection(PacedConnection):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         super().data_received(data, datatype)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """As asyncssh's; see `_judge_guess`."""
+        payload = packet.get_remaining_payload()
+        result = super().process_packet(pkttype, pktid, packet)
+        if pkttype == MSG_KEXINIT and not isinstance(result, bool):
+            return self._judge_guess(payload, result)
+        return result
+
+    async def _judge_guess(self, kexinit: bytes, negotiating: Awaitable[None]) -> None:
+        """A first packet that was sent on a guess is dropped if the guess was wrong (RFC 4253, section 7).
+
+        It is also wrong if the two sides' first key exchanges, or their first kinds of host key, differ;
+        asyncssh looks only at whether the client's first key exchange was chosen.
+        """
+        await negotiating
+        packet = SSHPacket(kexinit)
+        packet.get_bytes(KEXINIT_COOKIE_BYTES)
+        theirs = [packet.get_namelist() for _ in range(KEXINIT_NAMELISTS)]
+        ours = (list(self._kex_algs[:1]), list(self._server_host_key_algs or ())[:1])
+        if packet.get_boolean() and (theirs[0][:1], theirs[1][:1]) != ours:
+            self._ignore_first_kex = True
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Called with and without a signature; only a valid one proves anything.

@@ -9,7 +9,9 @@ from typing import Protocol
 
 import asyncssh
 import structlog
+from asyncssh.kex import get_kex_algs
 
+from stargate_gate.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
@@ -27,9 +29,6 @@ KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its soc
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
-# The client's order decides, and OpenSSH's begins with chacha20-poly1305, which costs 1.6 times the CPU
-# of AES-GCM here: so it is not offered. Every client that has it has one of these too.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 
 class Handler(Protocol):
@@ -64,7 +63,7 @@ class SshServer:
         self, handler: Handler, host_keys: Sequence[asyncssh.SSHKey], settings: ServerSettings
     ) -> None:
         self._handler = handler
-        self._host_keys = list(host_keys)
+        self._host_keys = sorted(host_keys, key=lambda key: key.get_algorithm() != HOST_KEY_FIRST)
         self._settings = settings
         self._keys = KeyFile(settings.authorized_keys)
         self._servers: list[asyncio.Server] = []
@@ -155,9 +154,9 @@ class SshServer:
             login_timeout=settings.login_timeout_s,
             keepalive_interval=KEEPALIVE_S,
             keepalive_count_max=KEEPALIVE_COUNT,
-            kex_algs="-*-sha1",
+            kex_algs=available(KEY_EXCHANGES, get_kex_algs()),
             encryption_algs=CIPHERS,
-            mac_algs="-hmac-sha1*",
+            mac_algs=MACS,
             signature_algs=SIGNATURE_ALGORITHMS,
             compression_algs=None,
             password_auth=False,

@@ -16,7 +16,9 @@ from typing import Self
 
 import asyncssh
 from asyncssh.constants import EXTENDED_DATA_STDERR
+from asyncssh.kex import get_kex_algs
 
+from stargate_gate.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
@@ -30,8 +32,6 @@ OPEN_LIMIT_S = 30.0  # one channel, while the leader forks
 CLOSE_LIMIT_S = 2.0  # for asyncssh to see that it is cut
 KEEPALIVE_S = 10.0  # below the feed's own heartbeats, for what hangs in a channel
 MAX_STDERR_BYTES = 4096
-# AES-GCM is the fastest where the processor knows AES, and that is any server.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,9 @@ def _options(credentials: Credentials) -> dict[str, object]:
         "password_auth": False,
         "kbdint_auth": False,
         "host_based_auth": False,
-        "encryption_algs": CIPHERS,
+        "kex_algs": available(PEER_KEY_EXCHANGES, get_kex_algs()),
+        "encryption_algs": PEER_CIPHERS,
+        "mac_algs": MACS,
         "compression_algs": None,
         "connect_timeout": CONNECT_LIMIT_S,
         "login_timeout": LOGIN_LIMIT_S,

@@ -1,0 +1,10 @@
+"""All attacks by name. A new one: a file with `attack(ground)`, and a line here."""
+
+from collections.abc import Callable, Mapping
+
+from tests.attacks import kex
+from tests.attacks.ground import Ground
+
+SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
+    "kex": kex.attack,
+}
