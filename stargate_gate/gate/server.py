@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
+from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
@@ -28,6 +31,7 @@ KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEP
 KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
+TELL_EVERY_S = 10.0  # what a client can cause again and again is told that often at most
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
 
 
@@ -72,6 +76,8 @@ class SshServer:
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropped = 0
+        self._untold_closed = 0
+        self._told_closed = -math.inf
         self._stopping = False
 
     @property
@@ -235,18 +241,28 @@ class SshServer:
             return True
         idle = [one for one in same if one.idle_since is not None]
         leaves = min(idle, key=lambda one: one.idle_since or 0.0, default=visitor)
-        log.warning(
-            "connection_of_a_key_closed",
-            user=identity.user,
-            source=leaves.source,
-            connections=len(same),
-            reason="the oldest that runs nothing" if idle else "all others are in use",
-        )
+        self._tell_closed(identity, "the oldest that runs nothing" if idle else "all others are in use")
         leaves.connection.disconnect(
             asyncssh.DISC_TOO_MANY_CONNECTIONS, f"your key has {most} connections, as many as it may"
         )
         self._guests.discard(leaves.connection)
         return leaves is not visitor
+
+    def _tell_closed(self, identity: Identity, reason: str) -> None:
+        """One line now and then: who opens one connection too many may open a thousand."""
+        self._untold_closed += 1
+        if time.monotonic() - self._told_closed < TELL_EVERY_S:
+            return
+        log.warning(
+            "connections_of_a_key_closed",
+            user=identity.user,
+            source=identity.source,
+            fingerprint=identity.fingerprint,
+            most=self._settings.max_connections_per_key,
+            closed=self._untold_closed,
+            reason=reason,
+        )
+        self._told_closed, self._untold_closed = time.monotonic(), 0
 
     def left(self, visitor: Visitor) -> None:
         """`FrontDesk`."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.attacks import kex
+from tests.attacks import kex, keyfile, sessions, windows
 from tests.attacks.ground import Ground
 
 SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
     "kex": kex.attack,
+    "keyfile": keyfile.attack,
+    "sessions": sessions.attack,
+    "windows": windows.attack,
 }
