@@ -4,10 +4,11 @@ import base64
 import hashlib
 import os
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 from tests.attacks.ground import Ground
-from tests.support.rawssh import RawClient, string
+from tests.support.rawssh import ClosedError, RawClient, string
 
 WATCHED_S = 4.0  # longer than election.watchdog_s
 
@@ -44,10 +45,9 @@ def _line(number: int) -> bytes:
 def _watch(ground: Ground, what: str) -> None:
     until, slowest_s = time.monotonic() + ground.scaled(2, 1) * WATCHED_S / 2, 0.0
     while time.monotonic() < until:
-        client = RawClient(ground.leader.ssh_port)
-        client.request_service()
-        client.offer(ground.reader)
-        client.close()
+        with suppress(ClosedError, OSError), closing(RawClient(ground.leader.ssh_port)) as client:
+            client.request_service()
+            client.offer(ground.reader)
         slowest_s = max(slowest_s, ground.health())
         ground.nodes_run(what)
     ground.say(f"    slowest /healthz {slowest_s / ground.idle_health_s:.0f} times as long as idle")
