@@ -152,8 +152,9 @@ def _anybody_leads(rec: ClusterRecord, standing: Standing, **others: Any) -> Dec
 
 
 def _names_are_enough(rec: ClusterRecord, standing: Standing, **others: Any) -> Decision:
+    """Nor do incarnations count, which an empty data_dir lacks, too."""
     me = next((one for one in rec.eligible if one.name == standing.me.name), standing.me)
-    return eligibility.decide(rec, replace(standing, me=me), **others)
+    return eligibility.decide(replace(rec, incarnations=()), replace(standing, me=me), **others)
 
 
 def _incarnations_do_not_count(rec: ClusterRecord, standing: Standing, **others: Any) -> Decision:
