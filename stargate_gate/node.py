@@ -35,10 +35,12 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.gate.admission import AdmissionLimits
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
 )
 from stargate_gate.gate.server import ServerSettings, SshServer
@@ -150,6 +152,7 @@ class Node:
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
             warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -177,8 +180,9 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                admission=_admission(config),
                 max_sessions=config.limits.max_sessions,
                 proxies=config.ssh.proxy_protocol_from,
             ),
@@ -427,6 +431,16 @@ class Node:
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])
+
+
+def _admission(config: Config) -> AdmissionLimits:
+    limits = config.limits
+    return AdmissionLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
 
 
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:

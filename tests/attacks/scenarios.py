@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.attacks import kex
+from tests.attacks import door, kex
 from tests.attacks.ground import Ground
 
 SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
     "kex": kex.attack,
+    "door": door.attack,
 }
