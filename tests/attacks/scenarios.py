@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.attacks import door, kex
+from tests.attacks import door, http, kex
 from tests.attacks.ground import Ground
 
 SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
     "kex": kex.attack,
     "door": door.attack,
+    "http": http.attack,
 }
