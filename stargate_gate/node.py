@@ -35,7 +35,6 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.gate.admission import AdmissionLimits
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
@@ -43,6 +42,7 @@ from stargate_gate.gate.hostkeys import (
     pass_secret_of,
     public_key_of,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -182,7 +182,7 @@ class Node:
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
                 pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                admission=_admission(config),
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
                 proxies=config.ssh.proxy_protocol_from,
             ),
@@ -433,9 +433,9 @@ class Node:
         return "\n".join(["", *lines, "", ""])
 
 
-def _admission(config: Config) -> AdmissionLimits:
+def _places(config: Config) -> PlaceLimits:
     limits = config.limits
-    return AdmissionLimits(
+    return PlaceLimits(
         limits.max_unauthenticated,
         limits.max_unauthenticated_per_address,
         limits.early_drop_from,

@@ -14,12 +14,12 @@ from asyncssh.kex import get_kex_algs
 from stargate_gate.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.gate.admission import AdmissionLimits
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
 from stargate_gate.gate.door import Door
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
 from stargate_gate.gate.sources import Network
@@ -55,7 +55,7 @@ class ServerSettings:
     cluster_key: bytes | None = None
     pass_secret: bytes | None = None
     login_timeout_s: float = 20.0
-    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
     proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
@@ -74,7 +74,7 @@ class SshServer:
         self._servers: list[asyncio.Server] = []
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._door = Door(
-            settings.admission,
+            settings.places,
             self._welcome,
             self._crowded,
             Passes(settings.pass_secret) if settings.pass_secret else None,
@@ -193,7 +193,7 @@ class SshServer:
 
     def _wait_for_name(self, unnamed: ProxiedConnection) -> bool:
         """Whether there is room for one more whose PROXY header is to come; all are load balancers' own."""
-        if len(self._unnamed) >= self._settings.admission.full:
+        if len(self._unnamed) >= self._settings.places.full:
             return False
         self._unnamed.add(unnamed)
         return True

@@ -12,15 +12,15 @@ from structlog.testing import capture_logs
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.gate import connection as gate_connection
 from stargate_gate.gate import door as gate_door
-from stargate_gate.gate.admission import AdmissionLimits
 from stargate_gate.gate.hostkeys import pass_secret_of
 from stargate_gate.gate.loginlog import BURST_LINES
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import SshServer
 from stargate_gate.replication.peer import Credentials, Peer
 from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32
 
-SMALL = AdmissionLimits(full=6, per_address=4, drop_from=6)
+SMALL = PlaceLimits(full=6, per_address=4, drop_from=6)
 STRANGER, OTHER = "127.0.0.1", "127.0.0.2"
 
 
@@ -44,7 +44,7 @@ async def silent(site: Site, count: int, source: str = STRANGER) -> AsyncIterato
 
 async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> None:
     """Attack: 50 silent connections, refilled; nobody could log in."""
-    async with site.serve(admission=SMALL) as server, silent(site, 12):
+    async with site.serve(places=SMALL) as server, silent(site, 12):
         await _until(lambda: server.connections >= 12)
         for _ in range(3):
             assert (await site.ssh("health", o=(f"BindAddress={OTHER}",))).status == 0
@@ -53,7 +53,7 @@ async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> N
 async def test_several_addresses_that_fill_the_pool_give_a_place_to_a_new_one(site: Site) -> None:
     """Also at once, before anybody's patience has ended."""
     async with (
-        site.serve(admission=SMALL) as server,
+        site.serve(places=SMALL) as server,
         silent(site, 4, "127.0.0.3"),
         silent(site, 4, "127.0.0.4"),
     ):
@@ -63,21 +63,21 @@ async def test_several_addresses_that_fill_the_pool_give_a_place_to_a_new_one(si
 
 async def test_users_at_the_strangers_own_address_wait_a_few_seconds(site: Site) -> None:
     """The strangers' time to log in shrinks to PATIENCE_S, and theirs are the places."""
-    async with site.serve(admission=SMALL) as server, silent(site, 12):
+    async with site.serve(places=SMALL) as server, silent(site, 12):
         await _until(lambda: server.connections >= 12)
         assert (await site.ssh("health")).status == 0
 
 
 async def test_a_burst_from_one_address_is_served_in_turn(site: Site) -> None:
     """Nobody of a farm of builders behind one address is refused."""
-    async with site.serve(admission=SMALL):
+    async with site.serve(places=SMALL):
         done = await asyncio.gather(*(site.ssh("health") for _ in range(16)))
     assert [one.status for one in done] == [0] * 16
 
 
 async def test_who_says_nothing_is_refused_soon(site: Site) -> None:
     """With the word that OpenSSH's client shows; those who have a place keep it."""
-    async with site.serve(admission=SMALL) as server, silent(site, 5) as readers:
+    async with site.serve(places=SMALL) as server, silent(site, 5) as readers:
         async with asyncio.timeout(LIMIT_S):
             assert await _read_to_end(readers[4]) == b"Exceeded MaxStartups\r\n"
         assert server.connections == 4
@@ -86,9 +86,7 @@ async def test_who_says_nothing_is_refused_soon(site: Site) -> None:
 async def test_a_node_gets_in_at_the_strangers_own_address(site: Site) -> None:
     """Attack: a standby that restarts during it never got in again, so failover was off."""
     async with (
-        site.serve(
-            admission=SMALL, pass_secret=pass_secret_of(site.cluster), login_timeout_s=LIMIT_S
-        ) as server,
+        site.serve(places=SMALL, pass_secret=pass_secret_of(site.cluster), login_timeout_s=LIMIT_S) as server,
         silent(site, 12),
     ):
         credentials = _credentials(site, server)
@@ -115,8 +113,8 @@ async def test_it_is_said_that_nobody_can_log_in(site: Site, monkeypatch: pytest
     """A pool that stays full while others are refused; and a file without a usable key."""
     monkeypatch.setattr(gate_door, "LOCKED_OUT_S", 0.5)
     monkeypatch.setattr(gate_door, "WAIT_S", 0.2)
-    limits = AdmissionLimits(full=3, per_address=3, drop_from=3)
-    async with site.serve(admission=limits) as server:
+    limits = PlaceLimits(full=3, per_address=3, drop_from=3)
+    async with site.serve(places=limits) as server:
         assert server.locked_out is None
         async with silent(site, 6):
             await _until(lambda: server.locked_out is not None)
@@ -128,7 +126,7 @@ async def test_it_is_said_that_nobody_can_log_in(site: Site, monkeypatch: pytest
 
 async def test_a_flood_is_two_lines_in_the_log(site: Site) -> None:
     """Not one for each of its connections."""
-    async with site.serve(admission=SMALL) as server:
+    async with site.serve(places=SMALL) as server:
         with capture_logs() as logs:
             async with silent(site, 40) as readers:
                 async with asyncio.timeout(LIMIT_S):

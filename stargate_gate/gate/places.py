@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class AdmissionLimits:
+class PlaceLimits:
     """limits.max_unauthenticated, max_unauthenticated_per_address, early_drop_from, early_drop_percent."""
 
     full: int = 50
@@ -48,7 +48,7 @@ class Verdict(Generic[T]):
 
 
 def judge(
-    limits: AdmissionLimits, standing: Sequence[Standing[T]], block: str, now_s: float, chance: float
+    limits: PlaceLimits, standing: Sequence[Standing[T]], block: str, now_s: float, chance: float
 ) -> Verdict[T]:
     """May one more from `block` begin to log in? `chance` is random, from 0 to less than 1."""
     mine = sum(one.block == block for one in standing)
@@ -61,7 +61,7 @@ def judge(
     return Verdict(admitted=True, instead_of=victim.connection, reason=reason)
 
 
-def drop_chance(limits: AdmissionLimits, total: int) -> float:
+def drop_chance(limits: PlaceLimits, total: int) -> float:
     """How likely early drop is with `total` connections: sshd_config(5), MaxStartups start:rate:full."""
     if total < limits.drop_from:
         return 0.0
@@ -71,7 +71,7 @@ def drop_chance(limits: AdmissionLimits, total: int) -> float:
     return rate + (1 - rate) * (total - limits.drop_from) / (limits.full - limits.drop_from)
 
 
-def _pressure(limits: AdmissionLimits, mine: int, total: int, chance: float) -> str:
+def _pressure(limits: PlaceLimits, mine: int, total: int, chance: float) -> str:
     if mine >= limits.per_address:
         return "per_address"
     if total >= limits.full:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from stargate_gate.crowd import Standing, block_of
-from stargate_gate.gate.admission import PATIENCE_S, AdmissionLimits, drop_chance, judge
+from stargate_gate.gate.places import PATIENCE_S, PlaceLimits, drop_chance, judge
 from stargate_gate.peerpass import WINDOW_S, Passes, make_pass
 
-LIMITS = AdmissionLimits(full=50, per_address=20, drop_from=25, drop_percent=30)
+LIMITS = PlaceLimits(full=50, per_address=20, drop_from=25, drop_percent=30)
 LATE = 100.0
 LUCKY, UNLUCKY = 0.999, 0.0  # against early drop
 
