@@ -35,6 +35,7 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
@@ -170,7 +171,9 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
-                max_sessions=config.limits.max_sessions,
+                shares=_shares(config),
+                queue_wait_s=config.limits.queue_wait_s,
+                address=str(config.cluster.address) if config.cluster else None,
             ),
         )
         self._ssh = SshServer(
@@ -184,6 +187,7 @@ class Node:
                 login_timeout_s=config.limits.login_timeout_s,
                 places=_places(config),
                 max_sessions=config.limits.max_sessions,
+                max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
             ),
         )
@@ -451,6 +455,16 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
         return None
     repositories = walk(datadir.repositories, lambda _path, _reason: None)
     return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
+
+
+def _shares(config: Config) -> Shares:
+    limits = config.limits
+    return Shares(
+        reads=max(1, limits.max_sessions - limits.max_pushes),
+        pushes=limits.max_pushes,
+        per_key=limits.max_sessions_per_key,
+        per_address=limits.max_sessions_per_address,
+    )
 
 
 def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:

@@ -37,10 +37,8 @@ MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
-FIRST_COMMAND_LIMIT_S = (
-    60.0  # one that has not run anything yet; a client has its command ready when it logs in
-)
-COMMAND_LIMIT_S = 20.0  # a channel without a command is closed; clients open one for a command
+FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
+COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -102,8 +100,9 @@ class Visitor(asyncssh.SSHServer):
         self._proved: _Match | None = None
         self._attempts = 0
         self._sessions = 0
-        self._running = 0
+        self._commands = 0
         self._idle: asyncio.TimerHandle | None = None
+        self.idle_since: float | None = None
         self._since = time.monotonic()
         self.identity: Identity | None = None
         self.source = ""
@@ -134,10 +133,11 @@ class Visitor(asyncssh.SSHServer):
             )
         self._desk.left(self)
 
-    def begin_auth(self, username: str) -> bool:
-        """Authentication is always needed."""
+    async def begin_auth(self, username: str) -> bool:
+        """Authentication is always needed. What was written into the key file before counts from here on."""
         self._login = username
         self.connection.progress = max(self.connection.progress, EXCHANGED)
+        await self._keys.look()
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -181,13 +181,13 @@ class Visitor(asyncssh.SSHServer):
             return None
         if self._cluster_key is not None and secrets.compare_digest(blob, self._cluster_key):
             return _Match(Identity("cluster", "peer", fingerprint_of(blob), self.source), None)
-        entry = self._keys.current().find(blob, self.source, datetime.now(UTC))
+        entry = self._keys.keys.find(blob, self.source, datetime.now(UTC))
         return None if entry is None else _Match(entry.identity(self.source), entry)
 
     def _why_not(self, username: str, blob: bytes) -> str:
         if username != LOGIN_NAME:
             return f"would need the login name {LOGIN_NAME!r}"
-        return self._keys.current().why_not(blob, self.source, datetime.now(UTC))
+        return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
 
     @property
     def touch_required(self) -> bool:
@@ -213,23 +213,36 @@ class Visitor(asyncssh.SSHServer):
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many authentication failures"
             )
 
+    def identity_now(self) -> Identity | None:
+        """Who this is by the key file as it is in force now; None if its key may not log in any more.
+
+        A connection can outlive the line that let it in, so each command asks anew. From memory.
+        """
+        if self._proved is None or self._proved.entry is None:
+            return self.identity
+        match = self._match(LOGIN_NAME, self._proved.entry.blob)
+        return None if match is None else match.identity
+
     def command_started(self) -> None:
-        """A channel has got its command."""
-        self._running += 1
+        """A channel runs a command from now on: this connection is in use."""
+        self._commands += 1
         self._stop_idling()
 
-    def session_closed(self, *, ran: bool) -> None:
-        """A channel is gone; `ran`: it had a command."""
+    def session_closed(self, *, had_command: bool) -> None:
+        """A channel is gone."""
         self._sessions -= 1
-        self._running -= ran
-        if ran and not self._running:
-            self._start_idling(IDLE_LIMIT_S)
+        if had_command:
+            self._commands -= 1
+            if not self._commands:
+                self._start_idling(IDLE_LIMIT_S)
 
     def _start_idling(self, limit_s: float) -> None:
         self._stop_idling()
+        self.idle_since = time.monotonic()
         self._idle = asyncio.get_running_loop().call_later(limit_s, self.connection.close)
 
     def _stop_idling(self) -> None:
+        self.idle_since = None
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -334,16 +347,16 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._command: str | None = None
         self._terminal = False
         self._started = False
+        self._limit: asyncio.TimerHandle | None = None
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
-        self._limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
         """The channel is open."""
         self._raw = chan
+        self._limit = asyncio.get_running_loop().call_later(COMMAND_LIMIT_S, chan.close)
         self.channel = SshChannel(chan, self._visitor.connection, stall_limit_s=self._stall_limit_s)
-        self._limit = asyncio.get_running_loop().call_later(COMMAND_LIMIT_S, self.channel.abort)
 
     def pty_requested(self, *_: object) -> bool:
         """Accepted and ignored, except for the line ends."""
@@ -361,8 +374,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         """The client knows that its request was accepted."""
-        self._stop_limit()
         self._started = True
+        self._stop_limit()
         self._visitor.command_started()
         self._desk.serve(self)
 
@@ -376,9 +389,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         identity = self._visitor.identity
         if identity is None:
             raise RuntimeError("a session opened before authentication")
+        now = self._visitor.identity_now()
         git_protocol = self._raw.get_environment_bytes().get(b"GIT_PROTOCOL")
         return Request(
-            identity=identity,
+            identity=now or identity,
+            revoked=now is None,
             command=self._command,
             git_protocol=None if git_protocol is None else git_protocol.decode("ascii", "replace"),
             session_id=secrets.token_hex(SESSION_ID_BYTES),
@@ -407,7 +422,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         """The channel or the connection is gone: whatever runs for it ends."""
         del exc
         self._stop_limit()
-        self._visitor.session_closed(ran=self._started)
+        self._visitor.session_closed(had_command=self._started)
         self.channel.feed_lost()
         if self.task is not None:
             self.task.cancel()

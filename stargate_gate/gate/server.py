@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
 from stargate_gate.gate.door import Door
+from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.places import PlaceLimits
@@ -32,6 +35,7 @@ KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEP
 KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
+TELL_EVERY_S = 10.0  # what a client can cause again and again is told that often at most
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
 
 
@@ -57,6 +61,7 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
+    max_connections_per_key: int = 50
     proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
 
@@ -83,6 +88,8 @@ class SshServer:
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = LoginLog()
+        self._untold_closed = 0
+        self._told_closed = -math.inf
         self._stopping = False
 
     @property
@@ -90,10 +97,14 @@ class SshServer:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
 
+    def reload_keys(self) -> None:
+        """Read authorized_keys anew, whether or not it seems to have changed; returns at once. For SIGHUP."""
+        self._keys.reload()
+
     @property
     def locked_out(self) -> str | None:
         """Why nobody can log in, in one line; None if somebody can."""
-        if not self._keys.current().entries:
+        if not self._keys.keys.entries:
             path = self._settings.authorized_keys
             return f"nobody can log in: {path} has no usable key: write a public key into it"
         return self._door.trouble()
@@ -115,7 +126,7 @@ class SshServer:
             UnavailableError: an address cannot be listened on; none is then.
         """
         asyncssh.set_log_level("WARNING")  # its lines are many and its own; the gate says what matters
-        self._keys.current()
+        await self._keys.start()
         self._options = await self._make_options()
         loop = asyncio.get_running_loop()
         try:
@@ -138,6 +149,7 @@ class SshServer:
     async def close(self) -> None:
         """End every session, and then every connection; all that ran for them has been reaped."""
         self._stopping = True
+        self._keys.close()
         await self.stop_accepting()
         for unnamed in list(self._unnamed):
             unnamed.abort()
@@ -219,7 +231,50 @@ class SshServer:
     def logged_in(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
         self._door.leave(visitor.connection, logged_in=True)
-        self._guests.add(visitor.connection)
+        if self._make_room(visitor):
+            self._guests.add(visitor.connection)
+
+    def _make_room(self, visitor: Visitor) -> bool:
+        """One key holds so many: the connection that has run nothing for longest makes room for a new one.
+
+        Clients that keep connections open for later (ControlMaster) come back by themselves. If all of them
+        run something the new one goes.
+        """
+        identity, most = visitor.identity, self._settings.max_connections_per_key
+        if identity is None or identity.access == "peer":
+            return True
+        same = [
+            guest.visitor
+            for guest in self._guests
+            if guest.visitor.identity is not None
+            and guest.visitor.identity.fingerprint == identity.fingerprint
+        ]
+        if len(same) < most:
+            return True
+        idle = [one for one in same if one.idle_since is not None]
+        leaves = min(idle, key=lambda one: one.idle_since or 0.0, default=visitor)
+        self._tell_closed(identity, "the oldest that runs nothing" if idle else "all others are in use")
+        leaves.connection.disconnect(
+            asyncssh.DISC_TOO_MANY_CONNECTIONS, f"your key has {most} connections, as many as it may"
+        )
+        self._guests.discard(leaves.connection)
+        return leaves is not visitor
+
+    def _tell_closed(self, identity: Identity, reason: str) -> None:
+        """One line now and then: who opens one connection too many may open a thousand."""
+        self._untold_closed += 1
+        if time.monotonic() - self._told_closed < TELL_EVERY_S:
+            return
+        log.warning(
+            "connections_of_a_key_closed",
+            user=identity.user,
+            source=identity.source,
+            fingerprint=identity.fingerprint,
+            most=self._settings.max_connections_per_key,
+            closed=self._untold_closed,
+            reason=reason,
+        )
+        self._told_closed, self._untold_closed = time.monotonic(), 0
 
     def left(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
@@ -237,6 +292,7 @@ class SshServer:
 
     async def _run(self, session: ExecSession) -> None:
         try:
+            await self._keys.look()
             await self._handler.handle(session.request(), session.channel)
         except asyncio.CancelledError:
             if self._stopping and not session.channel.lost:

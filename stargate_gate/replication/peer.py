@@ -22,8 +22,10 @@ from asyncssh.kex import get_kex_algs
 
 from stargate_gate.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
 from stargate_gate.peerpass import NONCE_BYTES, make_pass, secret_of
+from stargate_gate.reading import read_regular
 
 LOGIN_NAME = "git"
 WINDOW_BYTES = 1024 * 1024  # of one channel; twice that is the memory of a fetch
@@ -274,7 +276,8 @@ def _options(credentials: Credentials) -> dict[str, object]:
 
 def _read(key_path: str, path: Path) -> asyncssh.SSHKey:
     try:
-        return asyncssh.read_private_key(path)
+        content, _ = read_regular(path, MAX_KEY_BYTES)
+        return asyncssh.import_private_key(content)
     except OSError as error:
         problem = error.strerror
     except asyncssh.KeyEncryptionError:

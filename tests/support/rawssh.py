@@ -213,7 +213,7 @@ class RawClient:
         self.send(
             bytes([OPEN]) + string("session") + b"".join(map(uint32, (number, window_bytes, packet_bytes)))
         )
-        answer = self.receive()
+        answer = self.receive(ADJUST)
         if answer[0] != OPENED:
             raise ClosedError("the channel was refused")
         return int.from_bytes(answer[5:9], "big")
