@@ -40,8 +40,10 @@ from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -151,6 +153,7 @@ class Node:
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
             warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -180,8 +183,9 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
                 max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
@@ -437,6 +441,16 @@ class Node:
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])
+
+
+def _places(config: Config) -> PlaceLimits:
+    limits = config.limits
+    return PlaceLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
 
 
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:

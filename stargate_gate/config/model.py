@@ -132,6 +132,11 @@ class Limits(Section):
 
     login_timeout_s: Period = Field(default=20.0, description="a client must have logged in by then")
     max_unauthenticated: Count = Field(default=50, description="connections that have not logged in")
+    max_unauthenticated_per_address: Count = Field(default=20, description="of these, from one address")
+    early_drop_from: Count = Field(default=25, description="with that many, newcomers may be dropped")
+    early_drop_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=30, description="how many of them then; all at max_unauthenticated"
+    )
     max_sessions: Count = Field(default=200, description="requests that run at a time")
     max_pushes: Count = Field(default=50, description="how many of them are for pushes, and only for them")
     max_sessions_per_key: Count = Field(default=50, description="how many of them one key may have")

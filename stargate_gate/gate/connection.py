@@ -23,9 +23,10 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from stargate_gate.gate.backpressure import PacedConnection
 from stargate_gate.gate.channel import SshChannel
-from stargate_gate.gate.identity import Identity, printable
+from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.keys import KeyEntry, fingerprint_of
+from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
+FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
 COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
@@ -50,6 +52,7 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-256",
 )  # no "ssh-rsa": that is RSA with SHA-1
 KEXINIT_COOKIE_BYTES, KEXINIT_NAMELISTS = 16, 10  # RFC 4253, section 7.1
+ARRIVED, EXCHANGED, OFFERED = 0, 1, 2  # before a login: connected, keys exchanged, a known key offered
 SK_USER_VERIFIED = 0x04  # flag of a security key's signature: OpenSSH, PROTOCOL.u2f
 
 
@@ -82,12 +85,16 @@ class Visitor(asyncssh.SSHServer):
         keys: KeyFile,
         cluster_key: bytes | None,
         desk: "FrontDesk",
+        login_log: LoginLog,
         *,
         stall_limit_s: float,
     ) -> None:
         self._keys = keys
         self._cluster_key = cluster_key
         self._desk = desk
+        self._log = login_log
+        self._login: str | None = None
+        self._refused_keys: dict[str, str] = {}  # by fingerprint: why it did not count; at most MAX_ATTEMPTS
         self._stall_limit_s = stall_limit_s
         self._candidate: _Match | None = None
         self._proved: _Match | None = None
@@ -115,20 +122,21 @@ class Visitor(asyncssh.SSHServer):
         """The connection is gone, for whatever reason."""
         self._stop_idling()
         if self.identity is None:
-            reason = "the client has left" if exc is None else printable(str(exc), 200)
-            report = log.info if self.connection.get_extra_info("client_version") else log.debug
-            report(
-                "not_logged_in",
-                source=self.source,
-                reason=reason,
+            self._log.refused(
+                self.source,
+                self.connection.turned_out or ("the client has left" if exc is None else str(exc)),
+                login=self._login,
+                keys=self._refused_keys,
                 attempts=self._attempts,
-                duration_s=round(time.monotonic() - self._since, 3),
+                duration_s=time.monotonic() - self._since,
+                spoke_ssh=bool(self.connection.get_extra_info("client_version")),
             )
         self._desk.left(self)
 
     async def begin_auth(self, username: str) -> bool:
         """Authentication is always needed. What was written into the key file before counts from here on."""
-        del username
+        self._login = username
+        self.connection.progress = max(self.connection.progress, EXCHANGED)
         await self._keys.look()
         return True
 
@@ -138,8 +146,14 @@ class Visitor(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether `key` might log in as `username`: for an offer as well as before a signature is checked."""
-        self._candidate = self._match(username, key.public_data)
-        return self._candidate is not None
+        blob = key.public_data
+        self._candidate = self._match(username, blob)
+        if self._candidate is None:
+            self._refused_keys[fingerprint_of(blob)] = self._why_not(username, blob)
+            return False
+        self._refused_keys[fingerprint_of(blob)] = "was not proved"
+        self.connection.progress = OFFERED
+        return True
 
     def auth_completed(self) -> None:
         """A signature was valid, and the client knows."""
@@ -147,9 +161,9 @@ class Visitor(asyncssh.SSHServer):
             self.connection.abort()
             return
         self.identity = self._proved.identity
-        log.debug("logged_in", user=self.identity.user, source=self.source)
+        self._log.accepted(self.identity, self._login or "")
         self._desk.logged_in(self)
-        self._start_idling()
+        self._start_idling(FIRST_COMMAND_LIMIT_S)
 
     def session_requested(self) -> "tuple[SSHServerChannel[bytes], ExecSession] | bool":
         """A channel for one command, unless there are too many."""
@@ -169,6 +183,11 @@ class Visitor(asyncssh.SSHServer):
             return _Match(Identity("cluster", "peer", fingerprint_of(blob), self.source), None)
         entry = self._keys.keys.find(blob, self.source, datetime.now(UTC))
         return None if entry is None else _Match(entry.identity(self.source), entry)
+
+    def _why_not(self, username: str, blob: bytes) -> str:
+        if username != LOGIN_NAME:
+            return f"would need the login name {LOGIN_NAME!r}"
+        return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
 
     @property
     def touch_required(self) -> bool:
@@ -215,12 +234,12 @@ class Visitor(asyncssh.SSHServer):
         if had_command:
             self._commands -= 1
             if not self._commands:
-                self._start_idling()
+                self._start_idling(IDLE_LIMIT_S)
 
-    def _start_idling(self) -> None:
+    def _start_idling(self, limit_s: float) -> None:
         self._stop_idling()
         self.idle_since = time.monotonic()
-        self._idle = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self.connection.close)
+        self._idle = asyncio.get_running_loop().call_later(limit_s, self.connection.close)
 
     def _stop_idling(self) -> None:
         self.idle_since = None
@@ -251,6 +270,13 @@ class GateConnection(PacedConnection):
     """The wire side of a connection: asyncssh's, with what it lacks: proof of identity, a cap on attempts."""
 
     visitor: Visitor
+    progress = ARRIVED  # how far the login has come, for whoever must choose who goes
+    turned_out = ""  # why this side has ended it, for the log
+
+    def turn_out(self, reason: str) -> None:
+        """End it at once: somebody else needs its place."""
+        self.turned_out = reason
+        self.abort()
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Let the kernel acknowledge at once, which it forgets each time (tcp(7), TCP_QUICKACK).
@@ -353,6 +379,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._visitor.command_started()
         self._desk.serve(self)
 
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
     def request(self) -> Request:
         """What is asked for, and by whom."""
         identity = self._visitor.identity
@@ -395,8 +426,3 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self.channel.feed_lost()
         if self.task is not None:
             self.task.cancel()
-
-    def _stop_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None

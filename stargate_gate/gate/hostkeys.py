@@ -8,6 +8,7 @@ import asyncssh
 from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.peerpass import secret_of
 from stargate_gate.reading import read_regular
 
 KEY_FILE = "ssh_host_ed25519_key"  # in data_dir/state, when the configuration names none
@@ -63,6 +64,18 @@ def public_key_of(path: Path) -> bytes:
     """
     try:
         return _load_private(path).public_data
+    except ValueError as error:
+        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+
+
+def pass_secret_of(path: Path) -> bytes:
+    """What the nodes that have the private key in `path` make passes with; see peerpass.py.
+
+    Raises:
+        ConfigurationError: as `public_key_of`.
+    """
+    try:
+        return secret_of(_load_private(path).export_private_key("pkcs8-der"))
     except ValueError as error:
         raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
 

@@ -20,6 +20,7 @@ from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_optio
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
+MAX_REASONS = 3  # lines with one key that are told of
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
 MAX_PROBLEMS = 50  # lines that are described one by one; what a status page can still show
 CHUNK_LINES = 100  # between two calls of `pause`: about a millisecond of work
@@ -41,6 +42,12 @@ class KeyEntry:
         """Whether `from=` and `expiry-time=` let a client at `source` use this key at `now` (aware)."""
         sources, valid_before = self.options.sources, self.options.valid_before
         return (sources is None or sources.allow(source)) and (valid_before is None or now <= valid_before)
+
+    def why_not(self, source: str, now: datetime) -> str:
+        """Why `allows` says no, in a few words."""
+        if self.options.valid_before is not None and now > self.options.valid_before:
+            return f"expired at {self.options.valid_before:%Y-%m-%d %H:%M} UTC"
+        return f"from= does not match {source}"
 
     def identity(self, source: str) -> Identity:
         """Who a client is that has proved to hold this key."""
@@ -64,6 +71,15 @@ class AuthorizedKeys:
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""
         return next((entry for entry in self._by_blob.get(blob, ()) if entry.allows(source, now)), None)
+
+    def why_not(self, blob: bytes, source: str, now: datetime) -> str:
+        """Why `find` has none: a few words for the log, which stand after the key's fingerprint."""
+        entries = self._by_blob.get(blob, ())
+        if not entries:
+            return "is not in authorized_keys"
+        return "; ".join(
+            f"line {entry.line}: {entry.why_not(source, now)}" for entry in entries[:MAX_REASONS]
+        )
 
 
 def parse_authorized_keys(content: bytes, pause: Callable[[], None] = lambda: None) -> AuthorizedKeys:

@@ -5,7 +5,7 @@ import errno
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +18,15 @@ from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
+from stargate_gate.gate.door import Door
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
 from stargate_gate.gate.sources import Network
+from stargate_gate.peerpass import Passes
 
 log = structlog.get_logger()
 
@@ -46,14 +50,16 @@ class Handler(Protocol):
 class ServerSettings:
     """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
 
+    pass_secret  what nodes of the cluster make their passes with; see peerpass.py
     proxies  where load balancers are, whose PROXY header tells who the client is
     """
 
     listen: tuple[tuple[str, int], ...]
     authorized_keys: Path
     cluster_key: bytes | None = None
+    pass_secret: bytes | None = None
     login_timeout_s: float = 20.0
-    max_unauthenticated: int = 50
+    places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
     max_connections_per_key: int = 50
     proxies: tuple[Network, ...] = ()
@@ -71,11 +77,17 @@ class SshServer:
         self._settings = settings
         self._keys = KeyFile(settings.authorized_keys)
         self._servers: list[asyncio.Server] = []
-        self._strangers: set[GateConnection] = set()
-        self._unnamed: set[ProxiedConnection] = set()  # strangers whose PROXY header is still to come
+        self._options: asyncssh.SSHServerConnectionOptions | None = None
+        self._door = Door(
+            settings.places,
+            self._welcome,
+            self._crowded,
+            Passes(settings.pass_secret) if settings.pass_secret else None,
+        )
+        self._unnamed: set[ProxiedConnection] = set()  # whose PROXY header is still to come
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dropped = 0
+        self._log = LoginLog()
         self._untold_closed = 0
         self._told_closed = -math.inf
         self._stopping = False
@@ -90,6 +102,14 @@ class SshServer:
         self._keys.reload()
 
     @property
+    def locked_out(self) -> str | None:
+        """Why nobody can log in, in one line; None if somebody can."""
+        if not self._keys.keys.entries:
+            path = self._settings.authorized_keys
+            return f"nobody can log in: {path} has no usable key: write a public key into it"
+        return self._door.trouble()
+
+    @property
     def listening(self) -> bool:
         """Whether connections are accepted."""
         return bool(self._servers) and all(server.is_serving() for server in self._servers)
@@ -97,7 +117,7 @@ class SshServer:
     @property
     def connections(self) -> int:
         """Open connections, logged in or not."""
-        return len(self._unnamed) + len(self._strangers) + len(self._guests)
+        return len(self._unnamed) + len(self._door) + len(self._guests)
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen on every address; the bound (host, port) of each, in order.
@@ -107,15 +127,11 @@ class SshServer:
         """
         asyncssh.set_log_level("WARNING")  # its lines are many and its own; the gate says what matters
         await self._keys.start()
-        options = await self._options()
+        self._options = await self._make_options()
         loop = asyncio.get_running_loop()
         try:
             for host, port in self._settings.listen:
-                self._servers.append(
-                    await loop.create_server(
-                        lambda: self._protocol(loop, options), host, port, backlog=BACKLOG
-                    )
-                )
+                self._servers.append(await loop.create_server(self._protocol, host, port, backlog=BACKLOG))
         except OSError as error:
             await self.stop_accepting()
             raise UnavailableError(_cannot_listen(host, port, error)) from error
@@ -137,12 +153,12 @@ class SshServer:
         await self.stop_accepting()
         for unnamed in list(self._unnamed):
             unnamed.abort()
-        for connection in list(self._strangers):
-            connection.abort()
+        strangers = self._door.connections
+        self._door.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        connections = list(self._strangers | self._guests)
+        connections = [*strangers, *self._guests]
         closed = [asyncio.ensure_future(connection.wait_closed()) for connection in connections]
         if closed:  # clients of one command close by themselves, once they have their exit status
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S if self._guests else 0)
@@ -151,7 +167,7 @@ class SshServer:
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
 
-    async def _options(self) -> asyncssh.SSHServerConnectionOptions:
+    async def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
         settings = self._settings
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
             server_factory=self._visitor,
@@ -177,48 +193,44 @@ class SshServer:
         )
         return options
 
-    def _protocol(
-        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
-    ) -> asyncio.BaseProtocol:
-        """For each new connection: the real thing, or a short goodbye."""
-        strangers, guests = len(self._strangers) + len(self._unnamed), len(self._guests)
-        if (
-            strangers >= self._settings.max_unauthenticated
-            or guests >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
-        ):
-            if not self._dropped:  # once per flood
-                log.warning("connections_dropped", unauthenticated=strangers, authenticated=guests)
-            self._dropped += 1
-            return _TooMany()
-        if self._dropped:
-            log.info("connections_accepted_again", dropped=self._dropped)
-            self._dropped = 0
-
-        def begin(source: Source) -> GateConnection:
-            connection = GateConnection(loop, options)
-            if source is not None:
-                connection.set_extra_info(peername=source)
-            self._strangers.add(connection)
-            return connection
-
-        if not self._settings.proxies:
-            return begin(None)
-        unnamed = ProxiedConnection(
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """For each new connection: finds out who it is from, which decides what becomes of it."""
+        return ProxiedConnection(
             self._settings.proxies,
             self._settings.login_timeout_s,
-            begin=begin,
+            begin=self._door.arrive,
+            came=self._wait_for_name,
             gone=self._unnamed.discard,
         )
+
+    def _wait_for_name(self, unnamed: ProxiedConnection) -> bool:
+        """Whether there is room for one more whose PROXY header is to come; all are load balancers' own."""
+        if len(self._unnamed) >= self._settings.places.full:
+            return False
         self._unnamed.add(unnamed)
-        return unnamed
+        return True
+
+    def _welcome(self, source: Source) -> GateConnection:
+        """The SSH side of a connection that has a place."""
+        assert self._options is not None  # noqa: S101 # start has set it
+        connection = GateConnection(asyncio.get_running_loop(), self._options)
+        if source is not None:
+            connection.set_extra_info(peername=source)
+        return connection
+
+    def _crowded(self) -> bool:
+        """Whether there is no room for more who have logged in."""
+        return len(self._guests) >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
 
     def _visitor(self) -> Visitor:
         settings = self._settings
-        return Visitor(self._keys, settings.cluster_key, self, stall_limit_s=settings.stall_limit_s)
+        return Visitor(
+            self._keys, settings.cluster_key, self, self._log, stall_limit_s=settings.stall_limit_s
+        )
 
     def logged_in(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
-        self._strangers.discard(visitor.connection)
+        self._door.leave(visitor.connection, logged_in=True)
         if self._make_room(visitor):
             self._guests.add(visitor.connection)
 
@@ -266,7 +278,7 @@ class SshServer:
 
     def left(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
-        self._strangers.discard(visitor.connection)
+        self._door.leave(visitor.connection)
         self._guests.discard(visitor.connection)
 
     def serve(self, session: ExecSession) -> None:
@@ -305,13 +317,3 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"ssh.listen: {host}:{port} is in use by another program: stop that, or choose another port"
     return f"ssh.listen: cannot listen on {host}:{port} ({error.strerror or error})"
-
-
-class _TooMany(asyncio.Protocol):
-    """Closes at once, with the word that OpenSSH uses for it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: a connection that is one too many."""
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(b"Exceeded MaxStartups\r\n")
-        transport.close()

@@ -9,6 +9,8 @@ session takes anything, so a session here takes all that waits before it pauses 
 import asyncio
 import collections
 import contextlib
+import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from stargate_gate.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, ava
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
+from stargate_gate.peerpass import NONCE_BYTES, make_pass, secret_of
 from stargate_gate.reading import read_regular
 
 LOGIN_NAME = "git"
@@ -50,6 +53,11 @@ class Credentials:
         """
         own = _read("cluster.key", cluster_key)
         return cls(own, tuple(_read("ssh.host_keys", path).convert_to_public() for path in host_keys))
+
+    def fresh_pass(self) -> str:
+        """What lets this node in while strangers crowd the other one's listener; see peerpass.py."""
+        secret = secret_of(self.cluster_key.export_private_key("pkcs8-der"))
+        return make_pass(secret, time.time(), secrets.token_bytes(NONCE_BYTES))
 
     def mismatch(self, leader: str, fingerprints: Sequence[str]) -> ConfigurationError | None:
         """What is wrong if the leader's record names other host keys than this node has; None if nothing."""
@@ -262,7 +270,7 @@ def _options(credentials: Credentials) -> dict[str, object]:
         "connect_timeout": CONNECT_LIMIT_S,
         "login_timeout": LOGIN_LIMIT_S,
         "keepalive_interval": KEEPALIVE_S,
-        "client_version": "Stargate",
+        "client_version": f"Stargate {credentials.fresh_pass()}",
     }
 
 

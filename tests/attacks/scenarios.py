@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.attacks import kex, keyfile, sessions, windows
+from tests.attacks import door, http, kex, keyfile, sessions, windows
 from tests.attacks.ground import Ground
 
 SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
     "kex": kex.attack,
+    "door": door.attack,
+    "http": http.attack,
     "keyfile": keyfile.attack,
     "sessions": sessions.attack,
     "windows": windows.attack,
