@@ -28,6 +28,7 @@ from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.keys import KeyEntry, fingerprint_of
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
+from stargate_gate.gate.sources import client_address
 
 log = structlog.get_logger()
 
@@ -116,7 +117,7 @@ class Visitor(asyncssh.SSHServer):
             raise TypeError("a Visitor belongs to a GateConnection")
         self.connection = conn
         conn.visitor = self
-        self.source = str(conn.get_extra_info("peername", ("unknown",))[0])
+        self.source = client_address(str(conn.get_extra_info("peername", ("unknown",))[0]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""

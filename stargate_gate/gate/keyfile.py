@@ -46,6 +46,19 @@ class KeysInForce:
     trouble: str | None = None
 
 
+def read_authorized_keys(path: Path) -> AuthorizedKeys:
+    """The file at `path` as it is now, for who only looks at it once. Blocks.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file of keys at all.
+    """
+    content, _ = read_regular(path, MAX_FILE_BYTES)
+    if (problem := problem_of_whole(content)) is not None:
+        raise ValueError(problem)
+    return parse_authorized_keys(content)
+
+
 class KeyReader:
     """What the thread does: looks at one file, and reads it again if it has changed. Blocks."""
 

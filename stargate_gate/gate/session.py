@@ -121,6 +121,7 @@ class _Visit:
         log.info(
             "session",
             user=self.request.identity.user,
+            key=self.request.identity.fingerprint or None,
             source=self.request.identity.source,
             command=printable(self.request.command or "", MAX_LOGGED_COMMAND),
             repository=self.repository,

@@ -73,6 +73,14 @@ def normal_address(text: str) -> Address:
     return mapped or address
 
 
+def client_address(text: str) -> str:
+    """`text` as logs and messages show a client's address: an IPv4 client of an IPv6 socket by its own."""
+    try:
+        return str(normal_address(text))
+    except ValueError:
+        return text
+
+
 def parse_sources(text: str) -> Sources:
     """The value of `from=`.
 
