@@ -8,6 +8,7 @@ from tests.attacks.ground import Ground
 from tests.support.rawssh import connect, kexinit, packet
 
 AT_ONCE = 50  # limits.max_unauthenticated
+ADDRESSES = 5  # of the attacker: one address would not get that many places
 WATCHED_S = 4.0  # longer than election.watchdog_s
 COSTLY = (
     "rsa2048-sha256",
@@ -30,7 +31,8 @@ def attack(ground: Ground) -> None:
 
 def _at_once(ground: Ground, name: str) -> None:
     with ExitStack() as stack:
-        socks = [stack.enter_context(closing(connect(ground.leader.ssh_port))) for _ in range(AT_ONCE)]
+        sources = [f"127.0.0.{3 + index % ADDRESSES}" for index in range(AT_ONCE)]
+        socks = [stack.enter_context(closing(connect(ground.leader.ssh_port, one))) for one in sources]
         asked = b"SSH-2.0-attack\r\n" + packet(kexinit(name))
         if "exchange" in name:
             asked += packet(GROUP_1024)
