@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from socket import socket
 from threading import Event, Thread
 
 from tests.attacks.ground import Ground
@@ -22,7 +23,11 @@ def attack(ground: Ground) -> None:
             ground.holds(f"{count} silent connections")
     with _held(ground, 60, HALF_WAY):
         ground.holds("60 connections in the middle of a key exchange")
-    with _held(ground, 60, SPOKEN[:-2]), _repeating(_drip(ground)):
+    with (
+        _held(ground, 60, SPOKEN[:-2]),
+        closing(connect(ground.leader.ssh_port)) as sock,
+        _repeating(_drip(sock)),
+    ):
         ground.holds("60 connections whose first line does not end")
     for name, first in (("silent", b""), ("half-way", HALF_WAY)):
         with _held(ground, 60, first) as held, _repeating(_refill(ground, held, first)):
@@ -72,9 +77,8 @@ def _refill(ground: Ground, held: ExitStack, first: bytes) -> Callable[[], None]
     return lambda: _one_more(ground, held, first)
 
 
-def _drip(ground: Ground) -> Callable[[], None]:
+def _drip(sock: socket) -> Callable[[], None]:
     """A first line that grows by a byte at a time."""
-    sock = connect(ground.leader.ssh_port)
 
     def drip() -> None:
         with suppress(OSError):

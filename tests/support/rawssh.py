@@ -121,10 +121,14 @@ class RawClient:
         self._receiving: tuple[AESGCM, bytearray] | None = None
         self._session_id = b""
         self.version = version
-        self.sock.sendall(version.encode() + b"\r\n")
-        if exchange:
-            self.server_version = self.line()
-            self.exchange_keys()
+        try:
+            self.sock.sendall(version.encode() + b"\r\n")
+            if exchange:
+                self.server_version = self.line()
+                self.exchange_keys()
+        except (OSError, ClosedError):
+            self.sock.close()
+            raise
 
     def close(self) -> None:
         """Cut it."""
