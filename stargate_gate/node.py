@@ -34,13 +34,16 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError
+from stargate_gate.errors import ConfigurationError, UnavailableError
+from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -73,7 +76,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
 
 log = structlog.get_logger()
 
@@ -151,6 +154,7 @@ class Node:
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
             warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -169,7 +173,9 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
-                max_sessions=config.limits.max_sessions,
+                shares=_shares(config),
+                queue_wait_s=config.limits.queue_wait_s,
+                address=str(config.cluster.address) if config.cluster else None,
             ),
         )
         self._ssh = SshServer(
@@ -179,9 +185,11 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
+                max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
             ),
         )
@@ -224,16 +232,8 @@ class Node:
     def _lost(self) -> list[str]:
         """Repositories that an operator or a disk has taken away without deleting them, a line each."""
         if self._feed is not None:
-            vanished = self._store.register.vanished().values()
-            return sorted(
-                f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
-                for one in vanished
-            )
-        status = self._mirror.status() if self._mirror is not None else None
-        return [
-            f"{name} is here and not on the leader, which has lost it: see the runbook"
-            for name in (status.orphans if status is not None else ())
-        ]
+            return vanished_here(self._store.register.vanished().values())
+        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -345,6 +345,7 @@ class Node:
             journal=self._journal,
             rescues=self._rescues,
             on_checked=self._checked,
+            enroll=self._enroll,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,
         )
@@ -364,6 +365,11 @@ class Node:
     def _checked(self, term: int, position: int) -> None:
         if self._elector is not None:
             self._elector.checked(term, position)
+
+    async def _enroll(self, incarnation: str) -> None:
+        if self._elector is None:
+            raise UnavailableError("the election has not started")
+        await self._elector.enroll(incarnation)
 
     def _make_campaign(self, elector: Elector) -> Campaign:
         replication = self._config.replication
@@ -446,6 +452,16 @@ class Node:
         return "\n".join(["", *lines, "", ""])
 
 
+def _places(config: Config) -> PlaceLimits:
+    limits = config.limits
+    return PlaceLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
+
+
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     """A single node keeps none, and one from earlier would not tell of what it does now."""
     path = datadir.state / JOURNAL
@@ -454,6 +470,16 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
         return None
     repositories = walk(datadir.repositories, lambda _path, _reason: None)
     return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
+
+
+def _shares(config: Config) -> Shares:
+    limits = config.limits
+    return Shares(
+        reads=max(1, limits.max_sessions - limits.max_pushes),
+        pushes=limits.max_pushes,
+        per_key=limits.max_sessions_per_key,
+        per_address=limits.max_sessions_per_address,
+    )
 
 
 def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:

@@ -1,6 +1,6 @@
 """`stargate rescued …` on the node's side: what was rescued here, for people and for programs.
 
-May import: replication (rescues, restoring), errors.
+May import: replication (rescues, restoring), repos, errors.
 """
 
 import json
@@ -11,6 +11,7 @@ from stargate_gate.errors import NoSuchRepositoryError
 from stargate_gate.replication.rescue import Rescued, RescuedRepository
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
+from stargate_gate.repos.repository import Repository
 
 SHORT = 10  # hex digits of an object id that people are shown
 HEADER = ("REPOSITORY", "OBJECT", "WAS", "OF TERM", "RESCUED", "FROM")
@@ -69,6 +70,19 @@ class RescuedCommands:
         if self._restorer is None:
             raise NoSuchRepositoryError(f"no rescued refs on {self._node}: it is a single node")
         return self._restorer
+
+
+def vanished_here(repositories: Iterable[Repository]) -> list[str]:
+    """What to say on a leader of repositories that are not on its disk any more, and were not deleted."""
+    return sorted(
+        f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
+        for one in repositories
+    )
+
+
+def vanished_there(names: Iterable[str]) -> list[str]:
+    """The same on a standby that has them."""
+    return [f"{name} is here and not on the leader, which has lost it: see the runbook" for name in names]
 
 
 def _objects(repository: RescuedRepository) -> Iterator[Mapping[str, Any]]:

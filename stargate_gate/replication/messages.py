@@ -9,6 +9,8 @@
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
+                    ←                        Enroll       note this before you join the sync set
+    Enrolled        →                                     noted, on disk
     Alive           →                                     the answer to each Heartbeat
 
     stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
@@ -184,6 +186,22 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Enroll:
+    """The standby is about to join the sync set with that incarnation; see election/incarnation.py."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The standby has that incarnation on disk."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
 class Alive:
     """The standby works; it has everything up to `position` (0 until it was checked)."""
 
@@ -234,8 +252,8 @@ class Gone:
 
 
 News: TypeAlias = Changed | Compare | Deleted
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
+FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
+FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
 
@@ -253,6 +271,8 @@ _TYPES: Mapping[str, type[Any]] = {
     "applied": Applied,
     "progress": Progress,
     "checked": Checked,
+    "enroll": Enroll,
+    "enrolled": Enrolled,
     "alive": Alive,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
@@ -424,6 +444,7 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "head": _head,
     "object_format": _word,
     "instance": _word,
+    "incarnation": _id,
     "reason": _line,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {

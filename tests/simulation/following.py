@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
+from stargate_gate.errors import ElectionUnavailableError
 from stargate_gate.replication.messages import (
     Alive,
     Applied,
@@ -11,6 +13,8 @@ from stargate_gate.replication.messages import (
     Checked,
     Compare,
     Deleted,
+    Enroll,
+    Enrolled,
     Heartbeat,
 )
 from stargate_gate.replication.retry import Backoff
@@ -190,12 +194,27 @@ class Session:
                     if not self.rules.apply_before_applied:
                         self.say(Applied(self.term, message.seq, message.id))
                     self._wake()
+                case Enroll():
+                    self.mirror.start("enroll", self._enroll(message.incarnation))
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
                     self.process.note_replicated(self.term, message.replicated)
                     self._see_whether_level()
                     self.say(Alive(self.term, self._position))
             yield
+
+    def _enroll(self, incarnation: str) -> Steps:
+        """On disk before it is said."""
+        while not self.ended:
+            known = noted(self.process.disk.known.incarnations, incarnation)
+            try:
+                yield from self.process.note(incarnations=known)
+            except ElectionUnavailableError:
+                self.world.cover("a membership is not noted")
+                yield None, 1.0
+            else:
+                self.say(Enrolled(self.term, incarnation))
+                return
 
     def _compare(self, complete: List) -> Steps:
         busy = self.work.busy() if self.rules.busy_is_different else {}
