@@ -63,7 +63,24 @@ class Store:
         self._adoption = Adoption(processes, datadir.hooks)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self._reported: set[str] = set()
+        self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
+
+    @property
+    def not_served(self) -> tuple[str, ...]:
+        """What lies among the repositories and is not served, and why: a line each, by name.
+
+        As of the last list, and of requests since.
+        """
+        root = self._datadir.repositories
+        refused = {str(path.relative_to(root)): why for path, why in self._adoption.refused.items()}
+        return tuple(f"{path}: {why}" for path, why in sorted({**self._passed_over, **refused}.items()))
+
+    @property
+    def local_policies(self) -> tuple[str, ...]:
+        """Repositories with settings that other nodes may lack: a line each, with the keys, by name."""
+        root = self._datadir.repositories
+        found = {str(path.relative_to(root)): keys for path, keys in self._adoption.policies.items()}
+        return tuple(f"{path}: {', '.join(keys)}" for path, keys in sorted(found.items()))
 
     @property
     def root(self) -> Path:
@@ -89,8 +106,7 @@ class Store:
         repository = self.find(name)
         if repository is None:
             raise NoSuchRepositoryError(f"no repository {name} on this node")
-        await self._adoption.adopt(repository)
-        return repository
+        return await self._adoption.adopt(repository)
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
         """The repository of that name, and whether it was made now. Many at once get the same one."""
@@ -144,8 +160,7 @@ class Store:
         async def adopt(repository: Repository) -> None:
             async with slots:
                 with contextlib.suppress(UnavailableError):  # logged by the adoption
-                    await self._adoption.adopt(repository)
-                    served.append(repository)
+                    served.append(await self._adoption.adopt(repository))
 
         async with asyncio.TaskGroup() as group:
             for repository, known in found:
@@ -240,17 +255,17 @@ class Store:
                 await self._adoption.renew_id(younger[0])
 
     def _walk(self) -> builtins.list[tuple[Repository, Adopted | None]]:
-        found = []
-        for repository in walk(self._datadir.repositories, self._skipped):
+        found: builtins.list[tuple[Repository, Adopted | None]] = []
+        skipped: dict[str, str] = {}
+        for repository in walk(self._datadir.repositories, skipped.__setitem__):
             with contextlib.suppress(OSError):  # removed meanwhile
                 found.append((repository, self._adoption.adopted(repository.path)))
         self._adoption.forget_all_but([repository.path for repository, _ in found])
+        for path, reason in skipped.items():
+            if self._passed_over.get(path) != reason:
+                log.warning("not_a_repository_to_serve", path=path, reason=reason)
+        self._passed_over = skipped
         return found
-
-    def _skipped(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("not_a_repository_to_serve", path=path, reason=reason)
 
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
         """The turn of all who would create or delete a repository of that name."""
