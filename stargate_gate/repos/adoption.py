@@ -23,10 +23,11 @@ from weakref import WeakValueDictionary
 import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
+from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
-from stargate_gate.repos.inspection import inspect
+from stargate_gate.repos.inspection import inspect, leads_away
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.reading import read_file
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 
 CONFIG_LIMIT_S = 10.0
 ID_BYTES = 16
+SEAL_KEY = "seal_key"  # in state/
+SEAL_KEY_BYTES = 32
 CONFIG_MODE = 0o640
 KEPT_CONFIG = "config.before-stargate"
 
@@ -64,9 +67,10 @@ def new_id() -> str:
 class Adoption:
     """Adopts repositories, and remembers which it has seen, by the stat of their config and id files."""
 
-    def __init__(self, processes: GitProcesses, hooks: Path) -> None:
+    def __init__(self, processes: GitProcesses, datadir: DataDir) -> None:
         self._processes = processes
-        self._hooks = hooks
+        self._hooks = datadir.hooks
+        self._key = seal_key(datadir)
         self._seen: dict[Path, Adopted] = {}
         self._turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self._reported: set[tuple[Path, str]] = set()
@@ -83,9 +87,9 @@ class Adoption:
         return {path: known.policy for path, known in self._seen.items() if known.policy}
 
     def adopted(self, path: Path) -> Adopted | None:
-        """What is known of the repository at `path`; None if it lacks an id or our config.
+        """What is known of the repository at `path`; None if it lacks an id or our config, or leads away.
 
-        Two stat calls once it is known.
+        A few stat calls once it is known.
 
         Raises:
             OSError: it is gone meanwhile, or cannot be read.
@@ -93,6 +97,8 @@ class Adoption:
         try:
             identity = (path / ID_FILE).lstat()
         except FileNotFoundError:
+            return None
+        if leads_away(path):  # whoever put that there later
             return None
         signature = (*_signature((path / "config").lstat()), *_signature(identity))
         known = self._seen.get(path)
@@ -105,7 +111,7 @@ class Adoption:
             if error.errno == errno.EINVAL:  # it is no file: the inspection says so
                 return None
             raise
-        if id_ is None or not gitconfig.is_sealed(config, self._hooks):
+        if id_ is None or not gitconfig.is_sealed(config, self._hooks, self._key):
             return None
         self._seen[path] = Adopted(id_, identity.st_ctime_ns, signature, gitconfig.local_policy(config))
         self._refused.pop(path, None)
@@ -165,7 +171,7 @@ class Adoption:
         if (problem := await asyncio.to_thread(inspect, path)) is not None:
             raise self._refuse(repository, problem)
         content = await asyncio.to_thread(read_file, path / "config", MAX_CONFIG_BYTES)
-        if not gitconfig.is_sealed(content, self._hooks):
+        if not gitconfig.is_sealed(content, self._hooks, self._key):
             await self._replace_config(repository, content)
         if not await asyncio.to_thread(_has_id, path):
             await asyncio.to_thread(write_durably, path / ID_FILE, new_id().encode() + b"\n")
@@ -188,7 +194,7 @@ class Adoption:
         entries = gitconfig.parse_list(await self._processes.run(argv, limit_s=CONFIG_LIMIT_S, input=before))
         if (problem := gitconfig.unsupported(entries)) is not None:
             raise self._refuse(repository, problem)
-        after = gitconfig.seal(gitconfig.adopted(entries, self._hooks))
+        after = gitconfig.seal(gitconfig.adopted(entries, self._hooks), self._key)
         await asyncio.to_thread(_replace, repository.path, before, after)
         dropped = sorted(
             {entry.key.decode("utf-8", "replace") for entry in entries if gitconfig.is_dropped(entry)}
@@ -196,9 +202,24 @@ class Adoption:
         log.info("repository_adopted", repository=str(repository.name), config_dropped=dropped)
 
 
-def write_fresh_config(path: Path, object_format: str, hooks: Path) -> None:
+def write_fresh_config(path: Path, object_format: str, datadir: DataDir) -> None:
     """Give the new repository at `path` the config that adoption would give it."""
-    write_durably(path / "config", gitconfig.seal(gitconfig.fresh(object_format, hooks)), mode=CONFIG_MODE)
+    config = gitconfig.seal(gitconfig.fresh(object_format, datadir.hooks), seal_key(datadir))
+    write_durably(path / "config", config, mode=CONFIG_MODE)
+
+
+def seal_key(datadir: DataDir) -> bytes:
+    """The secret by which a config is known to have been checked here; made when there is none.
+
+    If it is lost, every repository is looked at once more, and nothing else.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    path = datadir.state / SEAL_KEY
+    if not is_there(path):
+        write_durably(path, secrets.token_bytes(SEAL_KEY_BYTES))
+    return path.read_bytes()
 
 
 def _signature(info: os.stat_result) -> Signature:

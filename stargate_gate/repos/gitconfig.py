@@ -6,7 +6,7 @@ are stored, and policies of what may be pushed and fetched. Everything else is d
 config.before-stargate.
 """
 
-import hashlib
+import hmac
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -154,20 +154,27 @@ def is_dropped(entry: ConfigEntry) -> bool:
     )
 
 
-def seal(entries: Sequence[ConfigEntry]) -> bytes:
-    """A config file with a checksum in a comment at its end, so that any later change shows."""
+def seal(entries: Sequence[ConfigEntry], key: bytes) -> bytes:
+    """A config file with a checksum in a comment at its end, so that any later change shows.
+
+    key  a secret of this data_dir: without it, a file that comes with a repository could seem checked
+    """
     content = encode(entries)
-    return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    return content + _SEAL + _checksum(content, key) + b"\n"
 
 
-def is_sealed(content: bytes, hooks: Path) -> bool:
+def is_sealed(content: bytes, hooks: Path, key: bytes) -> bool:
     """Whether `content` is as `seal` made it, for these hooks."""
     body, mark, checksum = content.rpartition(_SEAL)
     return (
         bool(mark)
-        and checksum.strip() == hashlib.sha256(body).hexdigest().encode()
+        and hmac.compare_digest(checksum.strip(), _checksum(body, key))
         and body.endswith(encode(_ours(hooks)).partition(b"\n")[2])
     )
+
+
+def _checksum(content: bytes, key: bytes) -> bytes:
+    return hmac.new(key, content, "sha256").hexdigest().encode()
 
 
 def local_policy(sealed: bytes) -> tuple[str, ...]:

@@ -47,6 +47,11 @@ def inspect(path: Path) -> str | None:
     return "; ".join(found) or None
 
 
+def leads_away(path: Path) -> bool:
+    """Whether git would look for something of this repository in another place. A few stat calls."""
+    return any(is_there(path / os.fsdecode(name)) for name in _LEADS_AWAY)
+
+
 def _problems(top: bytes) -> Iterator[str]:
     folders = [b""]
     while folders:

@@ -60,7 +60,7 @@ class Store:
         self._default_branch = default_branch
         self._keep = timedelta(days=trash_days)
         self._must_stay = must_stay
-        self._adoption = Adoption(processes, datadir.hooks)
+        self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
         self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
@@ -231,7 +231,7 @@ class Store:
         self, new: Path, name: RepositoryName, object_format: str, head: str | None, identity: str
     ) -> None:
         head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
-        await asyncio.to_thread(_furnish, new, object_format, self._datadir.hooks, head_line, identity)
+        await asyncio.to_thread(_furnish, new, object_format, self._datadir, head_line, identity)
         async with self._folders:
             await asyncio.to_thread(_move_in, self._datadir.repositories, new, name)
 
@@ -281,9 +281,9 @@ def _unborn(path: Path) -> str | None:
     return None if (path / ref).is_file() else ref
 
 
-def _furnish(new: Path, object_format: str, hooks: Path, head: str | None, identity: str) -> None:
+def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
     """Write what git init does not, and put all on disk, bottom up."""
-    write_fresh_config(new, object_format, hooks)
+    write_fresh_config(new, object_format, datadir)
     write_durably(new / ID_FILE, identity.encode("ascii") + b"\n", mode=FILE_MODE)
     head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()
     write_durably(new / "HEAD", head_line, mode=FILE_MODE)

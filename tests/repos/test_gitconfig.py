@@ -23,6 +23,7 @@ from stargate_gate.repos.gitconfig import (
 from tests.support.git import git
 
 HOOKS = Path('/data dir/ho"o\\ks#;')
+KEY = b"a secret of this data_dir"
 
 words = st.from_regex(rb"[a-z][a-z0-9-]{0,6}", fullmatch=True)
 raw = st.binary(max_size=20).filter(lambda value: b"\0" not in value and b"\r" not in value)
@@ -45,7 +46,7 @@ def read(config: bytes, path: Path) -> list[ConfigEntry]:
 def test_git_reads_what_was_written(tmp_path: Path, said: list[ConfigEntry]) -> None:
     """Sections with any bytes, values with quotes, comments, newlines, blanks; keys alone."""
     assert read(encode(said), tmp_path / "config") == said
-    assert read(seal(adopted(said, HOOKS)), tmp_path / "config") == adopted(said, HOOKS)
+    assert read(seal(adopted(said, HOOKS), KEY), tmp_path / "config") == adopted(said, HOOKS)
 
 
 @pytest.mark.parametrize(
@@ -121,17 +122,18 @@ def test_policies_and_data_stay(key: str) -> None:
 
 def test_a_seal_breaks_with_any_change_and_is_for_one_data_dir(tmp_path: Path) -> None:
     """By git, by hand, by moving to another data_dir."""
-    sealed = seal(adopted([ConfigEntry(b"receive.denydeletes", b"true")], HOOKS))
-    assert is_sealed(sealed, HOOKS)
-    assert not is_sealed(sealed, Path("/other"))
-    assert not is_sealed(sealed.replace(b"true", b"tru"), HOOKS)
-    assert not is_sealed(sealed + b"[core]\n\tfsmonitor = x\n", HOOKS)
-    assert not is_sealed(b"", HOOKS)
-    assert not is_sealed(seal([ConfigEntry(b"core.bare", b"true")]), HOOKS)
+    sealed = seal(adopted([ConfigEntry(b"receive.denydeletes", b"true")], HOOKS), KEY)
+    assert is_sealed(sealed, HOOKS, KEY)
+    assert not is_sealed(sealed, Path("/other"), KEY)
+    assert not is_sealed(sealed, HOOKS, b"another data_dir's")
+    assert not is_sealed(sealed.replace(b"true", b"tru"), HOOKS, KEY)
+    assert not is_sealed(sealed + b"[core]\n\tfsmonitor = x\n", HOOKS, KEY)
+    assert not is_sealed(b"", HOOKS, KEY)
+    assert not is_sealed(seal([ConfigEntry(b"core.bare", b"true")], KEY), HOOKS, KEY)
     path = tmp_path / "config"
     path.write_bytes(sealed)
     git("config", "--file", path, "filter.x.smudge", "y")
-    assert not is_sealed(path.read_bytes(), HOOKS)
+    assert not is_sealed(path.read_bytes(), HOOKS, KEY)
 
 
 @pytest.mark.parametrize("value", [b"ignore", b"warn", b"error", b"/etc/passwd", b"", None])
@@ -175,7 +177,7 @@ def test_policies_that_other_nodes_may_lack_are_named() -> None:
     """By the keys in a sealed config; not if the operator says that all nodes have them."""
     policy = {"receive.denydeletes": "true", "transfer.hiderefs": 'a"b\\c', "receive.fsck.badname": "ignore"}
     said = [ConfigEntry(key.encode(), value.encode()) for key, value in {**policy, "pack.depth": "3"}.items()]
-    assert local_policy(seal(adopted(said, HOOKS))) == tuple(sorted(policy))
+    assert local_policy(seal(adopted(said, HOOKS), KEY)) == tuple(sorted(policy))
     said.append(ConfigEntry(b"stargate.setoneverynode", b"true"))
-    assert local_policy(seal(adopted(said, HOOKS))) == ()
-    assert local_policy(seal(fresh("sha256", HOOKS))) == ()
+    assert local_policy(seal(adopted(said, HOOKS), KEY)) == ()
+    assert local_policy(seal(fresh("sha256", HOOKS), KEY)) == ()
