@@ -137,7 +137,8 @@ class Adoption:
             try:
                 if self.adopted(repository.path) is not None:
                     return repository
-                return await self._adopt(repository)
+                repository = await self._adopt(repository)
+                self.adopted(repository.path)  # so that its policies are known
             except FileNotFoundError as error:
                 if is_there(renamed := _with_suffix(repository.path)) and not is_there(repository.path):
                     return Repository(repository.name, renamed)  # by the one whose turn was before
@@ -149,6 +150,7 @@ class Adoption:
                 ) from error
             except OSError as error:
                 raise self._not_now(repository, error) from error
+        return repository
 
     def _not_now(self, repository: Repository, error: OSError) -> UnavailableError:
         self._report(repository, str(error))

@@ -24,9 +24,9 @@ MAX_PROBLEMS = 3  # that are named; that there are more is said
 _LEADS_AWAY = {
     b"commondir": "git would take everything from the folder that it names: remove it, or copy that folder",
     b"gitdir": "it belongs to a linked working copy: copy the repository itself instead",
-    b"objects/info/alternates": "objects are in another repository: `git repack -a -d` in the original,"
-    " then remove this file",
-    b"objects/info/http-alternates": "objects are in another repository: remove this file",
+    b"objects/info/alternates": "it takes objects from another repository: run `git repack -a -d` in it, then"
+    " remove the file",
+    b"objects/info/http-alternates": "it takes objects from another repository: remove the file",
 }
 _REFS = b"refs"
 _PROMISOR = b".promisor"
