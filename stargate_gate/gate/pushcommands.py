@@ -24,8 +24,9 @@ MAX_OPTIONS = 1_000
 # Git hands them to its hook as environment variables; with the arguments they may have 2 MiB (execve(2)).
 MAX_OPTIONS_BYTES = 512 * 1024
 MAX_LINE_BYTES = 64 * 1024  # of a line in a certificate, which may be spread over packets
-MAX_NAMED_BYTES = 1024 * 1024  # of names that are kept for the answer to a refused push
+MAX_NAMED_BYTES = 1024 * 1024  # of the answer to a refused push; refs beyond it are not named in it
 _BAND_BYTES = 60_000
+_LINE_COST_BYTES = 200  # of a line in that answer, besides the ref's name
 
 # Git takes capital letters in an object id as well.
 _COMMAND = re.compile(rb"[0-9a-fA-F]{40,64} [0-9a-fA-F]{40,64} (.+)", re.DOTALL)
@@ -161,7 +162,7 @@ class PushCommands:
             self._wrong(problem)
         if self._named_bytes < MAX_NAMED_BYTES:
             self._refs.append(ref)
-        self._named_bytes += len(ref)
+        self._named_bytes += len(ref) + _LINE_COST_BYTES
 
     def _take_option(self, packet: bytes) -> None:
         self._options += 1
