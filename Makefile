@@ -17,7 +17,7 @@ NEWER_TESTS ?= tests/repos tests/hooks tests/gate/test_flow.py tests/gate/test_h
 	tests/gate/test_pushcommands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
 	tests/scenarios/test_mirror.py tests/scenarios/test_failover.py tests/scenarios/test_rescue.py
 
-.PHONY: help run test test-newer integration image failover-test lint format bench clean
+.PHONY: help run test test-newer integration image failover-test lint format bench attack clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
@@ -28,6 +28,7 @@ help:
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
+	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
 	@echo 'make clean   removes what the others made'
 
 run: $(VENV)/.ready
@@ -64,6 +65,10 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.tests-ready
 	$(BIN)/python -m bench $(BENCH)
+
+# Some of them: make attack ATTACK='--short kex'
+attack: $(VENV)/.tests-ready
+	$(BIN)/python -m tests.attacks $(ATTACK)
 
 # Made again whenever what it is made from changes.
 $(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages
