@@ -53,6 +53,7 @@ from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.local_sessions import LocalSessions
+from stargate_gate.lookout import Lookout
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
@@ -129,6 +130,7 @@ class Node:
             must_stay=self._rescues.has,
             leads=lambda: self._feed is not None,
         )
+        self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
         self._checks = Checks(
@@ -153,7 +155,12 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
+            warnings=lambda: (
+                *self._rescues.problems,
+                *self._ssh.problems,
+                *self._lost(),
+                *self._lookout.warnings(),
+            ),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
@@ -275,6 +282,7 @@ class Node:
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
             asyncio.create_task(self._check_host_keys(), name="host-keys"),
+            asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
         campaign = asyncio.create_task(self._campaign.run(), name="campaign")
         stopping = asyncio.create_task(stop.wait(), name="stop")
