@@ -12,6 +12,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from typing import NoReturn
 
@@ -53,18 +54,22 @@ from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.replication.acquaintance import Profile, settings_of
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.instep import FILE_NAME as IN_STEP
+from stargate_gate.replication.instep import InStep
 from stargate_gate.replication.intents import FOLDER as INTENTS
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import FILE_NAME as JOURNAL
 from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
+from stargate_gate.replication.reach import Dialler, no_peers
 from stargate_gate.replication.rescues import FOLDER as RESCUES
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
 from stargate_gate.replication.syncset import Limits
-from stargate_gate.reports import NodeReports, mode_in_force
+from stargate_gate.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
@@ -141,11 +146,13 @@ class Node:
         self._address = FloatingAddress(self._me.name, addresses_of(config))
         reports = NodeReports(
             config,
+            self._me,
             leadership=self._view,
             accepting=lambda: self._leadership.view().accepting,
             standbys=self._standbys,
             position=lambda: self._feed.position if self._feed else 0,
             mirror=self._mirror_report,
+            differs=self._differs,
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
@@ -153,7 +160,7 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me, lambda: self._feed, self._maintenance)
         gate = Gate(
             self._store,
             processes,
@@ -205,8 +212,26 @@ class Node:
         return status.leader if status is not None and status.connected else None
 
     def _standbys(self) -> tuple[StandbyReport, ...]:
-        found = self._feed.standbys() if self._feed is not None else ()
-        return tuple(StandbyReport(s.name, s.in_sync, s.lag_changes, s.lag_s) for s in found)
+        return standby_reports(self._feed.standbys()) if self._feed is not None else ()
+
+    def _differs(self) -> tuple[str, ...]:
+        if self._feed is not None:
+            return tuple(text for one in self._feed.standbys() for text in one.differs)
+        return self._mirror.status().differs if self._mirror is not None else ()
+
+    def _profile(self) -> Profile:
+        """What this node tells its peers of itself."""
+        settings = settings_of(
+            self._config,
+            version=__version__,
+            host_keys=fingerprints(self._host_keys),
+            user_keys=self._ssh.keys_digest(),
+        )
+        return Profile(str(self._advertised()), settings)
+
+    def _advertised(self) -> Endpoint:
+        """Where peers reach this node."""
+        return self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
 
     def _addresses(self) -> tuple[AddressReport, ...]:
         return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
@@ -214,10 +239,7 @@ class Node:
     def _mirror_report(self) -> MirrorReport | None:
         if self._mirror is None or self._view().role == "leader":
             return None
-        status = self._mirror.status()
-        return MirrorReport(
-            status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
-        )
+        return mirror_report(self._mirror.status(), time.time())
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -287,7 +309,6 @@ class Node:
             bootstrap_single(path, state, self._me)
         engine = FlockEngine(path, state, lease_s=election.lease_s)
         stack.push_async_callback(engine.close)
-        ssh = self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
         elector = Elector(
             engine,
             self._me,
@@ -299,7 +320,7 @@ class Node:
                 handover_wait_s=election.handover_wait_s,
             ),
             advertised=Advertised(
-                ssh=str(ssh),
+                ssh=str(self._advertised()),
                 http=str(health[0]) if health else "",
                 host_keys=fingerprints(self._host_keys),
                 mode=mode_in_force(self._config),
@@ -327,6 +348,8 @@ class Node:
             intents=Intents(self._datadir.state / INTENTS),
             journal=self._journal,
             rescues=self._rescues,
+            in_step=InStep(self._datadir.state / IN_STEP),
+            profile=self._profile,
             on_checked=self._checked,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,
@@ -359,8 +382,20 @@ class Node:
 
         journal = self._journal if self._journal is not None else NoJournal()
 
+        reach = Dialler(self._me, self._mirror.credentials).reach if self._mirror is not None else no_peers
+
         def make_feed(term: Term) -> Feed:
-            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk, journal)
+            return Feed(
+                term,
+                self._me,
+                self._store,
+                self._refs,
+                settings,
+                self._publisher.on_disk,
+                journal,
+                profile=self._profile,
+                reach=reach,
+            )
 
         return Campaign(
             self._config,
@@ -407,7 +442,7 @@ class Node:
             version=__version__,
             pid=os.getpid(),
             data_dir=str(self._datadir.root),
-            ssh=[f"{host}:{port}" for host, port in self._ssh_addresses],
+            ssh=[str(Endpoint(*one)) for one in self._ssh_addresses],
             http=[str(one) for one in health],
         )
         notify_systemd("READY=1")

@@ -76,7 +76,7 @@ class RepoDelete:
 
 @dataclass(frozen=True)
 class PeerCommand:
-    """What only the cluster's own key may run: `stargate-feed …` or `stargate-refs NAME`."""
+    """What only the cluster's own key may run: feed, refs of a repository, who this is."""
 
     words: tuple[str, ...]
 
@@ -86,7 +86,7 @@ Command: TypeAlias = (
 )
 
 SERVICES = ("upload-pack", "receive-pack", "upload-archive")
-PEER_COMMANDS = ("stargate-feed", "stargate-refs")
+PEER_COMMANDS = ("stargate-feed", "stargate-refs", "stargate-whoami")
 
 
 def is_git_service(raw: str | None) -> Service | None:

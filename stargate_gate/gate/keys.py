@@ -6,6 +6,7 @@ format; what of it is honoured is in keyoptions.py.
 
 import base64
 import binascii
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_optio
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
+DIGEST_DIGITS = 12  # enough to tell files apart, and to be compared by eye
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
 
 
@@ -50,6 +52,19 @@ class AuthorizedKeys:
     entries: tuple[KeyEntry, ...] = ()
     problems: tuple[str, ...] = ()
     _by_blob: Mapping[bytes, Sequence[KeyEntry]] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The same for two files that let in the same keys with the same options, in words for people.
+
+        Comments count only where they name the user. Of the keys themselves nothing can be told from it.
+        """
+        known = {
+            (entry.blob, str(entry.options), "" if entry.options.user else entry.comment)
+            for entry in self.entries
+        }
+        whole = hashlib.sha256(repr(sorted(known)).encode()).hexdigest()[:DIGEST_DIGITS]
+        return f"{len(known)} key{'' if len(known) == 1 else 's'}, digest {whole}"
 
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import asyncssh
 import structlog
 
+from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
@@ -79,6 +80,10 @@ class SshServer:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
 
+    def keys_digest(self) -> str:
+        """The same on two nodes that let in the same keys with the same rights; tells nothing of the keys."""
+        return self._keys.current().digest
+
     @property
     def listening(self) -> bool:
         """Whether connections are accepted."""
@@ -110,7 +115,7 @@ class SshServer:
             await self.stop_accepting()
             raise UnavailableError(_cannot_listen(host, port, error)) from error
         bound = [server.sockets[0].getsockname()[:2] for server in self._servers]
-        log.info("ssh_listening", addresses=[f"{host}:{port}" for host, port in bound])
+        log.info("ssh_listening", addresses=[str(Endpoint(*one)) for one in bound])
         return bound
 
     async def stop_accepting(self) -> None:
@@ -247,9 +252,10 @@ async def _say_goodbye(session: ExecSession) -> None:
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    where = Endpoint(host, port)
     if error.errno == errno.EADDRINUSE:
-        return f"ssh.listen: {host}:{port} is in use by another program: stop that, or choose another port"
-    return f"ssh.listen: cannot listen on {host}:{port} ({error.strerror or error})"
+        return f"ssh.listen: {where} is in use by another program: stop that, or choose another port"
+    return f"ssh.listen: cannot listen on {where} ({error.strerror or error})"
 
 
 class _TooMany(asyncio.Protocol):

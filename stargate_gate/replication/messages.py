@@ -3,14 +3,19 @@
     standby                                  leader
     Join            →                                     who I am
                     ←                        Welcome | Refused
+    About           →                                     where I am reached, and how I am configured;
+                    ←                        About        both once, and again after a change
+                    ←                        Reached      whether I found you there
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
                     ←                        Changed | Compare                as it happens
                     ←                        Heartbeat                        every heartbeat_s
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
+    Refilling       →                                     how far I am with what I lack; before Alive
     Alive           →                                     the answer to each Heartbeat
 
+    stargate-whoami NONCE                    ←  Whoami        the leader asks, where the standby is reached
     stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
 
 All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
@@ -25,11 +30,19 @@ from typing import Any, TypeAlias, TypeVar
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import UsageError
+from stargate_gate.replication.acquaintance import (
+    About,
+    Reached,
+    Refilling,
+    Settings,
+    Whoami,
+    checked_settings,
+)
 from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
 
-PROTOCOL = 2  # raised when an older node could misunderstand
+PROTOCOL = 3  # raised when an older node could misunderstand
 MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
@@ -134,11 +147,15 @@ class Compare:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`."""
+    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`.
+
+    at  the leader's clock, in seconds since 1970, if nothing was left to be sent then; 0 if something was
+    """
 
     term: int
     seq: int
     replicated: int
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -213,11 +230,13 @@ class Gone:
     name: RepositoryName
 
 
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
+FromLeader: TypeAlias = (
+    Welcome | Refused | About | Reached | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
+)
+FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Alive
 News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
-Message: TypeAlias = FromLeader | FromStandby | OfRefs
+Message: TypeAlias = FromLeader | FromStandby | OfRefs | Whoami
 
 _TYPES: Mapping[str, type[Any]] = {
     "hello": Welcome,
@@ -233,6 +252,10 @@ _TYPES: Mapping[str, type[Any]] = {
     "progress": Progress,
     "checked": Checked,
     "alive": Alive,
+    "about": About,
+    "reached": Reached,
+    "refilling": Refilling,
+    "whoami": Whoami,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
     "snapshot_end": SnapshotEnd,
@@ -398,6 +421,9 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "object_format": _word,
     "instance": _word,
     "reason": _line,
+    "problem": _line,
+    "ssh": _line,
+    "nonce": _word,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     int: _number,
@@ -408,6 +434,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
+    Settings: checked_settings,
 }
 
 
