@@ -6,7 +6,7 @@ May import: health (concerns, report), election (port, views), replication (sync
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.port import Member
 from stargate_gate.election.views import LeadershipView
 from stargate_gate.health.concerns import Concern
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
@@ -83,17 +83,11 @@ def _of_leading(now: Situation) -> Iterator[Concern]:
     elif recorded_leader(now) is not None:
         yield Concern("cannot_follow", _why_it_does_not_follow(now.mirror))
     else:
-        yield Concern("nobody_leads", _why_nobody(view.record, now.me, view.reason))
+        yield Concern("nobody_leads", view.reason)
 
 
 def _why_it_does_not_follow(mirror: MirrorReport | None) -> str:
     return (mirror.last_error if mirror is not None else None) or "it has not connected yet"
-
-
-def _why_nobody(record: ClusterRecord, me: Member, reason: str) -> str:
-    if not record.term and record.leader != me:
-        return f"nobody has led yet: start {record.leader.name}, where bootstrap was run"
-    return reason
 
 
 def _of_the_sync_set(now: Situation) -> Iterator[Concern]:

@@ -259,7 +259,7 @@ async def test_bootstrap_checks_the_file_first(
 
 def test_the_page_is_coloured_by_its_level() -> None:
     """Headline and labels; nothing else, and no letter is changed."""
-    page = "node-a leads prod in term 7; 1 critical,\n1 warning\n\nnode       x\n! critical empty\n! warning  y\n"
+    page = "node-a leads; 1 critical,\n1 warning\n\nnode       x\n! critical empty\n! warning  y\n"
     coloured = in_colour(page, Level.CRITICAL)
     assert click.unstyle(coloured) == page
     red, yellow = click.style("x", fg="red", bold=True)[:9], click.style("x", fg="yellow", bold=True)[:9]

@@ -245,3 +245,59 @@ def test_promote_states_the_time_of_the_last_equality_from_disk(cluster: Cluster
     hours, minutes, seconds = map(int, found[1].split(":"))
     told_s = (hours * 3600 + minutes * 60 + seconds - stopped_at) % 86_400
     assert told_s == 0 or told_s > 86_400 - 60, "no later than the stop, and not long before"
+
+
+# -- what is refused before anything is made ---------------------------------------------------------------
+
+
+def refused_everywhere(cluster: Cluster, words: str) -> None:
+    """By check-config, bootstrap and serve alike: 78, and nothing was made."""
+    node = cluster.nodes[0]
+    node.write_config()
+    for command in (("check-config",), ("bootstrap", "-c"), ("serve", "-c")):
+        done = subprocess.run(
+            [*STARGATE, *command, str(node.config_file)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 78, (command, done)
+        assert "node.data_dir" in done.stderr
+        assert words in done.stderr
+    assert not cluster.lock_path.exists()
+
+
+def test_a_data_dir_on_the_shared_volume_is_refused(unstarted: Make) -> None:
+    """Each node needs a copy of its own."""
+    cluster = unstarted()
+    cluster.nodes[0].config["node"]["data_dir"] = str(cluster.lock_path.parent / "data")
+    refused_everywhere(cluster, "is below")
+    assert list(cluster.lock_path.parent.iterdir()) == []
+
+
+def test_a_data_dir_with_foreign_things_is_refused(unstarted: Make) -> None:
+    """And stays as it is."""
+    cluster = unstarted()
+    folder = cluster.nodes[0].data_dir
+    folder.mkdir(mode=0o755)
+    (folder / "photo.jpeg").write_text("not stargate's")
+    refused_everywhere(cluster, "photo.jpeg")
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_bootstrap_where_nothing_is_mounted_is_refused(unstarted: Make) -> None:
+    """A second cluster on the bare folder would lead beside the first. On one machine a flag allows it."""
+    cluster = unstarted()
+    advertise(cluster.nodes[0], "node-a.example:2222")
+    refused = cluster.bootstrap()
+    assert refused.returncode == 78
+    assert "nothing is mounted at" in refused.stderr
+    assert "--local-volume" in refused.stderr
+    assert not cluster.lock_path.exists()
+    cluster.bootstrap_options = ("--local-volume",)
+    assert cluster.bootstrap().returncode == 0
+
+
+def test_bootstrap_of_nodes_on_loopback_needs_no_mount(unstarted: Make) -> None:
+    """All of them are on this machine."""
+    cluster = unstarted()
+    advertise(cluster.nodes[0], "localhost:2222")
+    assert cluster.bootstrap().returncode == 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 1.0
 SILENCE_S = 3 * HEARTBEAT_S
 FULL_CHECK_S = 12.0
+REACHED = 0.8  # of all attempts to dial a standby
 
 
 class Feeding:
@@ -52,9 +53,14 @@ class Feeding:
         self._backoff = Backoff(1.0, 8.0, self._engine.chance.random)
         self._wake = Event()
         self._tasks: list[Task] = []
+        self._reached = term.is_carried(member)
 
     def run(self) -> None:
-        for name, steps in (("listen", self._listen()), ("send", self._send()), ("beat", self._beat())):
+        parts = (
+            ("listen", self._listen()), ("send", self._send()), ("beat", self._beat()),
+            ("reach", self._look_for_it()),
+        )  # fmt: skip
+        for name, steps in parts:
             self._tasks.append(self._term.process.start(f"feed {name}", steps))
 
     def end(self) -> None:
@@ -124,8 +130,7 @@ class Feeding:
                 self._confirm(message.check)
             case Alive():
                 self._position = message.position
-        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
-            self._become(Stage.LEVEL)
+        self._rise()
         self._term.moved()
 
     def _confirm(self, check: int) -> None:
@@ -134,10 +139,29 @@ class Feeding:
             return
         self.backlog.checked(self._list_seq)
         self._confirmed_check = check
-        if self.stage is Stage.CHECKING:
-            self._level_from = self._term.position
-            skipped = not self._term.rules.require_before_recording
-            self._become(Stage.LEVEL if skipped else Stage.CATCHING_UP)
+
+    def _rise(self) -> None:
+        rules = self._term.rules
+        confirmed = self.backlog.covered and self._confirmed_check == self._check
+        stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
+        if stage is not self.stage:
+            self._level_from = self._term.position if rules.level_from_where_required else self._list_seq
+            self._become(stage if rules.require_before_recording else Stage.LEVEL)
+        holds = self.held_through(self._term.position) >= self._level_from
+        stage = rules.next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
+        if stage is not self.stage:
+            self._become(stage)
+
+    def _look_for_it(self) -> Steps:
+        """The leader dials the standby: at once, or after a while, or a firewall never lets it through."""
+        chance = self._engine.chance
+        while not self._reached:
+            yield None, chance.choice((0.0, 0.1, 1.0, 5.0))
+            self._reached = chance.random() < REACHED
+            self._term.world.cover(f"a standby is {'' if self._reached else 'not '}reached")
+        if not self._ended:
+            self._rise()
+            self._term.moved()
 
     def _become(self, stage: Stage) -> None:
         self._term.world.cover(f"{self.stage.value} → {stage.value}")
@@ -147,6 +171,7 @@ class Feeding:
     def _fall_behind(self) -> None:
         if self.stage is not Stage.CHECKING:
             self._become(Stage.CHECKING)
+            self._confirmed_check = 0
             self._term.moved()
 
     # -- what it is sent ------------------------------------------------------------------------------
