@@ -6,7 +6,7 @@ May import: health (concerns, report), election (port, views), replication (sync
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stargate_gate.election.port import Member
+from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.views import LeadershipView
 from stargate_gate.health.concerns import Concern
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
@@ -81,13 +81,13 @@ def _of_leading(now: Situation) -> Iterator[Concern]:
     elif view.record is None:
         yield Concern("starting", view.reason)
     elif recorded_leader(now) is not None:
-        yield Concern("cannot_follow", _why_it_does_not_follow(now.mirror))
+        why = (now.mirror.last_error if now.mirror is not None else None) or "it has not connected yet"
+        if now.me in view.record.sync_set:  # it would lead if nobody else held the lock
+            yield Concern("cannot_follow", why)
+        else:
+            yield Concern("cut_off", f"{why}; it does not take over either: it is not in the sync set")
     else:
         yield Concern("nobody_leads", view.reason)
-
-
-def _why_it_does_not_follow(mirror: MirrorReport | None) -> str:
-    return (mirror.last_error if mirror is not None else None) or "it has not connected yet"
 
 
 def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
@@ -103,12 +103,27 @@ def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
             yield Concern("sync_set_empty", f"{alarm}; pushes are refused with 75 (mode strict)")
         else:
             yield Concern("alone_in_async", alarm)
+    yield from _of_absent_members(now, record)
     for standby in now.standbys:
         if standby.problem is not None:
             member = "" if standby.in_sync else f"{standby.name} is not in sync: "
             yield Concern("not_reached", f"{member}{standby.problem}")
         elif not standby.in_sync:
             yield Concern("not_in_sync", f"{standby.name} is not in sync: {standby.text()}")
+
+
+def _of_absent_members(now: Situation, record: ClusterRecord) -> Iterator[Concern]:
+    """Members of the record that are not here: carried over, or kept by mode strict."""
+    connected = {standby.name for standby in now.standbys}
+    absent = [member.name for member in record.sync_set if member.name not in connected]
+    if not absent:
+        return
+    if now.mode == "strict" and len(absent) == len(record.sync_set):
+        text = f"no member of the sync set is connected ({', '.join(absent)}): pushes are refused with 75"
+        yield Concern("sync_set_gone", f"{text} (mode strict)")
+        return
+    for name in absent:
+        yield Concern("member_absent", f"{name} is in the sync set, and is not connected")
 
 
 def _of_following(now: Situation) -> Iterator[Concern]:

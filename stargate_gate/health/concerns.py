@@ -32,11 +32,14 @@ Kind = Literal[
     "no_writes",
     "unhealthy",
     "lock_unavailable",
+    "cut_off",
     "sync_set_empty",
+    "sync_set_gone",
     "address_not_claimed",
     "starting",
     "cannot_follow",
     "not_in_sync",
+    "member_absent",
     "alone_in_async",
     "mirror_error",
     "not_reached",
@@ -51,11 +54,14 @@ LEVELS: Mapping[Kind, Level] = {
     "no_writes": Level.CRITICAL,  # this node leads, and refuses pushes
     "unhealthy": Level.CRITICAL,  # a check of /healthz fails
     "lock_unavailable": Level.CRITICAL,  # the leader lock or the record cannot be trusted or reached
+    "cut_off": Level.CRITICAL,  # as cannot_follow, and it may not take over: perhaps nobody leads
     "sync_set_empty": Level.CRITICAL,  # sync: one copy of each new push. strict: pushes are refused
+    "sync_set_gone": Level.CRITICAL,  # strict: no member of it is connected, pushes are refused
     "address_not_claimed": Level.CRITICAL,  # this node leads, and users do not find it
     "starting": Level.UNKNOWN,
-    "cannot_follow": Level.WARNING,  # the record names a leader; this standby is not connected to it
+    "cannot_follow": Level.WARNING,  # a member of the sync set is not connected to the leader of the record
     "not_in_sync": Level.WARNING,  # a connected standby is not a member of the sync set
+    "member_absent": Level.WARNING,  # a member of the sync set is not connected to this leader
     "alone_in_async": Level.WARNING,  # as sync_set_empty, in a mode that never waits
     "mirror_error": Level.WARNING,  # a repository could not be made equal
     "not_reached": Level.WARNING,  # the leader does not find a standby where it says that it is
@@ -66,6 +72,8 @@ LEVELS: Mapping[Kind, Level] = {
 }
 # Worst first; not knowing is between the two.
 ORDER = (Level.CRITICAL, Level.UNKNOWN, Level.WARNING)
+
+COUNTED = {Level.CRITICAL: "critical problem", Level.UNKNOWN: "thing unknown", Level.WARNING: "warning"}
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,11 @@ def level_of(concerns: Iterable[Concern]) -> Level:
 
 
 def counted(concerns: Iterable[Concern]) -> str:
-    """In words: "all is well", "1 warning", "1 critical, 2 warnings"."""
+    """In words: "all is well", "1 warning", "1 critical problem, 2 warnings"."""
     levels = [one.level for one in concerns]
-    parts = []
-    for level in ORDER:
-        if count := levels.count(level):
-            plural = "s" if level is Level.WARNING and count > 1 else ""
-            parts.append(f"{count} {level.word}{plural}")
+    parts = [
+        f"{count} {COUNTED[level]}{'s' if count > 1 else ''}"
+        for level in ORDER
+        if (count := levels.count(level))
+    ]
     return ", ".join(parts) or "all is well"

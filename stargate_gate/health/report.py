@@ -14,7 +14,7 @@ from stargate_gate.health.wording import behind, catching_up, duration, time_of_
 
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
-IN_THE_HEADLINE = frozenset({"nobody_leads", "no_writes", "starting", "cannot_follow"})
+IN_THE_HEADLINE = frozenset({"nobody_leads", "no_writes", "starting", "cannot_follow", "cut_off"})
 
 Role = Literal["leader", "standby"]
 

@@ -93,7 +93,7 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
     assert first(LEADER) == "node-a leads prod in term 7; all is well"
     assert first(replace(LEADER, concerns=(WARNING, WARNING))) == "node-a leads prod in term 7; 2 warnings"
     assert first(replace(LEADER, concerns=(EMPTY, WARNING))) == (
-        "node-a leads prod in term 7; 1 critical, 1 warning"
+        "node-a leads prod in term 7; 1 critical problem, 1 warning"
     )
     assert first(replace(LEADER, ready=False, reason="it steps down")) == (
         "node-a leads prod in term 7 but takes no writes: it steps down"
@@ -108,7 +108,7 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
 def test_text_is_short_and_aligned() -> None:
     """The whole report, as people see it."""
     assert replace(LEADER, concerns=(EMPTY, WARNING)).to_text() == (
-        "node-a leads prod in term 7; 1 critical, 1 warning\n"
+        "node-a leads prod in term 7; 1 critical problem, 1 warning\n"
         "\n"
         "node       node-a, leader, up 3 h 25 min, stargate 1.2.3\n"
         "address    stargate.local:2222\n"

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.cluster import STARGATE, Cluster, NodeProcess, eventually, free_port
+from tests.support.gitlog import GitLog
 
 Make = Callable[..., Cluster]
 
@@ -131,6 +133,42 @@ def test_a_standby_that_is_cut_off_says_when_it_was_last_in_step(cluster: Cluste
         a.signal(signal.SIGCONT)
 
 
+def test_a_refill_shows_how_far_it_is_on_both_nodes(unstarted: Make, tmp_path: Path) -> None:
+    """Repositories, bytes and rate, in the same words: an empty disk that is filled is no hang."""
+    cluster = unstarted()
+    a, b = cluster.nodes
+    assert cluster.bootstrap().returncode == 0
+    a.start().wait_ready()
+    tree = cluster.client.work_tree("app")
+    cluster.client.commit(tree, "with a file", size_bytes=3 * 2**20)
+    for name in ("one", "two", "huge"):
+        cluster.client.git("push", "-q", cluster.client.url(a, f"org/{name}"), "main", cwd=tree)
+    gits = GitLog(tmp_path / "gits")
+    gits.hold("huge.git")
+    b.start(env=gits.env).wait_healthy()
+
+    def refill(node: NodeProcess) -> dict[str, Any]:
+        status = node.status()
+        standbys = {one["name"]: one for one in status.get("standbys", ())}
+        seen = standbys.get("node-b", {}) if node is a else status.get("mirror") or {}
+        return seen.get("refill") or {}
+
+    for node in (a, b):
+        eventually(lambda node=node: refill(node).get("done") == 2, f"{node.name} shows two of three")
+        assert refill(node)["total"] == 3
+        assert refill(node)["received_bytes"] > 6 * 2**20
+        page = flat(status_of(node).stdout)
+        assert "catching up: 2 of 3 repositories, 6." in page
+        assert "MiB at" in page
+        assert "up to date" not in page
+        assert status_of(node).returncode == (2 if node is a else 1)
+    (standby,) = a.status()["standbys"]
+    assert standby["lag_changes"] == 1 == b.status()["mirror"]["behind_changes"]
+    gits.let_go("huge.git")
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: not refill(a) and not refill(b), "nothing is refilled any more")
+
+
 def test_the_node_that_is_started_first_by_mistake_says_which_to_start(unstarted: Make) -> None:
     """The one where bootstrap was run."""
     cluster = unstarted()
@@ -159,7 +197,7 @@ def test_status_over_ssh_ends_as_the_command_does(cluster: Cluster) -> None:
     eventually(lambda: not a.status()["sync_set"], "the sync set is empty")
     done = cluster.client.ssh(a, "status")
     assert done.returncode == 2
-    assert b"1 critical" in done.stdout
+    assert b"1 critical problem" in done.stdout
     assert cluster.client.ssh(a, "status", "--json").returncode == 2
 
 
