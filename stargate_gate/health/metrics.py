@@ -23,7 +23,7 @@ from stargate_gate.health.report import Status, StatusSource
 COMMANDS = frozenset(
     {
         "git-receive-pack", "git-upload-pack", "git-upload-archive", "health", "ready", "status",
-        "repo", "stargate-feed", "stargate-refs", "greeting",
+        "repo", "stargate-feed", "stargate-refs", "stargate-whoami", "greeting",
     }
 )  # fmt: skip
 REFUSALS = frozenset({"not_leader", "not_allowed", "no_repository", "usage", "unavailable", "not_replicated"})
