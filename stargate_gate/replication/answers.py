@@ -9,6 +9,7 @@ from stargate_gate.replication.messages import (
     Alive,
     Applied,
     Checked,
+    Enrolled,
     Message,
     Progress,
     encode,
@@ -28,6 +29,7 @@ class Answers:
         self._about: About | None = None
         self._checked: int | None = None
         self._refilling: Refilling | None = None
+        self._enrolled: str | None = None
         self._position: int | None = None
         self._unasked_at = -math.inf
         self._any = asyncio.Event()
@@ -66,6 +68,11 @@ class Answers:
         self._checked = check
         self._any.set()
 
+    def enrolled(self, incarnation: str) -> None:
+        """That incarnation is on disk."""
+        self._enrolled = incarnation
+        self._any.set()
+
     def alive(self, position: int) -> None:
         """This node works, and has everything up to `position`."""
         self._position = position
@@ -98,10 +105,12 @@ class Answers:
             taken.append(Checked(self._term, self._checked))
         elif self._refilling is not None:
             taken.append(self._refilling)
+        if self._enrolled is not None:
+            taken.append(Enrolled(self._term, self._enrolled))
         if self._position is not None:
             taken.append(Alive(self._term, self._position))
         self._progress.clear()
         self._applied.clear()
         self._about = self._refilling = None
-        self._checked = self._position = None
+        self._checked = self._enrolled = self._position = None
         return taken

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
 from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling
 from stargate_gate.replication.backlog import Backlog
@@ -18,6 +19,9 @@ from stargate_gate.replication.messages import (
     Applied,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
+    FromStandby,
     Heartbeat,
     Join,
     ListBegin,
@@ -102,6 +106,9 @@ class Feeding:
         self._began = self._behind_from = self._now()
         self._position = 0  # up to which the standby says it has everything
         self._level_from = 0  # what has to be confirmed before it is level
+        self._offered: str | None = None  # the incarnation that it is asked to note before it is level
+        self._offer_sent = False
+        self.incarnation: str | None = None  # the one that it has noted, since it was last behind
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -217,7 +224,7 @@ class Feeding:
             try:
                 async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
                     message = decode(await self._lines.line())
-                if not isinstance(message, About | Applied | Checked | Alive | Progress | Refilling):
+                if not isinstance(message, FromStandby) or isinstance(message, Join):
                     raise out_of_place(message)
             except TimeoutError:
                 raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
@@ -228,7 +235,7 @@ class Feeding:
             self._hear(message)
             self._answered.set()
 
-    def _hear(self, message: About | Applied | Checked | Alive | Progress | Refilling) -> None:
+    def _hear(self, message: FromStandby) -> None:
         match message:
             case About():
                 if self.about is None or self.about.ssh != message.ssh:
@@ -242,6 +249,9 @@ class Feeding:
                 self._backlog.progress(message.name, self._now())
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
         self._rise()
@@ -255,7 +265,7 @@ class Feeding:
         self.refilling = None
 
     def _rise(self) -> None:
-        """Take the next stages; see syncset.py. What was told before it is required again is counted."""
+        """Take the next stages; see syncset.py. Whoever is level has noted the incarnation of its joining."""
         stage = next_stage(
             self.stage,
             confirmed=self._backlog.covered and self._confirmed_check == self._check,
@@ -264,7 +274,9 @@ class Feeding:
         )
         if stage is not self.stage:
             self.stage, self._level_from = stage, self._term.position
-        holds = self.held_through(self._term.position) >= self._level_from
+            self._offered, self._offer_sent = new_incarnation(), False
+            self._wake.set()
+        holds = self.incarnation is not None and self.held_through(self._term.position) >= self._level_from
         self.stage = next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
 
     # -- whether it can be reached -----------------------------------------------------------------------
@@ -329,6 +341,9 @@ class Feeding:
                 self._list_due = self._now() + term.full_check_s
                 await self._send_list()
             self._wake.clear()
+            if self._offered is not None and not self._offer_sent:
+                self._offer_sent = True
+                await self._send(Enroll(term.term, self._offered))
             if (news := self._backlog.next(self._now())) is not None:
                 await self._send(news)
                 continue
@@ -358,6 +373,7 @@ class Feeding:
         if self.stage is not Stage.CHECKING:
             self.stage = Stage.CHECKING
             self._confirmed_check, self._behind_from = 0, self._now()
+            self._offered = self.incarnation = None  # it joins anew
             log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
             self._term.moved()
 

@@ -12,6 +12,8 @@
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
+                    ←                        Enroll       note this before you join the sync set
+    Enrolled        →                                     noted, on disk
     Refilling       →                                     how far I am with what I lack; before Alive
     Alive           →                                     the answer to each Heartbeat
 
@@ -185,6 +187,22 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Enroll:
+    """The standby is about to join the sync set with that incarnation; see election/incarnation.py."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The standby has that incarnation on disk."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
 class Alive:
     """The standby works; it has everything up to `position` (0 until it was checked)."""
 
@@ -231,9 +249,19 @@ class Gone:
 
 
 FromLeader: TypeAlias = (
-    Welcome | Refused | About | Reached | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
+    Welcome
+    | Refused
+    | About
+    | Reached
+    | ListBegin
+    | ListPart
+    | ListEnd
+    | Changed
+    | Compare
+    | Enroll
+    | Heartbeat
 )
-FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Alive
+FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Enrolled | Alive
 News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs | Whoami
@@ -251,6 +279,8 @@ _TYPES: Mapping[str, type[Any]] = {
     "applied": Applied,
     "progress": Progress,
     "checked": Checked,
+    "enroll": Enroll,
+    "enrolled": Enrolled,
     "alive": Alive,
     "about": About,
     "reached": Reached,
@@ -420,6 +450,7 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "head": _head,
     "object_format": _word,
     "instance": _word,
+    "incarnation": _id,
     "reason": _line,
     "problem": _line,
     "ssh": _line,

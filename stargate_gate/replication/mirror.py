@@ -100,6 +100,7 @@ class Mirror:
     profile     what this node tells its leader of itself
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
+    enroll      awaited with the incarnation of a membership of this node; on disk when it returns
     on_applied  awaited after a repository was written to, for maintenance
 
     Raises:
@@ -120,6 +121,7 @@ class Mirror:
         in_step: InStep,
         profile: Callable[[], Profile],
         on_checked: Callable[[int, int], None],
+        enroll: Callable[[str], Awaitable[None]],
         on_change: Callable[[], None] | None = None,
         on_applied: Callable[[Repository], Awaitable[None]] | None = None,
     ) -> None:
@@ -139,6 +141,7 @@ class Mirror:
         self.in_step = in_step
         self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
+        self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
         self._following: asyncio.Task[None] | None = None
@@ -223,7 +226,7 @@ class Mirror:
             alone_s=0.0 if self._connected else time.monotonic() - self._alone_since,
             in_step=self.in_step.newest,
             refilling=refilling,
-            problem=(session.problem or None) if session is not None else None,
+            problem=(session.introductions.problem or None) if session is not None else None,
             differs=self._differs(session),
         )
 
@@ -236,9 +239,10 @@ class Mirror:
         return here
 
     def _differs(self, session: Session | None) -> tuple[str, ...]:
-        if session is None or session.settings is None:
+        theirs = session.introductions.settings if session is not None else None
+        if session is None or theirs is None:
             return ()
-        return differences(self._here.profile().settings, session.settings, session.leader.name)
+        return differences(self._here.profile().settings, theirs, session.leader.name)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -289,6 +293,7 @@ class Mirror:
             is_current=lambda: self._following is current and not _is_ending(current),
             welcomed=lambda: self._welcomed(record),
             level=lambda position: self._level(record.term, position),
+            enroll=self._enroll,
             applied=self._applied,
         )
         self._session = Session(peer, record.leader, record.term, self._here, callbacks)

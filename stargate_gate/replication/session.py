@@ -17,10 +17,11 @@ import structlog
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
-from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Settings, Whoami
+from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Whoami
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.introductions import Introductions
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
@@ -28,6 +29,7 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Changed,
     Compare,
+    Enroll,
     Heartbeat,
     Join,
     ListBegin,
@@ -46,7 +48,6 @@ from stargate_gate.replication.peer import Peer, PeerChannel
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.throughput import Throughput
 from stargate_gate.replication.work import Job, Work
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
@@ -86,12 +87,14 @@ class Callbacks:
     is_current  whether refs may be changed for this session still
     welcomed    the leader has taken this standby in
     level       everything of the leader's is here up to that position; also told again, at each heartbeat
+    enroll      note that incarnation of this node's membership, on disk when it returns; raises StargateError
     applied     that repository was written to
     """
 
     is_current: Callable[[], bool]
     welcomed: Callable[[], None]
     level: Callable[[int], None]
+    enroll: Callable[[str], Awaitable[None]]
     applied: Callable[[Repository], Awaitable[None]]
 
 
@@ -121,18 +124,15 @@ class SessionEndedError(Exception):
 class Session:
     """Made for one connection; `run` lasts as long as it.
 
-    leader    whom this follows
-    work      what is to be done still
-    checked   a whole list of the leader's has once been confirmed
-    settings  the leader's; None before it has told them
-    problem   why the leader does not reach this node; None: not tried yet; "": it does
+    leader   whom this follows
+    work     what is to be done still
+    checked  a whole list of the leader's has once been confirmed
+    introductions  what the leader has told of itself, and of the way to this node
     """
 
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
         self.work = Work(JOB_BACKOFF)
         self.checked = False
-        self.settings: Settings | None = None
-        self.problem: str | None = None
         self._peer = peer
         self.leader = leader
         self._term = term
@@ -150,11 +150,13 @@ class Session:
             is_current=callbacks.is_current,
         )
         self._answers = Answers(term)
+        self.introductions = Introductions(
+            term, self._answers, here.profile, lambda: self._peer.received_bytes
+        )
         self._list: _List | None = None
         self._comparing: asyncio.Task[None] | None = None
+        self._enrolling: asyncio.Task[None] | None = None
         self._check: _Check | None = None
-        self._told_about: Profile | None = None
-        self._throughput = Throughput()
         self._told = 0  # the leader has told of everything up to there
         self._told_at = 0  # and at that time of its clock there was nothing more to tell
         self._position = 0  # everything up to there is here
@@ -185,8 +187,7 @@ class Session:
         check = self._check
         total = check.total if check is not None else 0
         done = total - len(check.tickets) if check is not None else 0
-        received, rate = self._peer.received_bytes, self._throughput.bytes_per_s()
-        return Refilling(self._term, done, total, received, rate)
+        return self.introductions.refilling(done, total)
 
     async def run(self) -> None:
         """Follow until the connection or the session ends.
@@ -222,7 +223,7 @@ class Session:
         await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
         self._beat_s = self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
         self._callbacks.welcomed()
-        self._introduce()
+        self.introductions.tell()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(group, channel, lines), name="mirror-listen")
@@ -265,12 +266,12 @@ class Session:
                 case Changed() | Compare():
                     self.work.add(message, _now())
                     self._wake()
+                case Enroll():
+                    self._begin_enrolling(group, message.incarnation)
                 case Heartbeat():
                     self._hear_heartbeat(message)
-                case About():
-                    self.settings = message.settings
-                case Reached():
-                    self.problem = message.problem
+                case About() | Reached():
+                    self.introductions.hear(message)
                 case _:
                     raise SessionEndedError(str(out_of_place(message)))
 
@@ -279,17 +280,28 @@ class Session:
         self._told_at = message.at
         self._rescue.replicated(message.replicated)
         self._see_whether_level()
-        self._introduce()
-        self._throughput.sample(_now(), self._peer.received_bytes)
-        if (refilling := self.refilling()) is not None:
-            self._answers.refilling(refilling)
+        self.introductions.beat(self.refilling())
         self._answers.alive(self._position)
 
-    def _introduce(self) -> None:
-        """Tell the leader what of this node it was not told yet."""
-        if (profile := self._here.profile()) != self._told_about:
-            self._told_about = profile
-            self._answers.about(profile.about(self._term))
+    def _begin_enrolling(self, group: asyncio.TaskGroup, incarnation: str) -> None:
+        if self._enrolling is not None:
+            self._enrolling.cancel()
+        self._enrolling = group.create_task(self._enroll(incarnation))
+
+    async def _enroll(self, incarnation: str) -> None:
+        """Note it and say so. A disk that takes no writes keeps this node out of the sync set, no more."""
+        failures = 0
+        while True:
+            try:
+                await self._callbacks.enroll(incarnation)
+            except StargateError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("membership_not_noted", error=error.message, leader=self.leader.name)
+                await asyncio.sleep(JOB_BACKOFF.delay_s(failures))
+            else:
+                self._answers.enrolled(incarnation)
+                return
 
     def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
         """Nothing follows from a list before all of it is there."""

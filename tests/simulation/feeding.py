@@ -9,6 +9,8 @@ from stargate_gate.replication.messages import (
     Applied,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Listed,
     News,
@@ -44,6 +46,9 @@ class Feeding:
         self._began = self._engine.now
         self._position = 0
         self._level_from = 0
+        self._offered: str | None = None
+        self._offer_sent = False
+        self.incarnation: str | None = None
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -120,7 +125,7 @@ class Feeding:
         if not self._ended:
             term.disconnect(self)
 
-    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
                 self.backlog.applied(message.name, message.seq, self._engine.now)
@@ -128,6 +133,9 @@ class Feeding:
                 self.backlog.progress(message.name, self._engine.now)
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
         self._rise()
@@ -146,8 +154,12 @@ class Feeding:
         stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
         if stage is not self.stage:
             self._level_from = self._term.position if rules.level_from_where_required else self._list_seq
+            if self._offered is None or rules.joins_anew:
+                self._offered, self._offer_sent = self._term.world.new_id("i"), False
+                self.incarnation = None
+                self._engine.wake(self._wake)
             self._become(stage if rules.require_before_recording else Stage.LEVEL)
-        holds = self.held_through(self._term.position) >= self._level_from
+        holds = self.incarnation is not None and self.held_through(self._term.position) >= self._level_from
         stage = rules.next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
         if stage is not self.stage:
             self._become(stage)
@@ -194,6 +206,9 @@ class Feeding:
                 if self._engine.now >= self._list_due:
                     self._list_due = self._engine.now + FULL_CHECK_S
                     yield from self._send_list()
+                if self._offered is not None and not self._offer_sent:
+                    self._offer_sent = True
+                    connection.send(connection.leader, Enroll(_term.number, self._offered))
                 news = self.backlog.next(self._engine.now)
                 if news is not None:
                     connection.send(connection.leader, news)
