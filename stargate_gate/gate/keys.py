@@ -6,7 +6,6 @@ format; what of it is honoured is in keyoptions.py.
 
 import base64
 import binascii
-import functools
 import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -47,24 +46,16 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class AuthorizedKeys:
-    """A whole file. `problems` are finished lines for operators, each with its line number."""
+    """A whole file. `problems` are finished lines for operators, each with its line number.
+
+    digest  the same for two files that let in the same keys with the same options, in words for people;
+            comments count only where they name the user. Of the keys nothing can be told from it
+    """
 
     entries: tuple[KeyEntry, ...] = ()
     problems: tuple[str, ...] = ()
     _by_blob: Mapping[bytes, Sequence[KeyEntry]] = field(default_factory=dict, repr=False, compare=False)
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """The same for two files that let in the same keys with the same options, in words for people.
-
-        Comments count only where they name the user. Of the keys themselves nothing can be told from it.
-        """
-        known = {
-            (entry.blob, str(entry.options), "" if entry.options.user else entry.comment)
-            for entry in self.entries
-        }
-        whole = hashlib.sha256(repr(sorted(known)).encode()).hexdigest()[:DIGEST_DIGITS]
-        return f"{len(known)} key{'' if len(known) == 1 else 's'}, digest {whole}"
+    digest: str = field(default="0 keys", compare=False)
 
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""
@@ -90,7 +81,20 @@ def parse_authorized_keys(content: bytes) -> AuthorizedKeys:
             problems.append(f"line {number}: the same key stands in line {earlier[0].line}, which wins")
         earlier.append(entry)
         entries.append(entry)
-    return AuthorizedKeys(tuple(entries), tuple(problems), by_blob)
+    return AuthorizedKeys(tuple(entries), tuple(problems), by_blob, _digest(entries))
+
+
+def _digest(entries: Sequence[KeyEntry]) -> str:
+    """Of each entry a digest, and of all of them the sum: the order does not matter, and no step is long."""
+    known: set[int] = set()
+    for entry in entries:
+        user = "" if entry.options.user else entry.comment
+        text = f"{entry.blob.hex()} {entry.options} {user}"
+        known.add(int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()))
+    if not known:
+        return "0 keys"
+    whole = hashlib.sha256(str(sum(known)).encode()).hexdigest()[:DIGEST_DIGITS]
+    return f"{len(known)} key{'' if len(known) == 1 else 's'}, digest {whole}"
 
 
 def parse_line(raw: bytes, number: int) -> KeyEntry:
