@@ -53,6 +53,8 @@ def concerns(now: Situation) -> Iterator[Concern]:
     yield from _of_following(now)
     for name, text in now.health.failing.items():
         yield Concern("unhealthy", f"{name}: {text}")
+    for text in now.health.warnings:
+        yield Concern("nobody_can_log_in", text)
     for address in now.addresses:
         if (trouble := address.trouble()) is not None:
             claimed = address.wanted == "claimed"

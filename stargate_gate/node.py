@@ -8,13 +8,11 @@ Stop:   readyz 503 → no new pushes → drain → the standby caught up → rec
 """
 
 import asyncio
-import functools
 import os
 import signal
 import sys
 import time
 from contextlib import AsyncExitStack
-from typing import NoReturn
 
 import structlog
 
@@ -31,17 +29,20 @@ from stargate_gate.election.bootstrap import bootstrap_single
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock import FlockEngine
 from stargate_gate.election.identity import ElectionState
-from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.port import Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError, UnavailableError
+from stargate_gate.errors import UnavailableError
+from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -79,11 +80,11 @@ from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
 from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
 
 DATA_DIR_CHECK = "data_dir"
-VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
 async def run_node(config: Config) -> None:
@@ -157,6 +158,7 @@ class Node:
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
             warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -174,7 +176,9 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
-                max_sessions=config.limits.max_sessions,
+                shares=_shares(config),
+                queue_wait_s=config.limits.queue_wait_s,
+                address=str(config.cluster.address) if config.cluster else None,
             ),
         )
         self._ssh = SshServer(
@@ -184,9 +188,11 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
+                max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
             ),
         )
@@ -275,11 +281,12 @@ class Node:
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Until `stop`; a room that fails ends the node, loudly."""
-        assert self._campaign is not None  # noqa: S101
+        elector = self._elector
+        assert self._campaign is not None and elector is not None  # noqa: S101, PT018
         background = [
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
-            asyncio.create_task(self._check_host_keys(), name="host-keys"),
+            asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
         ]
         campaign = asyncio.create_task(self._campaign.run(), name="campaign")
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -425,21 +432,6 @@ class Node:
         self._metrics.leadership_changed()
         log.info("leading", node=self._me.name, term=term)
 
-    async def _check_host_keys(self) -> NoReturn:
-        """All nodes are one host behind one address: a key that differs would look like an attack.
-
-        Raises:
-            ConfigurationError: this node's host keys are not the leader's.
-        """
-        assert self._elector is not None  # noqa: S101
-        mine = frozenset(fingerprints(self._host_keys))
-        while True:
-            view = self._elector.view()
-            record = view.record
-            if record is not None and record.leader != self._me and record.host_keys:
-                _require_same_host_keys(record, mine)
-            await self._elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
-
     def _announce(self, health: list[Endpoint]) -> None:
         config = self._config
         log.info(
@@ -470,6 +462,16 @@ class Node:
         return "\n".join(["", *lines, "", ""])
 
 
+def _places(config: Config) -> PlaceLimits:
+    limits = config.limits
+    return PlaceLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
+
+
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     """A single node keeps none, and one from earlier would not tell of what it does now."""
     path = datadir.state / JOURNAL
@@ -480,15 +482,11 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
 
 
-def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
-    return view.record != before
-
-
-def _require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
-    if frozenset(record.host_keys) != mine:
-        theirs = ", ".join(sorted(record.host_keys))
-        problem = (
-            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-        )
-        raise ConfigurationError([problem])
+def _shares(config: Config) -> Shares:
+    limits = config.limits
+    return Shares(
+        reads=max(1, limits.max_sessions - limits.max_pushes),
+        pushes=limits.max_pushes,
+        per_key=limits.max_sessions_per_key,
+        per_address=limits.max_sessions_per_address,
+    )

@@ -6,7 +6,7 @@ health (report, checks, concerns), election (port, views), replication (their st
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stargate_gate import __version__
 from stargate_gate.config.model import Config
@@ -49,6 +49,7 @@ class NodeReports:
     rescued_refs  how many values are kept here that only this node had
     addresses   where each floating address is, as far as this node moves it
     warnings    what an operator should look at besides
+    locked_out  why nobody can log in, if so
     """
 
     config: Config
@@ -63,6 +64,7 @@ class NodeReports:
     rescued_refs: Callable[[], int]
     addresses: Callable[[], tuple[AddressReport, ...]]
     warnings: Callable[[], tuple[str, ...]]
+    locked_out: Callable[[], str | None]
     started_s: float = field(default_factory=time.monotonic)
 
     def ready(self) -> Readiness:
@@ -75,7 +77,8 @@ class NodeReports:
 
     def health(self) -> Health:
         """The checks' latest results."""
-        return self.checks.health()
+        locked_out = self.locked_out()
+        return replace(self.checks.health(), warnings=() if locked_out is None else (locked_out,))
 
     def status(self) -> Status:
         """The whole report, as of now."""

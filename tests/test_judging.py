@@ -50,6 +50,7 @@ CUT = MirrorReport(False, "node-a", last_error="no answer")
         (replace(LEADER, standbys=(IN_SYNC, StandbyReport("node-c", False, 3, 1.0))), ["not_in_sync"], 1),
         (replace(LEADER, standbys=(replace(IN_SYNC, problem="x"),)), ["not_reached"], 1),
         (replace(LEADER, health=Health({"git": "gone"})), ["unhealthy"], 2),
+        (replace(LEADER, health=Health({}, warnings=("no key",))), ["nobody_can_log_in"], 2),
         (replace(LEADER, view=replace(LEADING, trouble="the volume hangs")), ["lock_unavailable"], 2),
         (replace(LEADER, addresses=(AddressReport("vip", "claiming", "x"),)), ["address_not_claimed"], 2),
         (replace(STANDBY, addresses=(AddressReport("vip", "releasing", "x"),)), ["address_not_released"], 1),

@@ -31,6 +31,7 @@ Kind = Literal[
     "nobody_leads",
     "no_writes",
     "unhealthy",
+    "nobody_can_log_in",
     "lock_unavailable",
     "cut_off",
     "sync_set_empty",
@@ -53,6 +54,7 @@ LEVELS: Mapping[Kind, Level] = {
     "nobody_leads": Level.CRITICAL,  # no living leader is known, and this node does not lead
     "no_writes": Level.CRITICAL,  # this node leads, and refuses pushes
     "unhealthy": Level.CRITICAL,  # a check of /healthz fails
+    "nobody_can_log_in": Level.CRITICAL,  # no usable key, or strangers have all places before a login
     "lock_unavailable": Level.CRITICAL,  # the leader lock or the record cannot be trusted or reached
     "cut_off": Level.CRITICAL,  # as cannot_follow, and it may not take over: perhaps nobody leads
     "sync_set_empty": Level.CRITICAL,  # sync: one copy of each new push. strict: pushes are refused

@@ -154,6 +154,9 @@ class Feeding:
         stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
         if stage is not self.stage:
             self._level_from = self._term.position if rules.level_from_where_required else self._list_seq
+            for node in self._term.world.nodes:
+                if node.member == self.member:
+                    node.joins(self._engine.taken)
             if self._offered is None or rules.joins_anew:
                 self._offered, self._offer_sent = self._term.world.new_id("i"), False
                 self.incarnation = None
