@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 1.0
 SILENCE_S = 3 * HEARTBEAT_S
 FULL_CHECK_S = 12.0
-REACHED = 0.8  # of all attempts to dial a standby
 
 
 class Feeding:
@@ -61,11 +60,7 @@ class Feeding:
         self._reached = term.is_carried(member)
 
     def run(self) -> None:
-        parts = (
-            ("listen", self._listen()), ("send", self._send()), ("beat", self._beat()),
-            ("reach", self._look_for_it()),
-        )  # fmt: skip
-        for name, steps in parts:
+        for name, steps in (("listen", self._listen()), ("send", self._send()), ("beat", self._beat())):
             self._tasks.append(self._term.process.start(f"feed {name}", steps))
 
     def end(self) -> None:
@@ -150,6 +145,8 @@ class Feeding:
 
     def _rise(self) -> None:
         rules = self._term.rules
+        if not self._reached:
+            self._look_for_it()
         confirmed = self.backlog.covered and self._confirmed_check == self._check
         stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
         if stage is not self.stage:
@@ -167,16 +164,12 @@ class Feeding:
         if stage is not self.stage:
             self._become(stage)
 
-    def _look_for_it(self) -> Steps:
-        """The leader dials the standby: at once, or after a while, or a firewall never lets it through."""
-        chance = self._engine.chance
-        while not self._reached:
-            yield None, chance.choice((0.0, 0.1, 1.0, 5.0))
-            self._reached = chance.random() < REACHED
-            self._term.world.cover(f"a standby is {'' if self._reached else 'not '}reached")
-        if not self._ended:
-            self._rise()
-            self._term.moved()
+    def _look_for_it(self) -> None:
+        """The leader dials the standby again and again; until it has found it, that does not join."""
+        node = next((one for one in self._term.world.nodes if one.member == self.member), None)
+        self._reached = node is not None and self._engine.now >= node.unreached_until
+        if not self._reached:
+            self._term.world.cover("a standby is not reached")
 
     def _become(self, stage: Stage) -> None:
         self._term.world.cover(f"{self.stage.value} → {stage.value}")

@@ -291,7 +291,7 @@ MUTATIONS = (
         "level is who holds what was told before its list",
         Rules(level_from_where_required=False),
         "I2",
-        _MIRROR,
+        (*_MIRROR, "not reached"),
     ),
     Mutation("who was not checked holds", Rules(backlog=_UncoveredHolds), "I2", _TROUBLE, gap=150, seed=96),
     Mutation(
