@@ -79,7 +79,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
 from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
@@ -115,6 +115,7 @@ class Node:
         self._config = config
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
+        self._campaign: Campaign | None = None
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -129,6 +130,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
+            leads=lambda: self._feed is not None,
         )
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
@@ -141,7 +143,6 @@ class Node:
         )
         self._ssh_addresses: list[tuple[str, int]] = []
         self._elector: Elector | None = None
-        self._campaign: Campaign | None = None
         self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
         self._mirror = self._make_mirror()
         self._address = FloatingAddress(self._me.name, addresses_of(config))
@@ -157,12 +158,13 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me, lambda: self._feed, self._store, self._maintenance)
+        self._store.tell(self._publisher)
         gate = Gate(
             self._store,
             processes,
@@ -247,6 +249,12 @@ class Node:
             return None
         return mirror_report(self._mirror.status(), time.time())
 
+    def _lost(self) -> list[str]:
+        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
+        if self._feed is not None:
+            return vanished_here(self._store.register.vanished().values())
+        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
         record = self._view().record
@@ -272,6 +280,7 @@ class Node:
             health_addresses = await self._http.start()
             stack.push_async_callback(self._control.close)
             await self._control.start()
+            await self._store.census()  # so that what was there before is known before any push comes
             self._checks.start()
             stack.callback(self._checks.stop)
             self._elector = await self._join_election(health_addresses, stack)
@@ -372,7 +381,7 @@ class Node:
         promotion = NodePromotion(
             self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
         )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:
@@ -392,7 +401,6 @@ class Node:
             self._config.election.heartbeat_s,
             replication.full_check_s,
         )
-
         journal = self._journal if self._journal is not None else NoJournal()
 
         reach = Dialler(self._me, self._mirror.credentials).reach if self._mirror is not None else no_peers
@@ -473,13 +481,13 @@ def _places(config: Config) -> PlaceLimits:
 
 
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
-    """A single node keeps none, and one from earlier would not tell of what it does now."""
+    """A single node keeps none."""
     path = datadir.state / JOURNAL
     if config.cluster is None:
         forget_journal(path)
         return None
-    repositories = walk(datadir.repositories, lambda _path, _reason: None)
-    return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
+    first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
+    return Journal.open(path, has_repositories=first is not None)
 
 
 def _shares(config: Config) -> Shares:

@@ -74,6 +74,7 @@ class MirrorStatus:
     refilling            how far it is, while the first list of a connection is not confirmed
     problem              why the leader does not reach this node, if it does not
     differs              values that should be the same on both nodes and are not, one line each
+    orphans              names of repositories that are here, and that the leader has lost
     """
 
     connected: bool
@@ -91,6 +92,7 @@ class MirrorStatus:
     refilling: Refilling | None = None
     problem: str | None = None
     differs: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 class Mirror:
@@ -228,6 +230,7 @@ class Mirror:
             refilling=refilling,
             problem=(session.introductions.problem or None) if session is not None else None,
             differs=self._differs(session),
+            orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
         )
 
     def _position(self) -> int:
@@ -351,7 +354,7 @@ def _behind(session: Session | None, refilling: Refilling | None) -> int | None:
 
 
 def _at_work(session: Session) -> tuple[str, ...]:
-    return tuple(sorted(map(str, session.work.tickets())))
+    return tuple(sorted(map(str, session.work.busy().values())))
 
 
 def _is_ending(task: "asyncio.Task[None] | None") -> bool:
