@@ -21,8 +21,10 @@ from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.leadership import NodeLeadership
+from stargate_gate.replication.acquaintance import Profile
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.journal import NoJournal
+from stargate_gate.replication.reach import no_peers
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits
 from stargate_gate.repos.durable import FolderSyncs
@@ -49,7 +51,10 @@ class Candidate:
             await FolderSyncs().sync(repository.path)
 
         def make_feed(term: Term) -> Feed:
-            return Feed(term, B, room.store, room.refs, settings, on_disk, NoJournal())
+            return Feed(
+                term, B, room.store, room.refs, settings, on_disk, NoJournal(),
+                profile=Profile, reach=no_peers,
+            )  # fmt: skip
 
         self.campaign = Campaign(
             Config(),

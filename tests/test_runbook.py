@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate_gate.health.concerns import LEVELS
 from tests.support.cluster import running_cluster
 from tests.support.runbook import NOT_RUN, RUNBOOK, blocks
 
@@ -69,3 +70,9 @@ def test_what_is_to_be_monitored_and_looked_for_exists(tmp_path: Path) -> None:
     )
     assert len(set(events)) > 6
     assert [event for event in events if f'"{event}"' not in code] == []
+
+
+def test_the_levels_of_status_are_those_of_the_code() -> None:
+    """Every word, and its level."""
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (critical|warning|unknown) \|", TEXT, re.MULTILINE))
+    assert rows == {kind: level.word for kind, level in LEVELS.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from stargate_gate.cli.places import require_own_data_dir, require_shared_volume
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
@@ -19,14 +20,22 @@ from stargate_gate.errors import UsageError
 
 @click.command("bootstrap")
 @config_option
-def bootstrap(config_file: Path | None) -> None:
+@click.option(
+    "--local-volume",
+    is_flag=True,
+    help="The leader lock is on this machine's own disk: for a cluster whose nodes all run here.",
+)
+def bootstrap(config_file: Path | None, *, local_volume: bool) -> None:
     """Make a cluster's leader lock, once.
 
     Run it on one node, before the first start of any: that node leads first. It refuses a second
     time. Nothing else ever makes this file, so that a shared volume which is not mounted cannot look
-    like a new cluster.
+    like a new cluster; and where nothing is mounted, it is not made here either.
     """
     config = load_checked_config(config_file)
+    require_own_data_dir(config)
+    if not local_volume:
+        require_shared_volume(config)
     record = bootstrap_cluster(config)
     file = config_path(config_file)
     click.echo("\n".join(_report(config, record, str(file or "FILE"))))

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stargate_gate.address.items import addresses_of
+from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
@@ -23,6 +24,7 @@ def check_config(file: Path | None) -> None:
     stderr and exits with 78.
     """
     config = load_checked_config(file)
+    require_own_data_dir(config)
     path = config_path(file)
     users = list(_users(config))
     click.echo(f"ok: {click.format_filename(path) if path else 'no file, all defaults'}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import structlog
 
+from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.errors import StargateError
@@ -34,6 +35,7 @@ def serve(config_file: Path | None) -> None:
     # A shared volume that is gone is no mistake of the file's, and looking at it may hang: the node
     # starts, serves reads, and says that it cannot lead.
     config = load_checked_config(config_file, shared_volume=False)
+    require_own_data_dir(config, shared_volume=False)
     configure_logging(config.log.format, config.log.level)
     try:
         asyncio.run(run_node(config))

@@ -1,6 +1,7 @@
 """The folders and files of a data_dir, and the random id that tells it from every other."""
 
 import os
+import pwd
 import secrets
 import stat
 from dataclasses import dataclass
@@ -10,6 +11,13 @@ from stargate_gate.datadir.files import write_durably
 from stargate_gate.datadir.places import CONTROL_SOCKET
 from stargate_gate.errors import ConfigurationError
 
+IDENTITY = "state/data_dir_id"
+FOLDERS = ("repositories", "trash", "hooks", "run", "run/writers", "state")
+# What may be in a folder that is no data_dir yet: what a first start that was cut off has made, what
+# operators may put there before it, and what mkfs makes on a disk of its own.
+BEFORE_THE_FIRST_START = frozenset({*FOLDERS, "authorized_keys", "lost+found"})
+PUT_ASIDE = "state."  # what the runbook makes of an old `state` when the lock volume is gone for good
+SHOWN = 3  # names in a line
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
 
 
@@ -82,28 +90,59 @@ def open_data_dir(root: Path) -> DataDir:
     """Make what is missing of the data_dir at `root` (0700), and read or make its id.
 
     Raises:
-        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, or its id
-            is damaged.
+        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, holds what is
+            not stargate's (then nothing of it is changed, its mode neither), or its id is damaged.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = root.resolve()
         info = root.stat()
         if info.st_uid != os.geteuid():
-            raise ConfigurationError(
-                [
-                    f"node.data_dir: {root} is uid {info.st_uid}'s, stargate is uid {os.geteuid()}: chown it",
-                ]
-            )
+            raise ConfigurationError([f"node.data_dir: {_wrong_user(root, info.st_uid)}"])
+        if (problem := foreign_things(root)) is not None:
+            raise ConfigurationError([f"node.data_dir: {problem}"])
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
-        for name in ("repositories", "trash", "hooks", "run", "run/writers", "state"):
+        for name in FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
-        return DataDir(root, _identity(root / "state" / "data_dir_id"))
+        return DataDir(root, _identity(root / IDENTITY))
     except OSError as error:
         raise ConfigurationError(
             [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
+
+
+def foreign_things(root: Path) -> str | None:
+    """Why the folder at `root` must not become a data_dir: it holds what is not stargate's. Else None.
+
+    A folder that has the id of a data_dir is one, whatever else somebody has put there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not root.is_dir() or (root / IDENTITY).exists():
+        return None
+    names = {one.name for one in root.iterdir()} - BEFORE_THE_FIRST_START
+    found = sorted(name for name in names if not name.startswith(PUT_ASIDE))
+    if not found:
+        return None
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    shown = f"{', '.join(found[:SHOWN])}{more}"
+    return f"{root} is no data_dir, and not empty ({shown}): name an empty or a new folder"
+
+
+def _wrong_user(root: Path, owner: int) -> str:
+    return (
+        f"{root} belongs to {_user(owner)}, but this is run by {_user(os.geteuid())}: run it as "
+        f"{_user(owner)}; only if the folder has the wrong owner, chown it"
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _identity(path: Path) -> str:

@@ -30,6 +30,7 @@ from stargate_gate.election.eligibility import (
     carried_over,
     decide,
     distrust,
+    why_standby,
 )
 from stargate_gate.election.identity import ElectionState
 from stargate_gate.election.incarnation import kept, named, new_incarnation
@@ -74,7 +75,7 @@ class Elector:
         self._aside: tuple[str, float] | None = None  # why, and until when
         self._override_until = 0.0
         self._term: Term | None = None
-        self._reason = "not started"
+        self._reason = "it is starting"
         self._trouble: str | None = None
         self._taking_over = False
         self._changed = asyncio.Event()
@@ -226,9 +227,7 @@ class Elector:
         decision = self._decide(record)
         if isinstance(decision, Unavailable):
             raise ElectionUnavailableError(decision.reason)
-        standby = f"{record.leader.name} leads" if record.term else "nobody has led yet"
-        reason = decision.reason if isinstance(decision, Watch) else ""
-        self._show(record=record, reason=f"{standby}; {reason}" if reason else standby, trouble=None)
+        self._show(record=record, reason=why_standby(record, self._me, decision), trouble=None)
         return isinstance(decision, Try)
 
     async def _admit(self, record: ClusterRecord) -> None:

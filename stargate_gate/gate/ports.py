@@ -155,8 +155,5 @@ class Reports(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Does it lead and take writes; one line for people."""
 
-    def status_text(self) -> str:
-        """The status page."""
-
-    def status_json(self) -> str:
-        """The same as one JSON object."""
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        """The exit status of `status` (0 well, 1 warning, 2 critical, 3 unknown), and the report."""

@@ -14,6 +14,7 @@ import structlog
 from asyncssh.kex import get_kex_algs
 
 from stargate_gate.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
+from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
@@ -97,6 +98,10 @@ class SshServer:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
 
+    def keys_digest(self) -> str:
+        """The same on two nodes that let in the same keys with the same rights; tells nothing of the keys."""
+        return self._keys.keys.digest
+
     def reload_keys(self) -> None:
         """Read authorized_keys anew, whether or not it seems to have changed; returns at once. For SIGHUP."""
         self._keys.reload()
@@ -136,7 +141,7 @@ class SshServer:
             await self.stop_accepting()
             raise UnavailableError(_cannot_listen(host, port, error)) from error
         bound = [server.sockets[0].getsockname()[:2] for server in self._servers]
-        log.info("ssh_listening", addresses=[f"{host}:{port}" for host, port in bound])
+        log.info("ssh_listening", addresses=[str(Endpoint(*one)) for one in bound])
         return bound
 
     async def stop_accepting(self) -> None:
@@ -314,6 +319,7 @@ async def _say_goodbye(session: ExecSession) -> None:
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    where = Endpoint(host, port)
     if error.errno == errno.EADDRINUSE:
-        return f"ssh.listen: {host}:{port} is in use by another program: stop that, or choose another port"
-    return f"ssh.listen: cannot listen on {host}:{port} ({error.strerror or error})"
+        return f"ssh.listen: {where} is in use by another program: stop that, or choose another port"
+    return f"ssh.listen: cannot listen on {where} ({error.strerror or error})"

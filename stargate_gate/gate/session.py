@@ -238,7 +238,9 @@ class Gate:
             case Ready():
                 return await self._report(visit, self._reports.ready(), ExitCode.NOT_LEADER)
             case ShowStatus(json=json):
-                await visit.say(self._reports.status_json() if json else self._reports.status_text())
+                level, text = self._reports.status(as_json=json)
+                await visit.say(text)
+                return level
             case PeerCommand():
                 return await self._peers.run(command, visit, visit.request.identity.source)
             case _:

@@ -73,5 +73,5 @@ _KINDS = (
 
 def _require_file(info: os.stat_result, path: Path | bytes | str) -> None:
     if not stat.S_ISREG(info.st_mode):
-        name = os.path.basename(os.fsdecode(path))
+        name = Path(os.fsdecode(path)).name
         raise OSError(errno.EINVAL, f"{name} is {kind_of(info.st_mode)}, not a file", os.fsdecode(path))

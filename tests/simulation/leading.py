@@ -384,6 +384,9 @@ class Leading:
         self.world.engine.wake(self.changed)
         self._see_to_record()
 
+    def is_carried(self, member: Member) -> bool:
+        return member in self._carried
+
     def _presences(self) -> "Iterator[Presence]":
         for member, feeding in self.feedings.items():
             yield Presence(member, feeding.stage, member in self._carried)

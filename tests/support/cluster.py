@@ -280,6 +280,7 @@ class Cluster:
     nodes: list[NodeProcess]
     client: Client
     extra_processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    bootstrap_options: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> NodeProcess:
         return next(node for node in self.nodes if node.name == name)
@@ -294,7 +295,7 @@ class Cluster:
         node = node or self.nodes[0]
         node.write_config()
         return subprocess.run(
-            [*STARGATE, "bootstrap", "-c", str(node.config_file)],
+            [*STARGATE, "bootstrap", *self.bootstrap_options, "-c", str(node.config_file)],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
 
