@@ -36,6 +36,10 @@ from stargate_gate.repos.process import finish
 log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
+DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
+LAST_WORDS_S = (
+    1.0  # for what sessions say last at a planned stop; this node still leads provably, or hurts nobody
+)
 AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
@@ -117,6 +121,7 @@ class Campaign:
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
         self._not_opened = 0  # terms in a row
+        self._successor: str | None = None  # named when this node stepped down last
         self._former: Member | None = None  # who led the term before the one that is led now
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -138,6 +143,7 @@ class Campaign:
             await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop.done() and self.feed is not None:
                 await asyncio.wait({lead})  # each step of stepping down has its own limit
+                await self._tell_waiting()
         finally:
             for task in (stop, follow, lead):
                 task.cancel()
@@ -240,20 +246,40 @@ class Campaign:
                 return f"its data_dir has not taken writes for {failing_s:.0f} s"
 
     async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
-        """Readyz 503 → no new pushes → drain → the standby caught up → record clean → address released."""
+        """Running pushes finish → no new ones → the standby caught up → record clean → address released.
+
+        Theory of the drain. Nobody should lose a push to a planned stop, and the stop must not last for
+        ever. A gate that closes at once makes everybody wait for one long push, and a client that waits
+        here cannot be passed on: git's protocol over SSH has no redirect, so in the end it is refused and
+        has to push again. So the gate stays open while the pushes finish that ran when the stop began,
+        and new ones are served as before: they cost the stop nothing, since nobody waits for what began
+        later. Then the gate closes, and what began meanwhile finishes: that takes as long as an ordinary
+        push. At DRAIN_LAST_SHARE of drain_s before its end the gate closes whatever runs, and at its end
+        what still runs is cut. So a stream of new pushes can neither extend the drain beyond drain_s nor
+        make it longer than the pushes that ran at first. A push that comes after the gate has closed
+        waits (see `NodeLeadership.drain`): it is told where to go when that is known, or goes on here if
+        this node leads again.
+
+        `/readyz` says 503 from the closing of the gate on, and not before: where a load balancer looks at
+        it, there is no other node to send a push to until then.
+        """
         election = self._config.election
-        log.info("stepping_down", term=term.number, reason=reason)
+        log.info("stepping_down", term=term.number, reason=reason, pushes=len(self._leadership))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + election.drain_s
+        await self._leadership.finish_running(election.drain_s * (1 - DRAIN_LAST_SHARE))
         term.close(f"stepping down: {reason}")
-        if not await self._leadership.drain(election.drain_s):
-            log.warning("drain_limit_reached", drain_s=election.drain_s)
+        if not await self._leadership.drain(max(0.0, until - loop.time())):
+            log.warning("drain_limit_reached", drain_s=election.drain_s, pushes=len(self._leadership))
             await self._leadership.close("is stepping down")
         successor = await feed.caught_up(election.drain_s)
         with contextlib.suppress(ElectionUnavailableError):
             await term.update(position=feed.position, clean=True, successor=successor)
+        self._successor = successor.name if successor is not None else None
         self._address.release("step-down")
         await self._address.settled(RELEASE_WAIT_S)
         self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
-        log.info("stepped_down", term=term.number, successor=successor.name if successor else None)
+        log.info("stepped_down", term=term.number, successor=self._successor)
 
     async def _end_term(self) -> None:
         """However the term ended. The leading lock goes first: from then on the hook refuses by itself.
@@ -267,6 +293,19 @@ class Campaign:
         if feed is not None:
             await feed.close()
         await self._address.settled(RELEASE_WAIT_S)
+        self._leadership.ended()
+
+    async def _tell_waiting(self) -> None:
+        """This node has stepped down for good: pushes that wait here learn who leads, once somebody does."""
+        record = None
+        if self._leadership.waiting and self._successor is not None:
+            record = await self._elector.next_leader(self._config.election.handover_wait_s)
+        if record is not None and record.ssh:
+            self._leadership.let_go(record.leader.name, f"ssh://{record.ssh}")
+        else:
+            self._leadership.let_go(self._successor)
+        if sessions := self._leadership.sessions:
+            await asyncio.wait(sessions, timeout=LAST_WORDS_S)
 
     async def _follow(self) -> NoReturn:
         """Mirror whoever leads, as the record names them."""

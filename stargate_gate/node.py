@@ -167,6 +167,7 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
+                drain_s=config.election.drain_s,
                 max_sessions=config.limits.max_sessions,
             ),
         )

@@ -51,6 +51,9 @@ def gate(view: GateView) -> NotLeaderError | None:
 
 def not_leader_message(view: GateView) -> str:
     """One line: what this node is, and where to go. No operator detail."""
+    if view.stepping_down and not view.leader_alive:
+        then = f"{view.leader} takes over: push again" if view.leader else "try again"
+        return f"not leader: {view.node} is stepping down; {then}"
     if view.leader == view.node:
         return f"not leader: {view.node} takes no writes at the moment, try again"
     if view.leader is None or not view.leader_alive:

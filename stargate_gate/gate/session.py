@@ -65,12 +65,15 @@ class GateSettings:
 
     hooks  the folder that holds pre-receive
     spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
+    handover_wait_s, drain_s  how long a push waits for a leader; the second comes on top of the first
+           where this node is stepping down
     """
 
     hooks: Path
     spill: Path
     create_on_push: bool = True
     handover_wait_s: float = 5.0
+    drain_s: float = 8.0
     max_sessions: int = 200
 
 
@@ -212,7 +215,11 @@ class Gate:
         """Return if this node takes writes. A node that knows no live leader waits for one."""
         view = self._leadership.view()
         if not view.accepting and not view.leader_alive:
-            view = await self._leadership.wait_decided(self._settings.handover_wait_s)
+            limit_s = self._settings.handover_wait_s
+            if view.stepping_down:
+                limit_s += self._settings.drain_s
+            log.debug("push_waits_for_leader", limit_s=limit_s)
+            view = await self._leadership.wait_decided(limit_s)
         if refusal := decision.gate(view):
             raise refusal
 
