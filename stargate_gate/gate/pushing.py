@@ -40,6 +40,9 @@ class Witness(Protocol):
             StargateError: it may not; git is ended.
         """
 
+    def given(self, data: bytes) -> None:
+        """Git is about to get `data` of the client's."""
+
 
 class Answer:
     """What git has to say of a push, until it may be said. `release` or `revise` it.
@@ -100,6 +103,9 @@ class PushPumps(Pumps):
             with self._patient():
                 await self._witness.writing()
         await super()._feed(lead)
+
+    def _giving(self, data: bytes) -> None:
+        self._witness.given(data)
 
     async def _answer(self) -> None:
         await self._take(await self._advertise())

@@ -93,6 +93,7 @@ class Pumps:
         while data:
             self._moved()
             if takes:
+                self._giving(data)
                 try:
                     stdin.write(data)
                     await stdin.drain()
@@ -100,6 +101,9 @@ class Pumps:
                     takes = False
             data = await self._channel.read(CHUNK_BYTES)
         stdin.close()
+
+    def _giving(self, data: bytes) -> None:
+        """`data` is about to be given to git."""
 
     async def _answer(self) -> None:
         """Git to the client's stdout."""

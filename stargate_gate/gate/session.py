@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 from stargate_gate.errors import (
     GitFailedError,
+    LeadershipLostError,
     NoSuchRepositoryError,
     StargateError,
     UnavailableError,
@@ -39,7 +40,7 @@ from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers,
 from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
-from stargate_gate.gate.vouching import Push, reason_of, vouch
+from stargate_gate.gate.vouching import Push, reason_of, vouch, without_change
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses, finish
@@ -88,6 +89,7 @@ class _Visit:
     bytes_out: int = 0
     repository: str | None = None
     refusal: str | None = None
+    push: Push | None = None
 
     @property
     def duration_s(self) -> float:
@@ -283,6 +285,11 @@ class Gate:
         try:
             async with self._leadership.writing():
                 return await self._push(command, visit, answer)
+        except LeadershipLostError as error:
+            await answer.revise(visit, reason_of(error))
+            if visit.push is None or await visit.push.changed_nothing():
+                raise without_change(error) from error
+            raise
         except StargateError as error:
             await answer.revise(visit, reason_of(error))
             raise
@@ -292,6 +299,7 @@ class Gate:
         repository, position = await self._find_or_create(command.name)
         peer = visit.request.identity.access == "peer"
         push = Push(repository, position, self._store, self._changes, self._leadership, waits=not peer)
+        visit.push = push
         process = await self._processes.start(
             self._argv(command, repository, visit),
             env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),

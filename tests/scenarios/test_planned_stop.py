@@ -104,5 +104,34 @@ def test_a_push_that_comes_after_the_gate_has_closed_waits_for_the_next_leader(c
     assert a.wait() == 0
 
 
+def test_a_push_that_outlasts_the_drain_is_told_that_nothing_was_changed(
+    unstarted: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    """Its pack was not complete. New pushes that keep coming do not keep the node from stopping."""
+    cluster = unstarted()
+    for node in cluster.nodes:
+        node.config["election"]["drain_s"] = 2
+    cluster.start()
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    tree = client.work_tree("app")
+    client.git("push", "-q", client.url(a, "org/app"), "main", cwd=tree)
+    told = []
+    with slow_push(client, a, client.work_tree("slow"), "slow").begin() as slow:
+        a.signal(signal.SIGTERM)
+        while not logged(a, "drain_limit_reached")():
+            refspec = f"main:b{len(told)}"
+            told.append(client.git("push", client.url(a, "org/app"), refspec, cwd=tree, ok=False))
+        status, report, said = slow.end()
+    assert (status, report) == (9, b"")
+    assert said.startswith("not leader: node-a is stepping down; nothing was changed, push again")
+    assert a.wait() == 0
+    b.wait_ready()
+    *taken, _last = told
+    assert [push.stderr for push in taken if push.returncode] == []
+    listed = client.git("ls-remote", client.url(b, "org/app")).stdout
+    assert all(f"refs/heads/b{number}\n" in listed for number in range(len(taken)))
+    assert "refs/heads/slow" not in listed
+
+
 def _url(node: NodeProcess) -> str:
     return f"ssh://git@127.0.0.1:{node.ssh_port}"
