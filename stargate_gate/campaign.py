@@ -7,9 +7,9 @@ errors.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
@@ -37,9 +37,8 @@ log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
-LAST_WORDS_S = (
-    1.0  # for what sessions say last at a planned stop; this node still leads provably, or hurts nobody
-)
+LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
+LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
 AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
@@ -63,6 +62,13 @@ class Follower(Protocol):
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
+
+
+class Clients(Protocol):
+    """What the campaign asks of the SSH listener."""
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        """End every connection to an address that this node is about to lose; see `SshServer.leave`."""
 
 
 class NobodyToFollow:
@@ -91,6 +97,7 @@ class Campaign:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
     address           follows the leadership, within its own limits
+    clients           are told, and let go, before it does
     make_feed         a new feed for a term
     mode              as in force: who of the former sync set is waited for
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
@@ -105,6 +112,7 @@ class Campaign:
         leading_lock: LeadingLock,
         *,
         address: FloatingAddress,
+        clients: Clients,
         make_feed: Callable[[Term], Feed],
         mode: Mode,
         data_dir_failing: Callable[[], float],
@@ -116,6 +124,7 @@ class Campaign:
         self._mirror = mirror
         self._leading_lock = leading_lock
         self._address = address
+        self._clients = clients
         self._make_feed = make_feed
         self._mode = mode
         self._data_dir_failing = data_dir_failing
@@ -276,6 +285,9 @@ class Campaign:
         with contextlib.suppress(ElectionUnavailableError):
             await term.update(position=feed.position, clean=True, successor=successor)
         self._successor = successor.name if successor is not None else None
+        if self._address.breaks_connections:
+            self._leadership.let_go(self._successor)
+        await self._clients.leave(self._leadership.sessions, LAST_WORDS_S)
         self._address.release("step-down")
         await self._address.settled(RELEASE_WAIT_S)
         self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
@@ -284,11 +296,19 @@ class Campaign:
     async def _end_term(self) -> None:
         """However the term ended. The leading lock goes first: from then on the hook refuses by itself.
 
-        The address goes at the same time, and is not waited for before the pushes are ended.
+        Then the pushes: their git processes are killed at once, whatever else is waited for. Clients get
+        LOST_WORDS_S to hear of it before the address goes; it goes then, also if git is not reaped yet.
         """
         self._leading_lock.release()
-        self._address.release("lost")
-        await self._leadership.close("has lost its leadership")
+        ending = asyncio.create_task(self._leadership.close("has lost its leadership"), name="end-pushes")
+        try:
+            if self._address.wanted_here:  # else it has stepped down in order
+                if self._address.breaks_connections:
+                    self._leadership.let_go(None)
+                await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
+        finally:
+            self._address.release("lost")
+            await ending
         feed, self.feed = self.feed, None
         if feed is not None:
             await feed.close()

@@ -182,6 +182,7 @@ class Node:
                 max_unauthenticated=config.limits.max_unauthenticated,
                 max_sessions=config.limits.max_sessions,
                 proxies=config.ssh.proxy_protocol_from,
+                floating=self._address.hosts,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -370,6 +371,7 @@ class Node:
             self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
+            clients=self._ssh,
             make_feed=make_feed,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),

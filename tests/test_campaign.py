@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -33,6 +34,13 @@ from tests.support.room import Room, open_room
 A, B = member("a"), member("b")
 
 
+class NoClients:
+    """Nobody is connected."""
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        pass
+
+
 class Candidate:
     """A node's campaign. It is node-b, a member of the sync set of node-a, which is gone."""
 
@@ -59,6 +67,7 @@ class Candidate:
             NobodyToFollow(room.store.root),
             self.lock,
             address=FloatingAddress(B.name, ()),
+            clients=NoClients(),
             make_feed=make_feed,
             mode="sync",
             data_dir_failing=lambda: self.failing_s,

@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncssh
 import structlog
@@ -26,6 +26,8 @@ KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEP
 KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
+STOPS = b"this node stops; try again\n"
+MOVES = b"this node's address moves to another node; try again\n"
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
 # The client's order decides, and OpenSSH's begins with chacha20-poly1305, which costs 1.6 times the CPU
 # of AES-GCM here: so it is not offered. Every client that has it has one of these too.
@@ -43,7 +45,8 @@ class Handler(Protocol):
 class ServerSettings:
     """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
 
-    proxies  where load balancers are, whose PROXY header tells who the client is
+    proxies   where load balancers are, whose PROXY header tells who the client is
+    floating  IP addresses that follow the leader: see leaving.py
     """
 
     listen: tuple[tuple[str, int], ...]
@@ -53,6 +56,7 @@ class ServerSettings:
     max_unauthenticated: int = 50
     max_sessions: int = 200
     proxies: tuple[Network, ...] = ()
+    floating: frozenset[str] | None = frozenset()
     stall_limit_s: float = STALL_LIMIT_S
 
 
@@ -70,7 +74,7 @@ class SshServer:
         self._strangers: set[GateConnection] = set()
         self._unnamed: set[ProxiedConnection] = set()  # strangers whose PROXY header is still to come
         self._guests: set[GateConnection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], ExecSession] = {}
         self._dropped = 0
         self._stopping = False
 
@@ -140,6 +144,39 @@ class SshServer:
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
 
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        """End every connection to an address that this node is about to lose; see leaving.py.
+
+        Sessions whose task is in `finishing` are about to end by themselves, the others are ended. Takes
+        `limit_s` seconds at most, and commonly as long as clients take to close a connection whose only
+        session has ended. What is there then is cut.
+        """
+        until = asyncio.get_running_loop().time() + limit_s
+        leaving = self._at_floating_address()
+        busy = {task: one for task, one in self._tasks.items() if one.connection in leaving}
+        for task, session in busy.items():
+            if task not in finishing:
+                session.leaving = True
+                task.cancel()
+        for connection in leaving.difference(one.connection for one in busy.values()):
+            connection.close()
+        if busy:
+            await asyncio.wait(busy, timeout=limit_s)
+        ending = [asyncio.ensure_future(connection.wait_closed()) for connection in leaving]
+        if ending:
+            rest_s = max(0.0, until - asyncio.get_running_loop().time())
+            await asyncio.wait(ending, timeout=rest_s)
+        for connection in self._at_floating_address():
+            connection.abort()
+        for waiting in ending:
+            waiting.cancel()
+        if leaving:
+            log.info("connections_ended", reason="the address moves", connections=len(leaving))
+
+    def _at_floating_address(self) -> set[GateConnection]:
+        floating = self._settings.floating
+        return {one for one in self._strangers | self._guests if one.visitor_is_at(floating)}
+
     async def _options(self) -> asyncssh.SSHServerConnectionOptions:
         settings = self._settings
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
@@ -203,7 +240,13 @@ class SshServer:
 
     def _visitor(self) -> Visitor:
         settings = self._settings
-        return Visitor(self._keys, settings.cluster_key, self, stall_limit_s=settings.stall_limit_s)
+        return Visitor(
+            self._keys,
+            settings.cluster_key,
+            self,
+            stall_limit_s=settings.stall_limit_s,
+            floating=settings.floating,
+        )
 
     def logged_in(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
@@ -221,26 +264,26 @@ class SshServer:
             session.channel.abort()
             return
         session.task = asyncio.create_task(self._run(session), name="ssh-session")
-        self._tasks.add(session.task)
-        session.task.add_done_callback(self._tasks.discard)
+        self._tasks[session.task] = session
+        session.task.add_done_callback(self._tasks.pop)
 
     async def _run(self, session: ExecSession) -> None:
         try:
             await self._handler.handle(session.request(), session.channel)
         except asyncio.CancelledError:
-            if self._stopping and not session.channel.lost:
-                await _say_goodbye(session)
+            if (self._stopping or session.leaving) and not session.channel.lost:
+                await _say_goodbye(session, STOPS if self._stopping else MOVES)
             raise
         except Exception:
             log.exception("session_crashed")
             session.channel.abort()
 
 
-async def _say_goodbye(session: ExecSession) -> None:
-    """The node stops: tell a client that is still there, without waiting for it."""
+async def _say_goodbye(session: ExecSession, why: bytes) -> None:
+    """Tell a client that is still there, without waiting for it."""
     try:
         async with asyncio.timeout(CLOSE_GRACE_S):
-            await session.channel.write_error(b"this node stops; try again\n")
+            await session.channel.write_error(why)
             await session.channel.exit(ExitCode.UNAVAILABLE)
     except (ConnectionError, TimeoutError):
         session.channel.abort()

@@ -1,4 +1,4 @@
-"""The values of a few refs, read from the files of a repository: git's files backend, gitrepository-layout(5).
+"""The values of a few refs, read from a repository: git's files backend, gitrepository-layout(5).
 
 In a thread it takes about a millisecond, also where starting a process could take too long.
 """

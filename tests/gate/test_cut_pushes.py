@@ -1,4 +1,4 @@
-"""A push that is cut since its node stops leading: "nothing was changed" is said when it is certain, only then."""
+"""A push that is cut since its node stops leading: "nothing was changed" is said when it is certain."""
 
 import asyncio
 import os

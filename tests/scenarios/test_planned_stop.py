@@ -65,7 +65,7 @@ def test_pushes_are_taken_while_a_long_one_is_finished(cluster: Cluster) -> None
     a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
     tree = client.work_tree("app")
     client.git("push", "-q", client.url(a, "org/app"), "main", cwd=tree)
-    with slow_push(client, a, client.work_tree("slow"), "slow").begin() as slow:
+    with slow_push(client, a, client.work_tree("slow"), "slow").begin(a) as slow:
         a.signal(signal.SIGTERM)
         eventually(logged(a, "stepping_down"), "node-a steps down")
         oids = {"slow": slow.oid}
@@ -87,10 +87,10 @@ def test_a_push_that_comes_after_the_gate_has_closed_waits_for_the_next_leader(c
     a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
     tree = client.work_tree("app")
     client.git("push", "-q", client.url(a, "org/app"), "main", cwd=tree)
-    with slow_push(client, a, client.work_tree("first"), "first").begin() as first:
+    with slow_push(client, a, client.work_tree("first"), "first").begin(a) as first:
         a.signal(signal.SIGTERM)
         eventually(logged(a, "stepping_down"), "node-a steps down")
-        with slow_push(client, a, client.work_tree("second"), "second").begin() as second:
+        with slow_push(client, a, client.work_tree("second"), "second").begin(a) as second:
             assert first.finish()[0] == 0
             eventually(lambda: not a.ready(), "node-a takes no new pushes")
             held = Background(client, a, tree, "main:held")
@@ -116,7 +116,7 @@ def test_a_push_that_outlasts_the_drain_is_told_that_nothing_was_changed(
     tree = client.work_tree("app")
     client.git("push", "-q", client.url(a, "org/app"), "main", cwd=tree)
     told = []
-    with slow_push(client, a, client.work_tree("slow"), "slow").begin() as slow:
+    with slow_push(client, a, client.work_tree("slow"), "slow").begin(a) as slow:
         a.signal(signal.SIGTERM)
         while not logged(a, "drain_limit_reached")():
             refspec = f"main:b{len(told)}"
