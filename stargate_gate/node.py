@@ -12,8 +12,10 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import structlog
 
@@ -43,6 +45,7 @@ from stargate_gate.gate.hostkeys import (
 )
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
@@ -53,6 +56,7 @@ from stargate_gate.local_sessions import LocalSessions
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.reloading import Reloader
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.intents import FOLDER as INTENTS
@@ -81,8 +85,10 @@ DATA_DIR_CHECK = "data_dir"
 VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
-async def run_node(config: Config) -> None:
+async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -> None:
     """Run one node until SIGTERM or SIGINT, then step down and return.
+
+    At each of `hangups` it reads `config_file` again; see reloading.py.
 
     Raises:
         ConfigurationError: a file that the configuration names cannot be used, or differs from what
@@ -99,7 +105,8 @@ async def run_node(config: Config) -> None:
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
-        await Node(config, datadir, processes).run()
+        node = Node(config, datadir, processes)
+        await node.run(Reloader(config, config_file, node.reload_keys).run(hangups))
 
 
 class Node:
@@ -229,13 +236,22 @@ class Node:
 
     # -- start and stop --------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
+    def reload_keys(self) -> int:
+        """Read authorized_keys again; how many keys count now."""
+        return self._ssh.reload_keys()
+
+    async def run(self, reloading: Coroutine[Any, Any, NoReturn]) -> None:
+        """Listen, take part in the election, and stop in order on SIGTERM or SIGINT.
+
+        `reloading` runs beside it until the listeners are closed.
+        """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            reload = asyncio.create_task(reloading, name="reload")
+            stack.callback(reload.cancel)
             stack.push_async_callback(self._address.close)
             await self._address.start()
             if self._journal is not None:

@@ -30,6 +30,11 @@ class KeyFile:
         trouble = () if self._trouble is None else (self._trouble,)
         return tuple(f"{self._path}: {problem}" for problem in (*trouble, *self._keys.problems))
 
+    def reload(self) -> AuthorizedKeys:
+        """As `current`, but reads the file whether it looks changed or not."""
+        self._signature = None
+        return self.current()
+
     def current(self) -> AuthorizedKeys:
         """The keys in force now. Never raises. Reads the file only if it has changed."""
         try:

@@ -83,6 +83,10 @@ class SshServer:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
 
+    def reload_keys(self) -> int:
+        """Read authorized_keys again, changed or not; how many keys count now."""
+        return len(self._keys.reload().entries)
+
     @property
     def listening(self) -> bool:
         """Whether connections are accepted."""
