@@ -67,6 +67,12 @@ class Follower(Protocol):
 class Clients(Protocol):
     """What the campaign asks of the SSH listener."""
 
+    def delay_connections(self) -> None:
+        """New connections to such an address wait until it has moved; see `gate/leaving.py`."""
+
+    def accept_connections(self) -> None:
+        """They are taken here again."""
+
     async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
         """End every connection to an address that this node is about to lose; see `SshServer.leave`."""
 
@@ -278,6 +284,7 @@ class Campaign:
         until = loop.time() + election.drain_s
         await self._leadership.finish_running(election.drain_s * (1 - DRAIN_LAST_SHARE))
         term.close(f"stepping down: {reason}")
+        self._clients.delay_connections()
         if not await self._leadership.drain(max(0.0, until - loop.time())):
             log.warning("drain_limit_reached", drain_s=election.drain_s, pushes=len(self._leadership))
             await self._leadership.close("is stepping down")
@@ -313,6 +320,8 @@ class Campaign:
         if feed is not None:
             await feed.close()
         await self._address.settled(RELEASE_WAIT_S)
+        if not self._stop.is_set():
+            self._clients.accept_connections()
         self._leadership.ended()
 
     async def _tell_waiting(self) -> None:

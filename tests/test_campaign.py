@@ -37,6 +37,12 @@ A, B = member("a"), member("b")
 class NoClients:
     """Nobody is connected."""
 
+    def delay_connections(self) -> None:
+        pass
+
+    def accept_connections(self) -> None:
+        pass
+
     async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
         pass
 

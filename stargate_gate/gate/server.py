@@ -15,6 +15,7 @@ from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
 from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate.leaving import accept_connections, delay_connections
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
 from stargate_gate.gate.sources import Network
@@ -147,6 +148,18 @@ class SshServer:
             connection.close()
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
+
+    def delay_connections(self) -> None:
+        """New connections to the floating addresses wait at the client's side; see leaving.py."""
+        for server in self._servers:
+            for listener in server.sockets:
+                delay_connections(listener, self._settings.floating or ())
+
+    def accept_connections(self) -> None:
+        """They are taken here again."""
+        for server in self._servers:
+            for listener in server.sockets:
+                accept_connections(listener)
 
     async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
         """End every connection to an address that this node is about to lose; see leaving.py.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ SOON_S = 30.0  # far below what a client waits by itself, and enough for a loade
 def cluster(tmp_path: Path) -> Iterator[LinkedCluster]:
     """Two nodes with a VIP, started; node-a leads and has it, and there is something to fetch."""
     with linked_cluster(tmp_path, [[ITEM], [ITEM]]) as made:
+        for one in made.nodes:
+            one.config["election"]["drain_s"] = 24
         made.start()
         a = made["node-a"]
         assert isinstance(a, NamespacedNode)
@@ -38,9 +41,9 @@ def ssh(cluster: LinkedCluster) -> list[str]:
     return [*cluster.desk.prefix, *cluster.client.ssh_argv(), "-p", str(SSH_PORT), f"git@{VIP}"]
 
 
-def slow_push(cluster: LinkedCluster) -> SlowPush:
-    """Half of it is with the leader, and the client only waits."""
-    return SlowPush(cluster.client, ssh(cluster), cluster.client.work_tree("slow"), "slow").begin(
+def slow_push(cluster: LinkedCluster, branch: str = "slow") -> SlowPush:
+    """Some of it is with the leader, and the client only waits."""
+    return SlowPush(cluster.client, ssh(cluster), cluster.client.work_tree(branch), branch).begin(
         cluster["node-a"]
     )
 
@@ -84,6 +87,36 @@ def test_readers_are_told_at_a_planned_stop(cluster: LinkedCluster) -> None:
     assert (reading.returncode, err) == (69, b"this node's address moves to another node; try again\n")
     told_in_order(a)
     b.wait_ready()
+
+
+def test_a_push_that_begins_at_the_last_moment_of_a_planned_stop_comes_to_the_next_leader(
+    cluster: LinkedCluster,
+) -> None:
+    """The gate has closed, the address is still here: the client waits without knowing, and succeeds."""
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    tree = client.work_tree("late")
+    with slow_push(cluster, "first") as first:
+        a.signal(signal.SIGTERM)
+        eventually(lambda: "stepping_down" in a.log(), "node-a steps down")
+        with slow_push(cluster, "second") as second:
+            assert first.finish()[0] == 0
+            eventually(lambda: not a.ready(), "node-a takes no new pushes")
+            with ThreadPoolExecutor() as pool:
+                late = pool.submit(cluster.push, VIP, "HEAD:late", tree)
+                assert cluster.desk is not None
+                eventually(lambda: "SYN-SENT" in connections(cluster), "a connection that is put off")
+                assert second.finish()[0] == 0
+                done = late.result()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert a.wait() == 0
+    b.wait_ready()
+    assert (b.repository("org/app") / "refs/heads/late").exists()
+
+
+def connections(cluster: LinkedCluster) -> str:
+    """TCP connections of the users' machine, as ss(8) lists them."""
+    assert cluster.desk is not None
+    return cluster.desk.run("ss", "-tanH", "dst", VIP).stdout
 
 
 @pytest.mark.parametrize("how", ["thawed", "killed"])
