@@ -62,7 +62,7 @@ def test_new_connections_to_a_floating_address_are_put_off(
 @pytest.mark.parametrize("hosts", [{"127.0.0.1"}, {"192.0.2.1"}, {"::1"}, set()])
 def test_other_addresses_of_the_same_listener_are_not(hosts: set[str]) -> None:
     """A standby that comes back, and users of the node's own name, are served."""
-    with listening(socket.AF_INET, "0.0.0.0") as listener:  # noqa: S104
+    with listening(socket.AF_INET, "0.0.0.0") as listener:
         assert delay_connections(listener, hosts) == any("." in host for host in hosts)
         assert connects(listener, "127.0.0.2")
         assert connects(listener, "127.0.0.1") == ("127.0.0.1" not in hosts)
