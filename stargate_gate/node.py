@@ -12,10 +12,9 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 
@@ -36,13 +35,17 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError, UnavailableError
+from stargate_gate.errors import UnavailableError
+from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
+    require_same_host_keys,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.hangups import Hangups
@@ -77,7 +80,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
 
 log = structlog.get_logger()
 
@@ -105,8 +108,7 @@ async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
-        node = Node(config, datadir, processes)
-        await node.run(Reloader(config, config_file, node.reload_keys).run(hangups))
+        await Node(config, datadir, processes).run(config_file, hangups)
 
 
 class Node:
@@ -116,6 +118,7 @@ class Node:
         self._config = config
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
+        self._campaign: Campaign | None = None
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -130,6 +133,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
+            leads=lambda: self._feed is not None,
         )
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
@@ -142,7 +146,6 @@ class Node:
         )
         self._ssh_addresses: list[tuple[str, int]] = []
         self._elector: Elector | None = None
-        self._campaign: Campaign | None = None
         self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
         self._mirror = self._make_mirror()
         self._address = FloatingAddress(self._me.name, addresses_of(config))
@@ -156,11 +159,13 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me.name, lambda: self._feed, self._store, self._maintenance)
+        self._store.tell(self._publisher)
         gate = Gate(
             self._store,
             processes,
@@ -175,7 +180,9 @@ class Node:
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
                 drain_s=config.election.drain_s,
-                max_sessions=config.limits.max_sessions,
+                shares=_shares(config),
+                queue_wait_s=config.limits.queue_wait_s,
+                address=str(config.cluster.address) if config.cluster else None,
             ),
         )
         self._ssh = SshServer(
@@ -185,9 +192,11 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
+                max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
                 floating=self._address.hosts,
             ),
@@ -228,6 +237,12 @@ class Node:
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
 
+    def _lost(self) -> list[str]:
+        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
+        if self._feed is not None:
+            return vanished_here(self._store.register.vanished().values())
+        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
         record = self._view().record
@@ -236,22 +251,15 @@ class Node:
 
     # -- start and stop --------------------------------------------------------------------------------
 
-    def reload_keys(self) -> int:
-        """Read authorized_keys again; how many keys count now."""
-        return self._ssh.reload_keys()
-
-    async def run(self, reloading: Coroutine[Any, Any, NoReturn]) -> None:
-        """Listen, take part in the election, and stop in order on SIGTERM or SIGINT.
-
-        `reloading` runs beside it until the listeners are closed.
-        """
+    async def run(self, config_file: Path | None, hangups: Hangups) -> None:
+        """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
-            reload = asyncio.create_task(reloading, name="reload")
-            stack.callback(reload.cancel)
+            reloader = Reloader(self._config, config_file, self._ssh.reload_keys)
+            stack.callback(asyncio.create_task(reloader.run(hangups), name="reload").cancel)
             stack.push_async_callback(self._address.close)
             await self._address.start()
             if self._journal is not None:
@@ -262,6 +270,7 @@ class Node:
             health_addresses = await self._http.start()
             stack.push_async_callback(self._control.close)
             await self._control.start()
+            await self._store.census()  # so that what was there before is known before any push comes
             self._checks.start()
             stack.callback(self._checks.stop)
             self._elector = await self._join_election(health_addresses, stack)
@@ -360,7 +369,7 @@ class Node:
         promotion = NodePromotion(
             self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
         )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:
@@ -421,7 +430,7 @@ class Node:
             view = self._elector.view()
             record = view.record
             if record is not None and record.leader != self._me and record.host_keys:
-                _require_same_host_keys(record, mine)
+                require_same_host_keys(record, mine)
             await self._elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
 
     def _announce(self, health: list[Endpoint]) -> None:
@@ -454,6 +463,16 @@ class Node:
         return "\n".join(["", *lines, "", ""])
 
 
+def _places(config: Config) -> PlaceLimits:
+    limits = config.limits
+    return PlaceLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
+
+
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     """A single node keeps none, and one from earlier would not tell of what it does now."""
     path = datadir.state / JOURNAL
@@ -464,15 +483,15 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
 
 
+def _shares(config: Config) -> Shares:
+    limits = config.limits
+    return Shares(
+        reads=max(1, limits.max_sessions - limits.max_pushes),
+        pushes=limits.max_pushes,
+        per_key=limits.max_sessions_per_key,
+        per_address=limits.max_sessions_per_address,
+    )
+
+
 def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
     return view.record != before
-
-
-def _require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
-    if frozenset(record.host_keys) != mine:
-        theirs = ", ".join(sorted(record.host_keys))
-        problem = (
-            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-        )
-        raise ConfigurationError([problem])

@@ -5,7 +5,7 @@ May import: config, election (worker), hangups, logs, errors.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +33,9 @@ class Reloader:
     reload_keys  reads authorized_keys again; how many keys count now
     """
 
-    def __init__(self, config: Config, config_file: Path | None, reload_keys: Callable[[], int]) -> None:
+    def __init__(
+        self, config: Config, config_file: Path | None, reload_keys: Callable[[], Awaitable[int]]
+    ) -> None:
         self._started_with = config
         self._config_file = config_file
         self._reload_keys = reload_keys
@@ -53,7 +55,7 @@ class Reloader:
             self._disk.close()
 
     async def _reload(self) -> None:
-        keys = self._reload_keys()
+        keys = await self._reload_keys()
         config = await self._read()
         if config is None:
             log.info("reloaded", authorized_keys=keys, config="as before")

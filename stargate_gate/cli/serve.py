@@ -1,7 +1,9 @@
 """`stargate serve`: one node, in the foreground, until SIGTERM or SIGINT."""
 
 import asyncio
+import contextlib
 import os
+import resource
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from stargate_gate.hangups import Hangups, ignore
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
 
+MAX_DESCRIPTORS = 65536  # what systemd/stargate.service sets
 UMASK = 0o027  # what the node makes may be read by its group, and by nobody else
 
 log = structlog.get_logger()
@@ -30,6 +33,7 @@ def serve(config_file: Path | None) -> None:
     hangups = Hangups()
     hangups.listen()
     os.umask(UMASK)
+    _allow_descriptors()
     # A shared volume that is gone is no mistake of the file's, and looking at it may hang: the node
     # starts, serves reads, and says that it cannot lead.
     config = load_checked_config(config_file, shared_volume=False)
@@ -43,3 +47,12 @@ def serve(config_file: Path | None) -> None:
         raise
     finally:
         ignore()
+
+
+def _allow_descriptors() -> None:
+    """As many descriptors as the system allows: a shell gives 1024, fewer than the limits' defaults need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,14 +1,16 @@
 """The keys of this node: its SSH host keys, and the public half of the cluster's key."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
 
-from stargate_gate.config.files import open_to_others
+from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
+from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.peerpass import secret_of
+from stargate_gate.reading import read_regular
 
 KEY_FILE = "ssh_host_ed25519_key"  # in data_dir/state, when the configuration names none
 
@@ -67,6 +69,18 @@ def public_key_of(path: Path) -> bytes:
         raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
 
 
+def pass_secret_of(path: Path) -> bytes:
+    """What the nodes that have the private key in `path` make passes with; see peerpass.py.
+
+    Raises:
+        ConfigurationError: as `public_key_of`.
+    """
+    try:
+        return secret_of(_load_private(path).export_private_key("pkcs8-der"))
+    except ValueError as error:
+        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+
+
 def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
     """As ssh-keygen -l prints them."""
     return tuple(key.get_fingerprint() for key in keys)
@@ -75,9 +89,7 @@ def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
 def _load_private(path: Path) -> asyncssh.SSHKey:
     """Raises ValueError with a remedy."""
     try:
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
-            content = file.read()
+        content, info = read_regular(path, MAX_KEY_BYTES)
     except OSError as error:
         raise ValueError(
             f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"
@@ -90,3 +102,18 @@ def _load_private(path: Path) -> asyncssh.SSHKey:
         raise ValueError("it is encrypted; a server needs one without a passphrase") from error
     except asyncssh.KeyImportError as error:
         raise ValueError("it holds no private key that can be read") from error
+
+
+def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
+    """All nodes are one host behind one address: a key that differs would look like an attack.
+
+    Raises:
+        ConfigurationError: this node's host keys are not the leader's.
+    """
+    if frozenset(record.host_keys) != mine:
+        theirs = ", ".join(sorted(record.host_keys))
+        problem = (
+            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+        )
+        raise ConfigurationError([problem])
