@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
@@ -45,6 +46,7 @@ from stargate_gate.gate.hostkeys import (
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
@@ -56,6 +58,7 @@ from stargate_gate.lookout import Lookout
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.reloading import Reloader
 from stargate_gate.replication.acquaintance import Profile, settings_of
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
@@ -88,8 +91,10 @@ log = structlog.get_logger()
 DATA_DIR_CHECK = "data_dir"
 
 
-async def run_node(config: Config) -> None:
+async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -> None:
     """Run one node until SIGTERM or SIGINT, then step down and return.
+
+    At each of `hangups` it reads `config_file` again; see reloading.py.
 
     Raises:
         ConfigurationError: a file that the configuration names cannot be used, or differs from what
@@ -106,7 +111,7 @@ async def run_node(config: Config) -> None:
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
-        await Node(config, datadir, processes).run()
+        await Node(config, datadir, processes).run(config_file, hangups)
 
 
 class Node:
@@ -185,6 +190,7 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
+                drain_s=config.election.drain_s,
                 shares=_shares(config),
                 queue_wait_s=config.limits.queue_wait_s,
                 address=str(config.cluster.address) if config.cluster else None,
@@ -203,6 +209,7 @@ class Node:
                 max_sessions=config.limits.max_sessions,
                 max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
+                floating=self._address.hosts,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -270,13 +277,15 @@ class Node:
 
     # -- start and stop --------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, config_file: Path | None, hangups: Hangups) -> None:
         """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            reloader = Reloader(self._config, config_file, self._ssh.reload_keys)
+            stack.callback(asyncio.create_task(reloader.run(hangups), name="reload").cancel)
             stack.push_async_callback(self._address.close)
             await self._address.start()
             if self._journal is not None:
@@ -433,6 +442,7 @@ class Node:
             self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
+            clients=self._ssh,
             make_feed=make_feed,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),

@@ -29,7 +29,7 @@ def demo() -> None:
 
     Makes keys and configuration in a temp dir, starts two nodes in the foreground, and prints what
     to paste into a second terminal. A node that is killed comes back as a standby. Ctrl-C ends and
-    removes everything.
+    removes everything. SIGHUP goes on to the nodes, which read their keys again; a closed terminal ends it.
     """
     screen = Screen()
     try:
@@ -43,8 +43,18 @@ async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
     play = _Play(files, screen)
     task = asyncio.create_task(play.run(), name="demo")
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
+    had_terminal = sys.stdout.isatty()
+
+    def hung_up() -> None:
+        """By a terminal that was closed: the end. By somebody's `kill -HUP`: the nodes read files again."""
+        if had_terminal and not sys.stdout.isatty():
+            task.cancel()
+        else:
+            play.reload()
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
@@ -77,6 +87,12 @@ class _Play:
             with contextlib.suppress(BrokenPipeError):
                 self._screen.say("ending both nodes")
             await asyncio.gather(*(node.end() for node in self._nodes), return_exceptions=True)
+
+    def reload(self) -> None:
+        """Pass a SIGHUP on to the nodes."""
+        self._screen.say("SIGHUP: the nodes read keys and log settings again")
+        for node in self._nodes:
+            node.reload()
 
     async def _start(self) -> None:
         """The first node leads, the second is in its sync set, and there is something to clone."""

@@ -32,6 +32,7 @@ class DemoNode:
         self._on_line = on_line
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._has_spoken = False
 
     @property
     def name(self) -> str:
@@ -53,6 +54,7 @@ class DemoNode:
 
         setpriv(1) has the kernel kill it when the demo dies, even by `kill -9`.
         """
+        self._has_spoken = False
         self._process = await asyncio.create_subprocess_exec(
             *_ended_with_parent(),
             *(sys.executable, "-P", "-m", "stargate_gate.cli.main"),
@@ -65,6 +67,11 @@ class DemoNode:
             env={**os.environ, **self._environment},
         )
         self._reader = asyncio.create_task(self._read_lines(), name=f"lines of {self.name}")
+
+    def reload(self) -> None:
+        """SIGHUP, if it has said something: from then on it knows what to do with one."""
+        if self._process is not None and self.alive and self._has_spoken:
+            self._process.send_signal(signal.SIGHUP)
 
     async def wait(self) -> int:
         """Its exit status once it has ended and all its lines were handed on; negative: a signal."""
@@ -121,6 +128,7 @@ class DemoNode:
                 continue  # longer than MAX_LINE_BYTES: asyncio has dropped it
             if not line:
                 return
+            self._has_spoken = True
             self._on_line(self.name, line.decode(errors="replace").rstrip())
 
 

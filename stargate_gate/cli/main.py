@@ -11,6 +11,7 @@ from stargate_gate import __version__
 from stargate_gate.cli.lazy import Entry, LazyGroup, Section
 from stargate_gate.errors import ConfigurationError, StargateError
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.hangups import ignore
 
 INTERRUPTED = 130  # what shells say of a program that SIGINT ended
 TRACEBACK_VARIABLE = "STARGATE_TRACEBACK"
@@ -70,6 +71,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
+    if sys.argv[1:2] == ["serve"]:
+        ignore()  # until the node listens for it: loading its code takes a while
     sys.exit(run(sys.argv[1:]))
 
 

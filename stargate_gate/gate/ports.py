@@ -53,7 +53,11 @@ class Request:
 
 @dataclass(frozen=True)
 class GateView:
-    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown."""
+    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown.
+
+    stepping_down  this node led and takes no writes any more. `leader` is then the node that takes over,
+                   None if there is none or it is not chosen yet
+    """
 
     accepting: bool
     node: str
@@ -62,6 +66,7 @@ class GateView:
     leader_alive: bool
     term: int
     reason: str
+    stepping_down: bool = False
 
 
 class Leadership(Protocol):
@@ -71,7 +76,10 @@ class Leadership(Protocol):
         """As of now, from memory."""
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes or knows a live leader; the view as it is at the limit."""
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+
+        The view as it is then, or at the limit.
+        """
 
     def token(self) -> str:
         """The leading lock's token; the pre-receive hook asks for it."""

@@ -41,6 +41,9 @@ class Witness(Protocol):
             StargateError: it may not; git is ended.
         """
 
+    def given(self, data: bytes) -> None:
+        """Git is about to get `data` of the client's."""
+
 
 class Answer:
     """What git has to say of a push, until it may be said. `release` or `revise` it.
@@ -113,6 +116,9 @@ class PushPumps(Pumps):
                     self._report.feed(part)
                 raise UsageError(f"push refused: {commands.problem}; nothing was changed")
         return b"" if commands.problem is not None else data
+
+    def _giving(self, data: bytes) -> None:
+        self._witness.given(data)
 
     async def _answer(self) -> None:
         await self._take(await self._advertise())

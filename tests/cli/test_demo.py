@@ -216,6 +216,18 @@ async def test_a_demo_beside_another_takes_other_ports(demo: Demo) -> None:
             await second.process.communicate()
 
 
+@pytest.mark.timeout(120)
+async def test_a_hangup_reaches_the_nodes_and_ends_nothing(demo: Demo) -> None:
+    """`kill -HUP`, as for any server; without a terminal that could have been closed."""
+    await demo.page()
+    before = demo.nodes()
+    demo.process.send_signal(signal.SIGHUP)
+    await demo.until("SIGHUP: the nodes read keys and log settings again")
+    await demo.until("reloaded")
+    await demo.until("reloaded")
+    assert demo.nodes() == before
+
+
 async def test_ending_it_early_ends_everything(demo: Demo) -> None:
     """Ctrl-C before the nodes are up."""
     await demo.until("starting two nodes")
