@@ -26,9 +26,12 @@ help:
 run: $(VENV)/.ready
 	@exec $(BIN)/stargate demo
 
+# The container tests run also after a failure of the others; either failure is a failure of the whole.
 test: $(VENV)/.tests-ready
-	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
-	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
+	@status=0; set -x; \
+	$(PYTEST) $(PYTEST_ARGS) $(TESTS) || status=$$?; \
+	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION) || status=$$?;) \
+	exit $$status
 
 # Only the container tests; one file: make integration INTEGRATION=integration/test_faults.py
 integration: $(VENV)/.tests-ready
