@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,32 @@ def test_a_part_of_the_tests_needs_no_containers(calls: Path) -> None:
     """`make test TESTS=tests/kv`."""
     assert make("test", calls, "TESTS=tests/kv").returncode == 0
     assert len(calls.read_text().splitlines()) == 1
+
+
+def planned(target: str, venv: Path) -> str:
+    """What `make TARGET` would run on a machine where nothing is installed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    argv = ["make", "--dry-run", target, f"VENV={venv}"]
+    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("target", "extra"), [("run", "--editable ."), ("image", "--editable '.[image]'")])
+def test_who_only_runs_it_gets_nothing_of_the_tests(tmp_path: Path, target: str, extra: str) -> None:
+    """No test library in the environment, no test program on the machine."""
+    commands = planned(target, tmp_path / "venv")
+    assert f"install.py {tmp_path}/venv {extra}\n" in commands
+    assert "[dev]" not in commands
+    assert "system-packages tests" not in commands
+    assert "system-packages tests" in planned("test", tmp_path / "venv")
+
+
+def test_the_set_up_says_what_it_does_and_what_failed(tmp_path: Path) -> None:
+    """A step a line, for people who wait; pip's own words when it fails."""
+    done = subprocess.run(
+        [sys.executable, ".ci/install.py", tmp_path / "venv", "--no-index", "no-such-package"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 69
+    assert "set-up: making" in done.stderr
+    assert "set-up: installing into" in done.stderr
+    assert "No matching distribution found for no-such-package" in done.stderr
