@@ -8,7 +8,9 @@ import click
 import structlog
 
 from stargate_gate.cli.running_node import config_option
+from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
+from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import StargateError
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
@@ -31,6 +33,8 @@ def serve(config_file: Path | None) -> None:
     # starts, serves reads, and says that it cannot lead.
     config = load_checked_config(config_file, shared_volume=False)
     configure_logging(config.log.format, config.log.level)
+    for finding in doubtful(config):
+        log.warning("configuration_doubtful", key=dotted(finding.key), problem=finding.text)
     try:
         asyncio.run(run_node(config))
     except StargateError:

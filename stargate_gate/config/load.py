@@ -1,5 +1,6 @@
 """From a YAML file to a Config, or to all that is wrong with it at once."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from stargate_gate.config.document import Document, read_document
 from stargate_gate.config.files import broken_files
 from stargate_gate.config.findings import Finding, dotted, without_consequences
-from stargate_gate.config.location import MAX_FILE_BYTES, config_path
+from stargate_gate.config.location import MAX_FILE_BYTES, config_path, content_of
 from stargate_gate.config.mistakes import findings_of, repaired
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import broken_rules
@@ -84,8 +85,7 @@ def _judged(path: Path | None) -> _Judged:
 
 def _text_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = content_of(path)
     except FileNotFoundError:
         raise ConfigurationError([f"{path}: there is no such file; name the node's YAML file"]) from None
     except (OSError, ValueError) as error:
@@ -97,11 +97,19 @@ def _text_of(path: Path) -> str:
         raise ConfigurationError(
             [f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"]
         )
+    if _is_utf_16(content):
+        raise ConfigurationError([f"{path}: is UTF-16, as some editors on Windows save it; save it as UTF-8"])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError([f"{path}:{line}: is not UTF-8; save it as UTF-8"]) from None
+
+
+def _is_utf_16(content: bytes) -> bool:
+    """By its mark, or by the zero byte that each letter has there."""
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return content.startswith(marks) or b"\0" in content[:2]
 
 
 def _judge(name: str, document: Document, base: Path) -> _Judged:

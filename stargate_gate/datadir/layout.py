@@ -1,5 +1,7 @@
 """The folders and files of a data_dir, and the random id that tells it from every other."""
 
+import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -8,9 +10,12 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.datadir.places import CONTROL_SOCKET
+from stargate_gate.datadir.users import run_as, user
 from stargate_gate.errors import ConfigurationError
 
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
+NODE_NAME = "node_name"  # in state/: what the node was called at its first start
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -82,28 +87,86 @@ def open_data_dir(root: Path) -> DataDir:
     """Make what is missing of the data_dir at `root` (0700), and read or make its id.
 
     Raises:
-        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, or its id
-            is damaged.
+        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, is read-only, has
+            parts on several file systems, or its id is damaged.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = root.resolve()
         info = root.stat()
         if info.st_uid != os.geteuid():
-            raise ConfigurationError(
-                [
-                    f"node.data_dir: {root} is uid {info.st_uid}'s, stargate is uid {os.geteuid()}: chown it",
-                ]
+            problem = (
+                f"node.data_dir: {root} belongs to {user(info.st_uid)}, and this is {user()}: "
+                f"run it as that user ({run_as(info.st_uid)}); chown it only if that is the wrong user"
             )
+            raise ConfigurationError([problem])
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
         for name in ("repositories", "trash", "hooks", "run", "run/writers", "state"):
             (root / name).mkdir(mode=0o700, exist_ok=True)
+        _try_a_rename(root)
         return DataDir(root, _identity(root / "state" / "data_dir_id"))
     except OSError as error:
+        if error.errno == errno.EROFS:
+            problem = (
+                f"node.data_dir: {root} is read-only: mount it writable (after an error of the disk "
+                "the kernel mounts a file system read-only: see dmesg)"
+            )
+            raise ConfigurationError([problem]) from error
         raise ConfigurationError(
             [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
+
+
+def _try_a_rename(root: Path) -> None:
+    """A deletion moves a repository from repositories/ to trash/. Try it with an empty folder.
+
+    A link or a mount below the data_dir makes that impossible, and would show at the first deletion only.
+    """
+    probe = f".probe-{os.getpid()}"
+    here, there = root / "repositories" / probe, root / "trash" / probe
+    try:
+        here.mkdir(mode=0o700)
+        here.rename(there)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        problem = (
+            f"node.data_dir: {root}/repositories and {root}/trash are on different file systems, so nothing "
+            "can be moved from one to the other: put the whole data_dir on one (a link or a mount for the "
+            "data_dir itself is fine)"
+        )
+        raise ConfigurationError([problem]) from error
+    finally:
+        for folder in (here, there):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def keep_name(datadir: DataDir, name: str, *, is_host_name: bool) -> None:
+    """Remember the node's name at its first start. Later the host's name may not take its place.
+
+    is_host_name  node.name is not in the YAML file, so `name` is what the host is called now
+
+    Raises:
+        ConfigurationError: the host has been given another name; the cluster knows this node by the old one.
+        OSError: the name cannot be read or written.
+    """
+    path = datadir.state / NODE_NAME
+    try:
+        with path.open("rb") as file:
+            before = file.read(MAX_NAME_BYTES).decode(errors="replace").strip()
+    except FileNotFoundError:
+        before = ""
+    if before == name:
+        return
+    if before and is_host_name:
+        problem = (
+            f"node.name: this data_dir belongs to {before!r}; node.name is not in the file, so it is the host "
+            f"name, and that is {name!r} now: write node.name: {before} into the file"
+        )
+        raise ConfigurationError([problem])
+    write_durably(path, f"{name}\n".encode())
 
 
 def _identity(path: Path) -> str:

@@ -14,6 +14,8 @@ RACY_S = (
     2.0  # two changes within one tick of a file system's clock look alike; HFS+, SMB and FAT tick in 1 to 2 s
 )
 
+HOW_TO_ADD_A_KEY = "write a public key into it, one a line, as in: cat ~/.ssh/id_ed25519.pub >> {path}"
+
 
 class KeyFile:
     """Watches one file by stat. When it cannot be read, the last good content stays in force."""
@@ -37,9 +39,10 @@ class KeyFile:
                 self._read()
         except OSError as error:
             self._signature = None
-            self._report_trouble(
-                f"cannot be read ({error.strerror or error}); the keys read last stay in force"
-            )
+            stay = "the keys read last stay in force"
+            if not self._keys.entries:
+                stay = f"nobody can log in: {HOW_TO_ADD_A_KEY.format(path=self._path)}"
+            self._report_trouble(f"cannot be read ({error.strerror or error}); {stay}")
         return self._keys
 
     def _read(self) -> None:
