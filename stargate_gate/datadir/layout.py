@@ -162,8 +162,8 @@ def keep_name(datadir: DataDir, name: str, *, is_host_name: bool) -> None:
         return
     if before and is_host_name:
         problem = (
-            f"node.name: this data_dir belongs to {before!r}; node.name is not in the file, so it is the host "
-            f"name, and that is {name!r} now: write node.name: {before} into the file"
+            f"node.name: this data_dir belongs to {before!r}; node.name is not in the file, so it is the "
+            f"host name, and that is {name!r} now: write node.name: {before} into the file"
         )
         raise ConfigurationError([problem])
     write_durably(path, f"{name}\n".encode())
