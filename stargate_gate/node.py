@@ -34,7 +34,7 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError
+from stargate_gate.errors import ConfigurationError, UnavailableError
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
@@ -329,6 +329,7 @@ class Node:
             journal=self._journal,
             rescues=self._rescues,
             on_checked=self._checked,
+            enroll=self._enroll,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,
         )
@@ -348,6 +349,11 @@ class Node:
     def _checked(self, term: int, position: int) -> None:
         if self._elector is not None:
             self._elector.checked(term, position)
+
+    async def _enroll(self, incarnation: str) -> None:
+        if self._elector is None:
+            raise UnavailableError("the election has not started")
+        await self._elector.enroll(incarnation)
 
     def _make_campaign(self, elector: Elector) -> Campaign:
         replication = self._config.replication

@@ -4,7 +4,15 @@ import asyncio
 import math
 
 from stargate_gate.config.rules import PROGRESS_EVERY_S
-from stargate_gate.replication.messages import Alive, Applied, Checked, Message, Progress, encode
+from stargate_gate.replication.messages import (
+    Alive,
+    Applied,
+    Checked,
+    Enrolled,
+    Message,
+    Progress,
+    encode,
+)
 from stargate_gate.replication.ports import Channel
 from stargate_gate.repos.names import RepositoryName
 
@@ -18,6 +26,7 @@ class Answers:
         self._progress_at: dict[RepositoryName, float] = {}  # of what is not applied yet
         self._applied: dict[RepositoryName, int] = {}
         self._checked: int | None = None
+        self._enrolled: str | None = None
         self._position: int | None = None
         self._unasked_at = -math.inf
         self._any = asyncio.Event()
@@ -44,6 +53,11 @@ class Answers:
     def checked(self, check: int) -> None:
         """Everything of that list is here."""
         self._checked = check
+        self._any.set()
+
+    def enrolled(self, incarnation: str) -> None:
+        """That incarnation is on disk."""
+        self._enrolled = incarnation
         self._any.set()
 
     def alive(self, position: int) -> None:
@@ -75,9 +89,11 @@ class Answers:
         taken += [Applied(self._term, seq, name) for name, seq in self._applied.items()]
         if self._checked is not None:
             taken.append(Checked(self._term, self._checked))
+        if self._enrolled is not None:
+            taken.append(Enrolled(self._term, self._enrolled))
         if self._position is not None:
             taken.append(Alive(self._term, self._position))
         self._progress.clear()
         self._applied.clear()
-        self._checked = self._position = None
+        self._checked = self._enrolled = self._position = None
         return taken

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.lines import LineReader
@@ -16,6 +17,8 @@ from stargate_gate.replication.messages import (
     Applied,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Join,
     ListBegin,
@@ -85,6 +88,9 @@ class Feeding:
         self._began = self._now()
         self._position = 0  # up to which the standby says it has everything
         self._level_from = 0  # what has to be confirmed before it is level
+        self._offered: str | None = None  # the incarnation that it is asked to note before it is level
+        self._offer_sent = False
+        self.incarnation: str | None = None  # the one that it has noted, since it was last behind
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -188,7 +194,7 @@ class Feeding:
             try:
                 async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
                     message = decode(await self._lines.line())
-                if not isinstance(message, Applied | Checked | Alive | Progress):
+                if not isinstance(message, Applied | Checked | Enrolled | Alive | Progress):
                     raise out_of_place(message)
             except TimeoutError:
                 raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
@@ -199,7 +205,7 @@ class Feeding:
             self._hear(message)
             self._answered.set()
 
-    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
                 self._backlog.applied(message.name, message.seq, self._now())
@@ -207,6 +213,9 @@ class Feeding:
                 self._backlog.progress(message.name, self._now())
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
         self._rise()
@@ -219,10 +228,16 @@ class Feeding:
         self._confirmed_check = check
         if self.stage is Stage.CHECKING:
             self.stage, self._level_from = Stage.CATCHING_UP, self._term.position
+            self._offered, self._offer_sent = new_incarnation(), False
+            self._wake.set()
 
     def _rise(self) -> None:
-        """Level once all is confirmed that was told before it was required again."""
-        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+        """Level once all is confirmed that was told before it was required again, and it is enrolled."""
+        if (
+            self.stage is Stage.CATCHING_UP
+            and self.incarnation is not None
+            and self.held_through(self._term.position) >= self._level_from
+        ):
             self.stage = Stage.LEVEL
 
     # -- what it is sent -------------------------------------------------------------------------------
@@ -248,6 +263,9 @@ class Feeding:
                 self._list_due = self._now() + term.full_check_s
                 await self._send_list()
             self._wake.clear()
+            if self._offered is not None and not self._offer_sent:
+                self._offer_sent = True
+                await self._send(Enroll(term.term, self._offered))
             if (news := self._backlog.next(self._now())) is not None:
                 await self._send(news)
                 continue
@@ -276,6 +294,7 @@ class Feeding:
         """It does not hold everything, and must be checked again."""
         if self.stage is not Stage.CHECKING:
             self.stage = Stage.CHECKING
+            self._offered = self.incarnation = None  # it joins anew
             log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
             self._term.moved()
 

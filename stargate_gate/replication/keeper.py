@@ -178,23 +178,32 @@ class SyncSetKeeper:
             self._carried.discard(member)
         self.moved()
 
-    def _wanted(self) -> frozenset[Member]:
-        return wanted(self._presences(), self.in_force, self._mode)
+    def _wanted(self) -> dict[Member, str | None]:
+        """Who should be in the record, and with which incarnation: who joins, with the one it has noted."""
+        recorded = self._term.members
+        members = {}
+        for member in wanted(self._presences(), self.in_force, self._mode):
+            feeding = self._feedings.get(member)
+            joins = feeding is not None and feeding.stage is Stage.LEVEL
+            members[member] = feeding.incarnation if feeding and joins else recorded.get(member)
+        return members
+
+    def _unlike(self) -> bool:
+        return self._uncertain or self._wanted() != self._term.members
 
     def _see_to_record(self) -> None:
-        unlike = self._uncertain or self._wanted() != self.in_force
-        if unlike and self._recorder is None and not self._closed:
+        if self._unlike() and self._recorder is None and not self._closed:
             self._recorder = asyncio.create_task(self._record(), name="sync-set")
             self._recorder.add_done_callback(self._recorded)
 
     async def _record(self) -> None:
         """Get what is wanted into the record, however often it takes. Ends for good when the term is lost."""
         failures = 0
-        while self._uncertain or self._wanted() != self.in_force:
-            members = self._wanted()
+        while self._unlike():
+            before = self.in_force
             try:
                 self._uncertain = True
-                await self._term.update(sync_set=members, position=self.position)
+                members = await self._term.update_members(self._wanted, position=self.position)
             except LeadershipLostError:
                 self._closed = True
                 self._wake()
@@ -206,7 +215,8 @@ class SyncSetKeeper:
             else:
                 failures = 0
                 self._uncertain = False
-                self._say(members)
+                if members != before:
+                    self._say(members)
                 self._wake()
 
     def _say(self, members: frozenset[Member]) -> None:

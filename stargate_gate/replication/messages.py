@@ -9,6 +9,8 @@
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
+                    ←                        Enroll       note this before you join the sync set
+    Enrolled        →                                     noted, on disk
     Alive           →                                     the answer to each Heartbeat
 
     stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
@@ -29,7 +31,7 @@ from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
 
-PROTOCOL = 2  # raised when an older node could misunderstand
+PROTOCOL = 3  # raised when an older node could misunderstand
 MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
@@ -168,6 +170,22 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Enroll:
+    """The standby is about to join the sync set with that incarnation; see election/incarnation.py."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The standby has that incarnation on disk."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
 class Alive:
     """The standby works; it has everything up to `position` (0 until it was checked)."""
 
@@ -213,8 +231,10 @@ class Gone:
     name: RepositoryName
 
 
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
+FromLeader: TypeAlias = (
+    Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Enroll | Heartbeat
+)
+FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
 News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
@@ -232,6 +252,8 @@ _TYPES: Mapping[str, type[Any]] = {
     "applied": Applied,
     "progress": Progress,
     "checked": Checked,
+    "enroll": Enroll,
+    "enrolled": Enrolled,
     "alive": Alive,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
@@ -397,6 +419,7 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "head": _head,
     "object_format": _word,
     "instance": _word,
+    "incarnation": _id,
     "reason": _line,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {

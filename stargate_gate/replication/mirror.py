@@ -83,6 +83,7 @@ class Mirror:
 
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
+    enroll      awaited with the incarnation of a membership of this node; on disk when it returns
     on_applied  awaited after a repository was written to, for maintenance
 
     Raises:
@@ -101,6 +102,7 @@ class Mirror:
         journal: Journal,
         rescues: Rescues,
         on_checked: Callable[[int, int], None],
+        enroll: Callable[[str], Awaitable[None]],
         on_change: Callable[[], None] | None = None,
         on_applied: Callable[[Repository], Awaitable[None]] | None = None,
     ) -> None:
@@ -118,6 +120,7 @@ class Mirror:
         )
         self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
+        self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
         self._following: asyncio.Task[None] | None = None
@@ -251,6 +254,7 @@ class Mirror:
             is_current=lambda: self._following is current and not _is_ending(current),
             welcomed=lambda: self._welcomed(record),
             level=lambda position: self._level(record.term, position),
+            enroll=self._enroll,
             applied=self._applied,
         )
         self._session = Session(peer, record.leader, record.term, self._here, callbacks)

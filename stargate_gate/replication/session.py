@@ -27,6 +27,7 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Changed,
     Compare,
+    Enroll,
     Heartbeat,
     Join,
     ListBegin,
@@ -83,12 +84,14 @@ class Callbacks:
     is_current  whether refs may be changed for this session still
     welcomed    the leader has taken this standby in
     level       everything of the leader's is here up to that position; also told again, at each heartbeat
+    enroll      note that incarnation of this node's membership, on disk when it returns; raises StargateError
     applied     that repository was written to
     """
 
     is_current: Callable[[], bool]
     welcomed: Callable[[], None]
     level: Callable[[int], None]
+    enroll: Callable[[str], Awaitable[None]]
     applied: Callable[[Repository], Awaitable[None]]
 
 
@@ -139,6 +142,7 @@ class Session:
         self._answers = Answers(term)
         self._list: _List | None = None
         self._comparing: asyncio.Task[None] | None = None
+        self._enrolling: asyncio.Task[None] | None = None
         self._check: _Check | None = None
         self._told = 0  # the leader has told of everything up to there
         self._position = 0  # everything up to there is here
@@ -222,6 +226,10 @@ class Session:
                 case Changed() | Compare():
                     self.work.add(message, _now())
                     self._wake()
+                case Enroll():
+                    if self._enrolling is not None:
+                        self._enrolling.cancel()
+                    self._enrolling = group.create_task(self._enroll(message.incarnation))
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
                     self._rescue.replicated(message.replicated)
@@ -229,6 +237,21 @@ class Session:
                     self._answers.alive(self._position)
                 case _:
                     raise SessionEndedError(str(out_of_place(message)))
+
+    async def _enroll(self, incarnation: str) -> None:
+        """Note it and say so. A disk that takes no writes keeps this node out of the sync set, no more."""
+        failures = 0
+        while True:
+            try:
+                await self._callbacks.enroll(incarnation)
+            except StargateError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("membership_not_noted", error=error.message, leader=self._leader.name)
+                await asyncio.sleep(JOB_BACKOFF.delay_s(failures))
+            else:
+                self._answers.enrolled(incarnation)
+                return
 
     def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
         """Nothing follows from a list before all of it is there."""

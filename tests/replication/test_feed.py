@@ -13,6 +13,8 @@ from stargate_gate.replication.messages import (
     Applied,
     Changed,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     ListEnd,
     Progress,
@@ -84,6 +86,37 @@ async def test_a_late_standby_leaves_by_the_record_before_the_push_is_acknowledg
         house.record.may_write.set()
         await asyncio.wait_for(waiting, LIMIT_S)
         assert house.record.in_force == frozenset()
+
+
+async def test_a_standby_joins_with_an_incarnation_that_it_has_on_disk(house: House) -> None:
+    """It is asked to note one, and is in the record, with that one, only after it has said so."""
+    standby = house.join()
+    standby.pipe.enrolls = False
+    await standby.confirm_list()
+    offer = await standby.pipe.hear(Enroll)
+    assert isinstance(offer, Enroll)
+    seq = await house.push()
+    standby.applied(seq)
+    standby.pipe.say(Enrolled(TERM, "f" * 32))  # of some other time
+    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    await asyncio.wait_for(waiting, LIMIT_S)
+    assert house.record.in_force == set()
+    standby.pipe.say(Enrolled(TERM, offer.incarnation))
+    await house.until(lambda: house.record.members == {B: offer.incarnation})
+
+
+async def test_a_standby_that_joins_again_gets_another_incarnation(tmp_path: Path) -> None:
+    """Late, out of the record, caught up: a data_dir from before that must not count."""
+    async with opened(tmp_path, "sync", limits=Limits(0.2, 60.0)) as house:
+        standby = await house.level()
+        before = house.record.members[B]
+        seq = await house.push()
+        await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+        assert B not in house.record.members
+        standby.applied(seq)
+        await standby.confirm_list()
+        await house.until(lambda: B in house.record.members)
+        assert house.record.members[B] not in {None, before}
 
 
 async def test_a_failed_record_write_keeps_both_sync_sets_needed(house: House) -> None:

@@ -125,7 +125,7 @@ class Pair:
         """One that the leader has welcomed; cut and reaped at the end."""
         peer = RealPeer(self.leader, TERM, self._heard)
         ended = False
-        callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _nothing)
+        callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _enroll, _nothing)
         session = Session(peer, LEADER, TERM, self.here, callbacks)  # type: ignore[arg-type] # in memory
         task = asyncio.create_task(session.run())
         try:
@@ -155,6 +155,10 @@ class Pair:
     def _heard(self, message: Message) -> None:
         self.at_said(message)
         self.said.put_nowait(message)
+
+
+async def _enroll(_: str) -> None:
+    """Noted."""
 
 
 async def _nothing(_: Repository) -> None:
@@ -343,6 +347,7 @@ async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_pat
         journal=here.journal,
         rescues=here.rescues,
         on_checked=lambda _term, _position: None,
+        enroll=_enroll,
     )
     await pair.make()
     for _ in range(2):

@@ -9,6 +9,8 @@ from stargate_gate.replication.messages import (
     Applied,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Listed,
     News,
@@ -43,6 +45,9 @@ class Feeding:
         self._began = self._engine.now
         self._position = 0
         self._level_from = 0
+        self._offered: str | None = None
+        self._offer_sent = False
+        self.incarnation: str | None = None
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -114,7 +119,7 @@ class Feeding:
         if not self._ended:
             term.disconnect(self)
 
-    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
                 self.backlog.applied(message.name, message.seq, self._engine.now)
@@ -122,9 +127,16 @@ class Feeding:
                 self.backlog.progress(message.name, self._engine.now)
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
-        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+        if (
+            self.stage is Stage.CATCHING_UP
+            and self.incarnation is not None
+            and self.held_through(self._term.position) >= self._level_from
+        ):
             self._become(Stage.LEVEL)
         self._term.moved()
 
@@ -136,6 +148,10 @@ class Feeding:
         self._confirmed_check = check
         if self.stage is Stage.CHECKING:
             self._level_from = self._term.position
+            if self._offered is None or self._term.rules.joins_anew:
+                self._offered, self._offer_sent = self._term.world.new_id("i"), False
+                self.incarnation = None
+                self._engine.wake(self._wake)
             skipped = not self._term.rules.require_before_recording
             self._become(Stage.LEVEL if skipped else Stage.CATCHING_UP)
 
@@ -169,6 +185,9 @@ class Feeding:
                 if self._engine.now >= self._list_due:
                     self._list_due = self._engine.now + FULL_CHECK_S
                     yield from self._send_list()
+                if self._offered is not None and not self._offer_sent:
+                    self._offer_sent = True
+                    connection.send(connection.leader, Enroll(_term.number, self._offered))
                 news = self.backlog.next(self._engine.now)
                 if news is not None:
                     connection.send(connection.leader, news)

@@ -3,8 +3,19 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
-from stargate_gate.replication.messages import Alive, Applied, Changed, Checked, Compare, Heartbeat
+from stargate_gate.errors import ElectionUnavailableError
+from stargate_gate.replication.messages import (
+    Alive,
+    Applied,
+    Changed,
+    Checked,
+    Compare,
+    Enroll,
+    Enrolled,
+    Heartbeat,
+)
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job
 from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
@@ -182,12 +193,27 @@ class Session:
                     if not self.rules.apply_before_applied:
                         self.say(Applied(self.term, message.seq, message.name))
                     self._wake()
+                case Enroll():
+                    self.mirror.start("enroll", self._enroll(message.incarnation))
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
                     self.process.note_replicated(self.term, message.replicated)
                     self._see_whether_level()
                     self.say(Alive(self.term, self._position))
             yield
+
+    def _enroll(self, incarnation: str) -> Steps:
+        """On disk before it is said."""
+        while not self.ended:
+            known = noted(self.process.disk.known.incarnations, incarnation)
+            try:
+                yield from self.process.note(incarnations=known)
+            except ElectionUnavailableError:
+                self.world.cover("a membership is not noted")
+                yield None, 1.0
+            else:
+                self.say(Enrolled(self.term, incarnation))
+                return
 
     def _compare(self, complete: List) -> Steps:
         busy = self.work.tickets() if self.rules.busy_is_different else {}

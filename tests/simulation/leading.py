@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.replication.backlog import FIRST_POSITION
@@ -20,7 +21,7 @@ from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import Feeding, Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stargate_gate.repos.refs import RefSnapshot
     from tests.simulation.disk import Repo
@@ -79,20 +80,27 @@ class Leading:
     def accepting(self) -> bool:
         return self.is_open and self.valid()
 
-    def update(self, *, sync_set: "frozenset[Member] | None" = None, **changes: Any) -> Steps:
-        """The next version of the record. Raises as Term.update."""
+    @property
+    def members(self) -> "dict[Member, str | None]":
+        return kept(self.record, self.record.sync_set)
+
+    def update(
+        self, *, choose: "Callable[[], dict[Member, str | None]] | None" = None, **changes: Any
+    ) -> Steps:
+        """The next version of the record; returns its sync set. Raises as Term.update_members."""
         while self._writing:
             yield self.turn, None
         self._writing = True
         try:
             before = self.attempted or self.record
-            members = self.record.sync_set
-            if sync_set is not None:
-                members = tuple(sorted(sync_set - {self.record.leader}))
+            members = self.members if choose is None else choose()
+            members.pop(self.record.leader, None)
+            leads = {self.record.leader: self.record.incarnation_of(self.record.leader)}
             changed = replace(
                 self.record,
                 version=before.version + 1,
-                sync_set=members,
+                sync_set=tuple(sorted(members)),
+                incarnations=named({**members, **leads}),
                 **{"successor": None, **changes},
             )
             if not self.valid():
@@ -101,6 +109,7 @@ class Leading:
             self.attempted = changed if self.attempted is None else self.rules.either(self.attempted, changed)
             yield from self._write(changed)
             self.record, self.attempted = changed, None
+            return frozenset(members)
         finally:
             self._writing = False
             self.world.engine.wake(self.turn)
@@ -122,7 +131,7 @@ class Leading:
     def carry_over(self, former: Member | None) -> Steps:
         members = self.rules.carried(self.world.mode, self.in_force, former)
         if members != self.in_force:
-            yield from self.update(sync_set=members)
+            yield from self.update(choose=lambda: kept(self.record, members))
         self._carried = set(self.needed)
         self._gone_at = dict.fromkeys(self.needed, self.world.engine.now)
         if self._carried:
@@ -416,11 +425,16 @@ class Leading:
             self._carried.discard(member)
         self.moved()
 
-    def _wanted(self) -> frozenset[Member]:
-        return self.rules.wanted(self._presences(), self.in_force, self.world.mode)
+    def _wanted(self) -> "dict[Member, str | None]":
+        members = {}
+        for member in self.rules.wanted(self._presences(), self.in_force, self.world.mode):
+            feeding = self.feedings.get(member)
+            joins = feeding is not None and feeding.stage is Stage.LEVEL
+            members[member] = feeding.incarnation if feeding and joins else self.members.get(member)
+        return members
 
     def _unlike(self) -> bool:
-        return self._uncertain or self._wanted() != self.in_force
+        return self._uncertain or self._wanted() != self.members
 
     def _see_to_record(self) -> None:
         running = self._recorder is not None and self._recorder.alive
@@ -430,10 +444,9 @@ class Leading:
     def _record(self) -> Steps:
         failures = 0
         while self._unlike():
-            members = self._wanted()
             try:
                 self._uncertain = True
-                yield from self.update(sync_set=members, position=self.position)
+                members = yield from self.update(choose=self._wanted, position=self.position)
             except LeadershipLostError:
                 self.closed = True
                 self.world.engine.wake(self.changed)

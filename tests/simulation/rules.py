@@ -64,3 +64,4 @@ class Rules:
     snapshots_are_numbered: bool = True
     forget_in_async: bool = False
     retry_failed_jobs: bool = True
+    joins_anew: bool = True  # who joins the sync set again gets another incarnation

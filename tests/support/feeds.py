@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 from stargate_gate.election.port import Member
@@ -15,6 +15,8 @@ from stargate_gate.replication.messages import (
     Alive,
     Applied,
     Checked,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Join,
     ListEnd,
@@ -43,7 +45,7 @@ class Record:
     number = TERM
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
-        self.in_force = frozenset(members)
+        self.members: dict[Member, str | None] = dict.fromkeys(members)
         self.attempted: frozenset[Member] = frozenset()
         self.failures = 0
         self.may_write = asyncio.Event()
@@ -52,21 +54,29 @@ class Record:
         self.writing = False
 
     @property
+    def in_force(self) -> frozenset[Member]:
+        return frozenset(self.members)
+
+    @property
     def needed(self) -> frozenset[Member]:
         return self.in_force | self.attempted
 
     def valid(self) -> bool:
         return self.leads
 
-    async def update(self, *, sync_set: Iterable[Member], position: int) -> None:
-        self.attempted = self.attempted | frozenset(sync_set)
+    async def update_members(
+        self, choose: Callable[[], Mapping[Member, str | None]], *, position: int
+    ) -> frozenset[Member]:
+        chosen = dict(choose())
+        self.attempted = self.attempted | frozenset(chosen)
         self.writing = True
         await self.may_write.wait()
         self.writing = False
         if self.failures:
             self.failures -= 1
             raise ElectionUnavailableError("the volume is full")
-        self.in_force, self.attempted = frozenset(sync_set), frozenset()
+        self.members, self.attempted = chosen, frozenset()
+        return frozenset(chosen)
 
 
 class Pipe:
@@ -77,6 +87,7 @@ class Pipe:
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self._more = asyncio.Event()
         self._open = True
+        self.enrolls = True  # the standby's disk takes writes
 
     async def read(self, n: int) -> bytes:
         while not self._said and self._open:
@@ -87,7 +98,10 @@ class Pipe:
     async def write(self, data: bytes) -> None:
         if not self._open:
             raise ConnectionResetError("the standby is gone")
-        self._heard.put_nowait(decode(data.rstrip(b"\n")))
+        message = decode(data.rstrip(b"\n"))
+        if isinstance(message, Enroll) and self.enrolls:
+            self.say(Enrolled(message.term, message.incarnation))
+        self._heard.put_nowait(message)
 
     def say(self, message: Message) -> None:
         self._said.append(encode(message))
