@@ -414,7 +414,7 @@ class Node:
             version=__version__,
             pid=os.getpid(),
             data_dir=str(self._datadir.root),
-            ssh=[f"{host}:{port}" for host, port in self._ssh_addresses],
+            ssh=[str(Endpoint(*one)) for one in self._ssh_addresses],
             http=[str(one) for one in health],
         )
         notify_systemd("READY=1")
@@ -430,7 +430,7 @@ class Node:
             lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
         lines += [
             "A first push makes the repository:",
-            f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
+            f"    git push ssh://git@{Endpoint(host, port)}/me/project HEAD:main",
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])

@@ -110,7 +110,7 @@ class SshServer:
             await self.stop_accepting()
             raise UnavailableError(_cannot_listen(host, port, error)) from error
         bound = [server.sockets[0].getsockname()[:2] for server in self._servers]
-        log.info("ssh_listening", addresses=[f"{host}:{port}" for host, port in bound])
+        log.info("ssh_listening", addresses=[_shown(host, port) for host, port in bound])
         return bound
 
     async def stop_accepting(self) -> None:
@@ -246,10 +246,16 @@ async def _say_goodbye(session: ExecSession) -> None:
         session.channel.abort()
 
 
+def _shown(host: str, port: int) -> str:
+    """With brackets around an IPv6 address, as the YAML file has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    where = _shown(host, port)
     if error.errno == errno.EADDRINUSE:
-        return f"ssh.listen: {host}:{port} is in use by another program: stop that, or choose another port"
-    return f"ssh.listen: cannot listen on {host}:{port} ({error.strerror or error})"
+        return f"ssh.listen: {where} is in use by another program: stop that, or choose another port"
+    return f"ssh.listen: cannot listen on {where} ({error.strerror or error})"
 
 
 class _TooMany(asyncio.Protocol):
