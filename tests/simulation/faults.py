@@ -247,14 +247,14 @@ def _can_spare(world: "World", node: "Node") -> bool:
 
 
 def _back_up(world: "World", event: Event) -> bool:
-    world.nodes[event.node].back_up()
+    world.nodes[event.node].back_up(world.engine.taken)
     return True
 
 
 def _roll_back(world: "World", event: Event) -> bool:
     """The data_dir is put back as it was before the node's present membership, if it has one."""
     node = world.nodes[event.node]
-    if node.backup is None or node.backup[1] == node.memberships or not _can_spare(world, node):
+    if node.backup is None or node.backup[1] >= node.member_since or not _can_spare(world, node):
         return False
     if node.process is not None:
         crash(world, node.process, power=False)

@@ -148,6 +148,9 @@ class Feeding:
         self._confirmed_check = check
         if self.stage is Stage.CHECKING:
             self._level_from = self._term.position
+            for node in self._term.world.nodes:
+                if node.member == self.member:
+                    node.joins(self._engine.taken)
             if self._offered is None or self._term.rules.joins_anew:
                 self._offered, self._offer_sent = self._term.world.new_id("i"), False
                 self.incarnation = None

@@ -264,9 +264,8 @@ MUTATIONS = (
         "who joins again keeps its incarnation",
         Rules(joins_anew=False),
         "I2",
-        ("backup", "backup", "rollback", "kill", "slow network", "slow network"),
-        gap=30,
-        seed=105,
+        ("backup", "full disk", "rollback"),
+        gap=60,
     ),
     Mutation(
         "the highest term seen is forgotten",

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class Node:
     """`installs` counts its data_dirs.
 
-    memberships  how often it has begun to lead, or has left the sync set, by a record that was in force
-    backup       a copy of its data_dir, and `memberships` when it was made
+    member_since  the step at which its present membership began: when it first made itself ready to lead,
+                  or to join the sync set, before the record said so. Earlier in doubt
+    backup        a copy of its data_dir, and the step at which it was made
     """
 
     def __init__(self, number: int) -> None:
@@ -25,8 +26,9 @@ class Node:
         self.wiped_at = -1e9
         self.disk = Disk(self.member)
         self.process: Process | None = None
-        self.memberships = 0
+        self.member_since = -1
         self.backup: tuple[Disk, int] | None = None
+        self._joining_since: int | None = None
         self._led = 0
         self._eligible = False
 
@@ -41,11 +43,11 @@ class Node:
         self.disk = Disk(self.member)
         self.backup = None
 
-    def back_up(self) -> None:
+    def back_up(self, step: int) -> None:
         """A copy as a crash would leave it; what a crash cuts off is cut when it is put back."""
         disk = deepcopy(self.disk)
         disk.at_journal_sync = None
-        self.backup = disk, self.memberships
+        self.backup = disk, step
 
     def put_back(self, now: float) -> None:
         """The data_dir is as it was at the time of the backup, which stays."""
@@ -53,14 +55,19 @@ class Node:
         self.wiped_at = now
         self.disk = deepcopy(self.backup[0])
 
+    def joins(self, step: int) -> None:
+        """A record that names it anew may come into force from now on."""
+        if self._joining_since is None:
+            self._joining_since = step
+
     def see(self, record: "ClusterRecord") -> None:
         """That record is in force."""
         eligible = self.member in record.eligible
-        if self._eligible and not eligible:
-            self.memberships += 1
-        if record.leader == self.member and record.term > self._led:
-            self.memberships += 1
+        begins_to_lead = record.leader == self.member and record.term > self._led
+        if begins_to_lead:
             self._led = record.term
+        if (begins_to_lead or (eligible and not self._eligible)) and self._joining_since is not None:
+            self.member_since, self._joining_since = self._joining_since, None
         self._eligible = eligible
 
     def __str__(self) -> str:

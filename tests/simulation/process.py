@@ -402,6 +402,7 @@ class Process:
         known = self.disk.known
         number = max(record.term, known.highest_term, known.reserved_term) + 1
         incarnation = self.world.new_id("i")
+        self.node.joins(self.world.engine.taken)
         yield from self.note(incarnations=noted(known.incarnations, incarnation))
         members = self.rules.carried_over(record, self.node.member)
         opening = ClusterRecord(
