@@ -5,7 +5,7 @@ from integration.harness.image import PRODUCT, built_image
 from integration.harness.machine import STOP_GRACE_S
 
 ZOMBIES = "grep -l '^State:.Z' /proc/[0-9]*/status || true"
-ORPHAN = "(setsid sh -c 'sleep 0.2' >/dev/null 2>&1 &)"  # its parent is gone before it ends
+ORPHAN = "(setsid sh -c 'sleep 3' >/dev/null 2>&1 &)"  # its parent is gone before it ends
 
 
 def test_the_image_says_how_it_wants_to_be_run(session: Session) -> None:

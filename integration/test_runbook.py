@@ -206,7 +206,8 @@ def new_volume(cluster: Cluster, node: Node) -> Iterator[Machine]:
     try:
         configuration, _ = node.container.get_archive("/etc/stargate")
         machine.container.put_archive("/etc", b"".join(configuration))
-        machine.sh("chown root:root /mnt/shared && chmod 755 /mnt/shared && test ! -e /mnt/shared/stargate")
+        # Docker puts what the image has at /mnt/shared into a volume that is empty.
+        machine.sh("rm -rf /mnt/shared/stargate && chown root:root /mnt/shared && chmod 755 /mnt/shared")
         yield machine
         machine.sh("mv /mnt/shared/stargate/leader.lock /mnt/shared/ && rmdir /mnt/shared/stargate")
         machine.sh("chown git:git /mnt/shared && chmod 700 /mnt/shared")
