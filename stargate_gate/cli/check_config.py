@@ -12,8 +12,8 @@ from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import doubtful
-from stargate_gate.gate.keyfile import HOW_TO_ADD_A_KEY
-from stargate_gate.gate.keys import MAX_FILE_BYTES, parse_authorized_keys
+from stargate_gate.errors import ConfigurationError
+from stargate_gate.gate.keyfile import read_authorized_keys
 
 
 @click.command("check-config")
@@ -26,12 +26,12 @@ def check_config(file: Path | None) -> None:
     """
     config = load_checked_config(file)
     path = config_path(file)
+    users = list(_users(config))
     click.echo(f"ok: {click.format_filename(path) if path else 'no file, all defaults'}")
-    for word, text in summary(config):
+    for word, text in (*summary(config), *users):
         click.echo(f"  {word:<8} {text}")
-    keys = [] if config.ssh.authorized_keys is None else _keys(config.authorized_keys_path)[1]
-    for warning in (*_doubtful(config), *keys):
-        click.echo(f"warning: {warning}", err=True)
+    for finding in doubtful(config):
+        click.echo(f"warning: {dotted(finding.key)}: {finding.text}", err=True)
 
 
 def summary(config: Config) -> Iterator[tuple[str, str]]:
@@ -44,31 +44,41 @@ def summary(config: Config) -> Iterator[tuple[str, str]]:
         yield "lock", f"{config.election.flock.path} ({config.election.engine})"
     advertised = f"; peers reach it at {config.ssh.advertise}" if config.ssh.advertise else ""
     yield "ssh", f"listens on {_joined(config.ssh.listen)}{advertised}"
-    yield "users", f"{_keys(config.authorized_keys_path)[0]} in {config.authorized_keys_path}"
     moved = (one.name for one in addresses_of(config))
     yield "address", "; ".join(moved) or "moved by something else"
     yield "health", f"http on {_joined(config.health.listen)}"
 
 
+def _users(config: Config) -> Iterator[tuple[str, str]]:
+    """How many keys can be used, and what is wrong with the other lines.
+
+    Raises:
+        ConfigurationError: not one of the lines that are there can be used, or there is none in the file that
+            `ssh.authorized_keys` names: nobody could log in.
+    """
+    path = config.authorized_keys_path
+    try:
+        keys = read_authorized_keys(path)
+    except FileNotFoundError:
+        yield "users", f"nobody can log in yet: put public keys into {path}, one a line"
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError([f"ssh.authorized_keys: {path}: {why}"]) from None
+    usable, lines = len(keys.entries), keys.lines
+    if not usable and (lines or config.ssh.authorized_keys is not None):
+        problem = (
+            f"ssh.authorized_keys: {path}: {_counted(lines, 'line')}, 0 usable keys, so nobody can log in"
+        )
+        raise ConfigurationError([problem, *(f"ssh.authorized_keys: {path}: {one}" for one in keys.problems)])
+    yield "users", f"{_counted(usable, 'usable key')} in {_counted(lines, 'line')} of {path}"
+    for one in keys.problems:
+        yield "", f"! {one}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _joined(endpoints: Sequence[Endpoint]) -> str:
     return ", ".join(map(str, endpoints))
-
-
-def _doubtful(config: Config) -> Iterator[str]:
-    for finding in doubtful(config):
-        yield f"{dotted(finding.key)}: {finding.text}"
-
-
-def _keys(path: Path) -> tuple[str, list[str]]:
-    """How many keys the file has, and what is wrong with its lines; a default file need not be there yet."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError:
-        return "no keys yet", [f"nobody can log in: there is no {path}; {HOW_TO_ADD_A_KEY.format(path=path)}"]
-    keys = parse_authorized_keys(content)
-    count = len(keys.entries)
-    warnings = [f"{path}: {problem}" for problem in keys.problems]
-    if not count:
-        warnings.append(f"nobody can log in: no key in {path} can be used")
-    return f"{count} {'key' if count == 1 else 'keys'}", warnings

@@ -1,6 +1,7 @@
 """From a YAML file to a Config, or to all that is wrong with it at once."""
 
 import codecs
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from pydantic import ValidationError
 from stargate_gate.config.document import Document, read_document
 from stargate_gate.config.files import broken_files
 from stargate_gate.config.findings import Finding, dotted, without_consequences
-from stargate_gate.config.location import MAX_FILE_BYTES, config_path, content_of
+from stargate_gate.config.location import MAX_FILE_BYTES, config_path
 from stargate_gate.config.mistakes import findings_of, repaired
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import broken_rules
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.reading import read_regular
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -85,18 +87,17 @@ def _judged(path: Path | None) -> _Judged:
 
 def _text_of(path: Path) -> str:
     try:
-        content = content_of(path)
+        content, _ = read_regular(path, MAX_FILE_BYTES)
     except FileNotFoundError:
         raise ConfigurationError([f"{path}: there is no such file; name the node's YAML file"]) from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            large = f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"
+            raise ConfigurationError([large]) from None
         reason = error.strerror if isinstance(error, OSError) else "no valid path"
         raise ConfigurationError(
             [f"{path}: cannot be read ({reason}); name a YAML file this user can read"]
         ) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(
-            [f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"]
-        )
     if _is_utf_16(content):
         raise ConfigurationError([f"{path}: is UTF-16, as some editors on Windows save it; save it as UTF-8"])
     try:

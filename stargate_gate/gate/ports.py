@@ -40,6 +40,7 @@ class Request:
     command       as the client sent it; None for a plain `ssh`
     git_protocol  the client's GIT_PROTOCOL, unchecked; nothing else of its environment is read
     terminal      the client asked for a terminal: it wants lines to end in CR LF
+    revoked       the key has been taken away since the connection was made: nothing may run
     """
 
     identity: Identity
@@ -47,6 +48,7 @@ class Request:
     git_protocol: str | None
     session_id: str
     terminal: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True)

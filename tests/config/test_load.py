@@ -421,9 +421,11 @@ def test_a_fifo_is_no_configuration(tmp_path: Path) -> None:
     """Opening it would wait for a writer, for ever."""
     fifo = tmp_path / "node.yaml"
     os.mkfifo(fifo)
-    with pytest.raises(ConfigurationError, match=r"node\.yaml: cannot be read \(it is no regular file\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"node\.yaml: cannot be read \(it is a FIFO, not a regular file\)"
+    ):
         load_config(fifo)
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         peek_paths(fifo)
 
 
@@ -458,7 +460,7 @@ def test_what_no_configuration_has_is_told_soon(problems: Any, text: str, line: 
 def test_a_tsig_key_file_of_blanks_is_refused_soon() -> None:
     """10 KB took seconds, and four times as many 16 times as long."""
     for text in ('key "a" {' + " " * 1_000_000 + "};", "/*" * 500_000):
-        with pytest.raises(ValueError, match="is larger than 4096 bytes"):
+        with pytest.raises(ValueError, match="is too long for one TSIG key"):
             read_tsig_key(text)
     with pytest.raises(ValueError, match="has the algorithm ''"):
         read_tsig_key('key "a" {' + " " * 4000 + "};")

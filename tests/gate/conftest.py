@@ -42,7 +42,8 @@ STANDBY = GateView(
     reason="follows node-a",
 )
 LEADERLESS = replace(STANDBY, leader=None, leader_url=None, leader_alive=False)
-REFUSAL = "not leader: node-b is a standby; the leader is node-a at ssh://git@a.example:2222"
+NO_LEADER_HERE = "not leader: node-b is a standby; the leader is node-a at ssh://git@a.example:2222"
+REFUSAL = f"{NO_LEADER_HERE}/org/app"  # of a push to that repository
 
 
 class Switch:
@@ -175,7 +176,7 @@ class House:
             cluster_key=public_key_of(self.keys["cluster"]),
         )
         self.gate_settings = GateSettings(
-            hooks=self.datadir.hooks, spill=self.datadir.run, handover_wait_s=0.3
+            hooks=self.datadir.hooks, spill=self.datadir.run, handover_wait_s=0.3, queue_wait_s=0.3
         )
         self.ledger = Ledger()
         self.lock = LeadingLock(self.datadir)
