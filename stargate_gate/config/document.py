@@ -18,7 +18,6 @@ _PLAIN_MAPPING = "tag:yaml.org,2002:map"
 _PLAIN_LIST = "tag:yaml.org,2002:seq"
 MAX_DEPTH = 20  # mappings and lists in each other; the model has four
 MAX_VALUES = 2000  # keys and values; PyYAML reads some thousand a second
-MAX_ITEMS = 200  # of one list: what is checked in pairs stays quick
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float"))
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")  # YAML 1.1, and PyYAML: 020 is 16
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]{1,2})+(\.[0-9_]*)?")  # likewise: 3:20 is 200
@@ -164,9 +163,7 @@ class _Reader:
         self._known[id(node)] = result
         if node.tag != _PLAIN_LIST:
             self._finding(node, path, f"the tag {shortened(node.tag)!r} is not supported; remove it")
-        if len(node.value) > MAX_ITEMS:
-            self._finding(node, path, f"has {len(node.value)} entries; write {MAX_ITEMS} at most")
-        for index, item in enumerate(node.value[:MAX_ITEMS]):
+        for index, item in enumerate(node.value):
             here = (*path, index)
             self.lines[here] = item.start_mark.line + 1
             result.append(self._value(item, here))

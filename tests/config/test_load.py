@@ -298,7 +298,7 @@ def test_an_unusable_host_name_is_told(monkeypatch: Any) -> None:
     ("make", "said"),
     [
         (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
+        (lambda path: path.mkdir(), "cannot be read (it is a directory, not a regular file)"),
         (lambda path: path.write_bytes(b"node:\n  name: \xff\n"), "is not UTF-8"),
         (lambda path: path.write_bytes(b"#" * 300_000), "is larger than"),
         (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
@@ -444,7 +444,6 @@ def test_utf_16_is_told_by_its_name(tmp_path: Path, coding: str) -> None:
     ("text", "line"),
     [
         ("ssh: {listen: [" + "'127.0.0.1:22'," * 15_000 + "]}", "has more than 2000 keys and values"),
-        ("ssh: {proxy_protocol_from: [" + "10.0.0.1," * 250 + "]}", "has 250 entries; write 200 at most"),
         ("node: " + "[" * 5000, "is nested too deeply"),
         ("node: " + "{a: " * 5000, "is nested too deeply"),
         ("- " * 5000, "is nested too deeply"),
