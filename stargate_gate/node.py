@@ -76,7 +76,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
 
 log = structlog.get_logger()
 
@@ -113,6 +113,7 @@ class Node:
         self._config = config
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
+        self._campaign: Campaign | None = None
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -127,6 +128,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
+            leads=lambda: self._feed is not None,
         )
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
@@ -139,7 +141,6 @@ class Node:
         )
         self._ssh_addresses: list[tuple[str, int]] = []
         self._elector: Elector | None = None
-        self._campaign: Campaign | None = None
         self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
         self._mirror = self._make_mirror()
         self._address = FloatingAddress(self._me.name, addresses_of(config))
@@ -153,12 +154,13 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me.name, lambda: self._feed, self._store, self._maintenance)
+        self._store.tell(self._publisher)
         gate = Gate(
             self._store,
             processes,
@@ -228,6 +230,12 @@ class Node:
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
 
+    def _lost(self) -> list[str]:
+        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
+        if self._feed is not None:
+            return vanished_here(self._store.register.vanished().values())
+        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
         record = self._view().record
@@ -253,6 +261,7 @@ class Node:
             health_addresses = await self._http.start()
             stack.push_async_callback(self._control.close)
             await self._control.start()
+            await self._store.census()  # so that what was there before is known before any push comes
             self._checks.start()
             stack.callback(self._checks.stop)
             self._elector = await self._join_election(health_addresses, stack)
@@ -351,7 +360,7 @@ class Node:
         promotion = NodePromotion(
             self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
         )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:

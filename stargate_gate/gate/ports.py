@@ -9,8 +9,8 @@ from typing import Protocol
 
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.identity import Identity
+from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.repository import Repository
 
 
 class Channel(Protocol):
@@ -91,26 +91,35 @@ class Leadership(Protocol):
 class Changes(Protocol):
     """Replication's ear, and its word. Positions count the changes of a term; 0 where there is no feed."""
 
-    async def writing(self, repository: Repository) -> None:
+    async def writing(self, identity: RepositoryIdentity) -> None:
         """Something may be written there from now on.
 
         Durably noted when this returns, so that a crash cannot hide what was not replicated.
+
+        Raises:
+            OSError: it cannot be noted.
+            RepositoryGoneError: the repository was deleted.
         """
 
-    async def written(self, repository: Repository) -> int:
+    async def written(self, identity: RepositoryIdentity) -> int:
         """What `writing` announced has ended, and git is reaped: as `pushed`."""
 
-    async def pushed(self, repository: Repository) -> int:
-        """Tell the standbys what it holds now; the position that covers it."""
+    async def pushed(self, identity: RepositoryIdentity) -> int:
+        """Tell the standbys what it holds now, wherever it lies; the position that covers it.
 
-    async def created(self, repository: Repository) -> int:
+        Raises:
+            TryAgainError: it is not on disk.
+            RepositoryGoneError: it was deleted, or another folder has its id.
+        """
+
+    async def created(self, identity: RepositoryIdentity) -> int:
         """A new repository is there, durably; the position that covers it."""
 
-    async def deleted(self, name: RepositoryName) -> int:
-        """A repository is in the trash, durably; the position that covers that."""
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        """The repository of that id is in the trash, durably; the position that covers that."""
 
-    async def replicated(self, name: RepositoryName, position: int) -> None:
-        """Wait until every member of the sync set has that repository as it was at `position`, on disk.
+    async def replicated(self, identity: str, position: int) -> None:
+        """Wait until every member of the sync set has the repository of that id as it was at `position`.
 
         Returns at once in mode async. The wait has its own limit.
 

@@ -323,7 +323,10 @@ class Gate:
         if not self._settings.create_on_push:
             return await self._existing(name), 0
         repository, created = await self._store.ensure(name)
-        return repository, await finish(self._changes.created(repository)) if created else 0
+        if not created:
+            return repository, 0
+        identity = self._store.register.identity(repository)
+        return repository, await finish(self._changes.created(identity))
 
     async def _existing(self, name: RepositoryName) -> Repository:
         """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
@@ -334,16 +337,17 @@ class Gate:
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
             repository = await self._store.create(command.name, object_format=command.object_format)
-            position = await finish(self._changes.created(repository))
-            await vouch(self._changes, self._leadership, command.name, position)
+            identity = self._store.register.identity(repository)
+            position = await finish(self._changes.created(identity))
+            await vouch(self._changes, self._leadership, identity.id, position)
 
     async def _delete(self, command: RepoDelete) -> None:
         async with self._leadership.writing():
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
-            await self._store.delete(command.name)
-            position = await finish(self._changes.deleted(command.name))
-            await vouch(self._changes, self._leadership, command.name, position)
+            identity = await self._store.delete(command.name)
+            position = await finish(self._changes.deleted(command.name, identity))
+            await vouch(self._changes, self._leadership, identity, position)
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"

@@ -2,7 +2,7 @@
 
 The order, with what a crash at each point leaves behind:
 
-    trash, create   another repository of that name goes to the trash; a new one appears as a whole
+    place           it gets the name that it has on the leader (placement.py); a new one is made beside
     fetch           objects that nothing names yet; a half-written pack is swept
     mark            in the journal, durably: these refs get values that others may lack
     keep            whatever the leader lacks, before it is overwritten or removed (see rescuing.py)
@@ -10,13 +10,13 @@ The order, with what a crash at each point leaves behind:
     refs            one or two transactions of git's, each with the values that it expects to find
     HEAD
     sync            the folders, so that all of it is on disk before anybody is told
+    come            a new one comes to its place, as a whole; what had its place goes before
 
 Whoever calls this sees to it that one task at a time works on a repository, and that nothing an earlier
 session or process has left in one counts as being here before it is on disk: `FolderSyncs.settle`.
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,21 +26,20 @@ import structlog
 
 from stargate_gate.errors import (
     GitFailedError,
-    NoSuchRepositoryError,
     StargateError,
     UnavailableError,
-    UsageError,
 )
 from stargate_gate.replication.bridge import gits_end
 from stargate_gate.replication.delta import before_and_after
 from stargate_gate.replication.intent import Intent, needed, remaining
 from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.messages import Changed, Gone
 from stargate_gate.replication.peer import PeerChannel
+from stargate_gate.replication.placement import Placement
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import repository_argv
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange, encode_ref, plan_transactions, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader, RefSnapshot
@@ -72,6 +71,7 @@ class LeaderRepository:
     """One repository as it is on the leader: all of it was received. `seq` covers what it shows."""
 
     id: str
+    name: RepositoryName
     refs: RefSnapshot
     seq: int
 
@@ -79,8 +79,8 @@ class LeaderRepository:
 class Leader(Protocol):
     """What an apply asks of the leader. All of it raises ConnectionError when the connection is gone."""
 
-    async def repository(self, name: RepositoryName) -> LeaderRepository | None:
-        """The repository as it is now; None: the leader says that there is none.
+    async def repository(self, identity: str) -> LeaderRepository | Gone:
+        """The repository of that id as it is now; Gone: the leader says that there is none.
 
         Raises:
             StargateError: the leader cannot tell.
@@ -130,7 +130,7 @@ class Writer:
             TermOverError: not any more.
         """
         for intent in await self._intents.all():
-            repository = await self._find(parse_repository_name(intent.name), intent.repository_id)
+            repository = await self._store.by_id(intent.repository_id)
             if repository is not None:
                 await self._complete(repository, intent)
             await self._intents.remove(intent.repository_id)
@@ -146,14 +146,6 @@ class Writer:
             await self._change_head(repository, intent.head)
         await self._folders.sync(repository.path)
         log.info("intent_completed", repository=intent.name, changes=sum(map(len, left.transactions)))
-
-    async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
-        """The repository of that name and id, if it is here."""
-        try:
-            repository = await self._store.require(name)
-            return repository if await asyncio.to_thread(repository.id) == identity else None
-        except (NoSuchRepositoryError, FileNotFoundError, UsageError, ValueError):
-            return None
 
     async def _change_refs(self, repository: Repository, transactions: Sequence[Sequence[RefChange]]) -> None:
         for transaction in transactions:
@@ -218,6 +210,9 @@ class Applier(Writer):
         super().__init__(store, processes, refs, intents=intents, folders=folders, is_current=is_current)
         self._leader = leader
         self._rescue = rescue
+        self.placement = Placement(
+            leader, store, refs, rescue=rescue, folders=folders, require_current=self._require_current
+        )
 
     async def change(self, change: Changed, moved: Callable[[], None]) -> Repository | None:
         """Apply exactly that; None if it does not fit what is here: then `compare`.
@@ -228,9 +223,15 @@ class Applier(Writer):
             GitFailedError, OSError, UnavailableError, ConnectionError: not now.
             TermOverError: not any more.
         """
-        repository = await self._find(change.name, change.id)
-        if repository is None:
+        repository = await self._store.by_id(change.id)
+        if repository is None or repository.name != change.name:
             return None
+        with self.placement.working(change.id):
+            return await self._change(repository, change, moved)
+
+    async def _change(
+        self, repository: Repository, change: Changed, moved: Callable[[], None]
+    ) -> Repository | None:
         before, after = before_and_after(change.delta)
         transactions = plan_transactions(before, after)
         async with self._rescue.marking(repository, change.id, change.seq, _refs_of(transactions)):
@@ -247,8 +248,8 @@ class Applier(Writer):
             await self._intents.remove(change.id)
         return repository
 
-    async def compare(self, name: RepositoryName, moved: Callable[[], None]) -> Repository | None:
-        """Make it what it is on the leader now, whatever it is here; None if it is gone on both.
+    async def compare(self, identity: str, moved: Callable[[], None]) -> Repository | None:
+        """Make it what it is on the leader now, whatever it is here; None if there it is no more.
 
         `moved` is called whenever something of it has come.
 
@@ -256,13 +257,37 @@ class Applier(Writer):
             GitFailedError, OSError, StargateError, ConnectionError: not now.
             TermOverError: not any more.
         """
-        wanted = await self._leader.repository(name)
-        if wanted is None:
-            await self._trash(name, "the leader has none of that name")
+        wanted = await self._leader.repository(identity)
+        if isinstance(wanted, Gone):
+            await self.placement.gone(identity, deleted=wanted.deleted)
             return None
-        repository = await self._find_or_make(name, wanted)
+        former = None
+        repository = await self.placement.at_its_place(identity, wanted.name)
+        if repository is not None and await self._format_of(repository) != wanted.refs.object_format:
+            former, repository = repository, None
+        is_new = repository is None
+        if repository is None:
+            self._require_current()
+            head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
+            repository = await self._store.begin(
+                wanted.name, identity, object_format=wanted.refs.object_format, head=head
+            )
+        with self.placement.working(identity):
+            await self._make_equal(repository, wanted, moved)
+        if is_new:
+            repository = await self.placement.come(repository, wanted.name, former)
+        self._rescue.settle(repository, identity, wanted.seq)
+        return repository
+
+    async def deleted(self, identity: str) -> None:
+        """A user has deleted it. Raises as `compare`."""
+        await self.placement.gone(identity, deleted=True)
+
+    async def _make_equal(
+        self, repository: Repository, wanted: LeaderRepository, moved: Callable[[], None]
+    ) -> None:
         problem: StargateError = UnavailableError(
-            f"{name} does not stay as it is made: somebody writes to it here"
+            f"{wanted.name} does not stay as it is made: somebody writes to it here"
         )
         for _ in range(ATTEMPTS):
             local = await self._refs.snapshot(repository)
@@ -270,8 +295,7 @@ class Applier(Writer):
             if local.refs == goal and local.head == wanted.refs.head:
                 await self._folders.sync(repository.path)
                 await self._intents.remove(wanted.id)
-                self._rescue.settle(repository, wanted.id, wanted.seq)
-                return repository
+                return
             transactions = plan_transactions(local.refs, goal)
             async with self._rescue.marking(repository, wanted.id, wanted.seq, _refs_of(transactions)):
                 await self._fetch(repository, {*goal.values()} - {*local.refs.values()}, moved)
@@ -285,39 +309,10 @@ class Applier(Writer):
                 await self._change_head(repository, wanted.refs.head)
         raise problem
 
+    async def _format_of(self, repository: Repository) -> str:
+        return await asyncio.to_thread(read_object_format, repository.path)
+
     # -- the steps -------------------------------------------------------------------------------------
-
-    async def _find_or_make(self, name: RepositoryName, wanted: LeaderRepository) -> Repository:
-        repository = await self._find(name, wanted.id)
-        if repository is not None:
-            if await asyncio.to_thread(read_object_format, repository.path) == wanted.refs.object_format:
-                return repository
-            await self._trash(name, "the leader's has another object format")
-        else:
-            await self._trash(name, "the leader has another repository of that name")
-        self._require_current()
-        head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
-        return await self._store.create(
-            name, object_format=wanted.refs.object_format, head=head, id=wanted.id
-        )
-
-    async def _trash(self, name: RepositoryName, reason: str) -> None:
-        """To the trash with it, if there is one. Never deleted by a mirror."""
-        try:
-            if self._store.find(name) is None:
-                return
-        except UsageError:
-            return  # a part of its name is a repository: so there is none of the whole name
-        identity = None
-        with contextlib.suppress(NoSuchRepositoryError, FileNotFoundError, ValueError):
-            repository = await self._store.require(name)
-            identity = await asyncio.to_thread(repository.id)
-        if identity is not None:  # else it is gone, or its damaged id says nothing of what it has
-            await self._rescue.keep_whole(repository, identity, self._refs)
-        self._require_current()
-        log.warning("repository_to_trash", repository=str(name), reason=reason)
-        with contextlib.suppress(NoSuchRepositoryError):
-            await self._store.delete(name)
 
     async def _write_kept(self, repository: Repository, commands: bytes) -> None:
         """Rescued refs, on disk when this returns."""

@@ -7,6 +7,12 @@ sent on connecting and every full_check_s; they catch what was never told.
 
 One task at a time reads a repository's refs and tells or shows them: its turn. So a standby never sees
 a state that has the number of another one.
+
+Whatever is said of a repository is said of its id, and names its folder's place as of then. An operator may
+move folders while this node works: so what is read counts only if the same folder, with the same id, lay at
+that place before and after the reading (`_read`). What a push has changed is read from the very folder in
+which its git worked (`RepositoryIdentity`), wherever that is by then; and where it is gone, the push is not
+answered with what is in another one.
 """
 
 import asyncio
@@ -16,12 +22,14 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import (
     GitFailedError,
     NoSuchRepositoryError,
     NotLeaderError,
+    RepositoryGoneError,
     StargateError,
     UnavailableError,
     UsageError,
@@ -35,6 +43,7 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Changed,
     Compare,
+    Deleted,
     Gone,
     Join,
     Listed,
@@ -52,13 +61,16 @@ from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.published import Published, State
 from stargate_gate.replication.syncset import Limits, Mode, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.identities import RepositoryIdentity
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import is_id
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
 JOIN_LIMIT_S = 10.0  # from the start of a feed's channel to the standby's first line
+READ_ATTEMPTS = 3  # of a repository that is moved just when it is read
 CAUGHT_UP_ASK_S = 0.1  # how often a standby that is asked for its position is asked again
 
 OnDisk = Callable[[Repository], Awaitable[None]]
@@ -117,7 +129,7 @@ class Feed:
         self._on_disk = on_disk
         self._journal = journal
         self._published = Published()
-        self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
     @property
@@ -138,30 +150,33 @@ class Feed:
 
     # -- the gate's side: what has changed -------------------------------------------------------------
 
-    async def writing(self, repository: Repository) -> None:
+    async def writing(self, identity: RepositoryIdentity) -> None:
         """Refs of it are about to get values: noted on disk when this returns. Followed by one `written`.
 
         Raises:
             OSError: it is not; they must stay as they are.
-            UnavailableError: its id cannot be read.
+            RepositoryGoneError: it was deleted.
         """
-        try:
-            identity = await asyncio.to_thread(repository.id)
-        except ValueError as error:
-            raise UnavailableError(f"{repository.name} is damaged: its id cannot be read") from error
-        await self._journal.mark(self.term, UNNUMBERED, identity, str(repository.name), None)
+        repository = await self.store.register.whereabouts(identity)
+        if repository is None:
+            raise RepositoryGoneError("the repository was deleted meanwhile; nothing was changed: try again")
+        await self.expect(identity.id, repository.name)
 
-    async def written(self, repository: Repository) -> int:
-        """As `pushed`, of what `writing` announced.
+    async def expect(self, identity: str, name: RepositoryName) -> None:
+        """As `writing`, of one that is about to get that id."""
+        await self._journal.mark(self.term, UNNUMBERED, identity, str(name), None)
+
+    async def written(self, identity: RepositoryIdentity) -> int:
+        """As `pushed`, of what `writing` or `expect` announced.
 
         Which refs it were is noted when it is told. What cannot be read stays noted as any of them.
         """
-        seq, identity = await self._read_and_tell(repository)
-        if identity is not None:
-            self._journal.refine(identity, self.term, seq, ())
+        seq, was_read = await self._read_and_tell(identity)
+        if was_read:
+            self._journal.refine(identity.id, self.term, seq, ())
         return seq
 
-    async def pushed(self, repository: Repository) -> int:
+    async def pushed(self, identity: RepositoryIdentity) -> int:
         """Read what it holds, put that on disk, and tell it, if it is not what was told last.
 
         In that order: what is read after the syncing might be told, confirmed by all, and lost here.
@@ -170,26 +185,30 @@ class Feed:
 
         Raises:
             TryAgainError: it is not on disk.
+            RepositoryGoneError: it was deleted, or another one is in its place.
         """
-        return (await self._read_and_tell(repository))[0]
+        return (await self._read_and_tell(identity))[0]
 
-    async def created(self, repository: Repository) -> int:
-        """Tell of a new repository; returns the sequence number that covers it."""
-        return await self.pushed(repository)
+    async def created(self, identity: RepositoryIdentity) -> int:
+        """Tell of a new repository, which `expect` announced; returns the sequence number that covers it."""
+        return await self.written(identity)
 
-    async def deleted(self, name: RepositoryName) -> int:
-        """Tell that there is no repository of that name any more; the sequence number of that."""
-        async with self._turn(name):
-            return self._forget(name)
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        """Tell that a user has deleted that repository; the sequence number of that."""
+        async with self._turn(identity):
+            self._published.forget(identity)
+            return self._tell(Deleted(self.term, self.position + 1, name, identity))
 
-    async def replicated(self, name: RepositoryName, seq: int) -> None:
+    async def replicated(self, identity: str, seq: int) -> None:
         """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
 
         Raises:
             TryAgainError: not in time, or nobody is there in mode strict.
             LeadershipLostError: the term is over.
         """
-        await self._keeper.replicated(name, seq)
+        name = self.store.register.name_of(identity)
+        with bound_contextvars(repository=str(name) if name is not None else None):
+            await self._keeper.replicated(identity, seq)
 
     # -- the node's side -------------------------------------------------------------------------------
 
@@ -228,7 +247,7 @@ class Feed:
     # -- the standbys' side ----------------------------------------------------------------------------
 
     async def serve(self, words: Sequence[str], channel: Channel, peer_of: str) -> int:
-        """Run one command of a peer's: `stargate-feed`, or `stargate-refs NAME`; the exit status.
+        """Run one command of a peer's: `stargate-feed`, or `stargate-refs ID`; the exit status.
 
         Raises:
             UsageError: it is another command, or wrong arguments.
@@ -238,8 +257,8 @@ class Feed:
         match tuple(words):
             case ("stargate-feed",):
                 return await self._serve_feed(channel, peer_of)
-            case ("stargate-refs", name):
-                return await self._serve_refs(parse_repository_name(name), channel)
+            case ("stargate-refs", identity) if is_id(identity):
+                return await self._serve_refs(identity, channel)
         raise UsageError(f"{' '.join(words)[:100]!r} is not a command for peers of this version")
 
     async def _serve_feed(self, channel: Channel, source: str) -> int:
@@ -286,14 +305,15 @@ class Feed:
             await former.end()
         return reason
 
-    async def _serve_refs(self, name: RepositoryName, channel: Channel) -> int:
+    async def _serve_refs(self, identity: str, channel: Channel) -> int:
         """Send all refs of one repository as they are now, with the number that covers them."""
-        seq, state = await self._show(name)
+        seq, state = await self._show(identity)
         self._require_open()
         if state is None:
-            await channel.write(encode(Gone(self.term, seq, name)))
+            deleted = await self.store.was_deleted(identity)
+            await channel.write(encode(Gone(self.term, seq, identity, deleted)))
             return ExitCode.OK
-        snapshot = state.snapshot
+        name, snapshot = state.name, state.snapshot
         if len(snapshot.broken) > MAX_BROKEN_REFS:
             raise StargateError(
                 f"{len(snapshot.broken)} refs of {name} have no value: repair it on the leader"
@@ -316,80 +336,97 @@ class Feed:
         self._keeper.moved()
 
     async def listed(self, repository: Repository) -> Listed | None:
-        """Its entry in a full list; None if it is gone."""
+        """Its entry in a full list; None if it is gone, or another repository is there by now."""
+        try:
+            identity = self.store.register.identity(repository)
+        except (NoSuchRepositoryError, UnavailableError):
+            return None  # a standby that has it asks for it by its id
         name = repository.name
-        async with self._turn(name):
+        async with self._turn(identity.id):
             try:
-                identity = await asyncio.to_thread(repository.id)
-                digest = await self.refs.digest(repository)
-            except (NoSuchRepositoryError, FileNotFoundError):
-                return None  # the standby asks for it by name, and that is noted
-            except (GitFailedError, OSError, ValueError) as error:
+                digest = (await self._read(repository, identity)).snapshot.digest
+            except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                return None
+            except (GitFailedError, OSError) as error:
                 log.warning("repository_not_read", repository=str(name), error=str(error))
-                return Listed(name, None, None)
-            self._published.shown(name, identity, digest)
-            return Listed(name, identity, digest)
+                return Listed(name, identity.id, None)
+            self._published.shown(name, identity.id, digest)
+            return Listed(name, identity.id, digest)
 
-    async def _show(self, name: RepositoryName) -> tuple[int, State | None]:
+    async def _show(self, identity: str) -> tuple[int, State | None]:
         """What a standby is to be shown of it (None: it is gone), and the number that covers that.
 
         What was not told yet is told now, as something to compare: a difference would not fit those
         who have seen it.
         """
-        async with self._turn(name):
-            try:
-                repository = await self.store.require(name)
-                state = await self._read(repository)
-            except (NoSuchRepositoryError, FileNotFoundError, UsageError):
-                self._published.forget(name)
-                return self.position, None
-            self._published.shown(name, state.id, state.snapshot.digest)
-            return await self._number(repository, state), state
+        async with self._turn(identity):
+            for _ in range(READ_ATTEMPTS):
+                repository = await self.store.by_id(identity, search=True)
+                if repository is None:
+                    self._published.forget(identity)
+                    return self.position, None
+                with contextlib.suppress(NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                    found = self.store.register.identity(repository)
+                    state = await self._read(repository, found)
+                    self._published.shown(repository.name, identity, state.snapshot.digest)
+                    return await self._number(repository, found, state), state
+        raise UnavailableError("the repository is being moved: try again")
 
-    async def _read_and_tell(self, repository: Repository) -> tuple[int, str | None]:
-        """As `pushed`; with the repository's id, if it could be read."""
-        name = repository.name
-        async with self._turn(name):
-            try:
-                state = await self._read(repository)
-            except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
-                log.warning("change_not_read", repository=str(name), error=str(error))
-                await self._on_disk(repository)
-                return self._forget(name), None
-            return await self._number(repository, state), state.id
+    async def _read_and_tell(self, identity: RepositoryIdentity) -> tuple[int, bool]:
+        """As `pushed`; and whether it could be read."""
+        async with self._turn(identity.id):
+            for _ in range(READ_ATTEMPTS):
+                repository = await self.store.register.whereabouts(identity)
+                if repository is None:
+                    break
+                try:
+                    state = await self._read(repository, identity)
+                    return await self._number(repository, identity, state), True
+                except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                    continue  # it is being moved
+                except (GitFailedError, OSError) as error:
+                    log.warning("change_not_read", repository=str(repository.name), error=str(error))
+                    await self._on_disk(repository)
+                    self._published.forget(identity.id)
+                    news = Compare(self.term, self.position + 1, repository.name, identity.id)
+                    return self._tell(news), False
+        raise RepositoryGoneError("the repository was deleted or moved meanwhile; the outcome is unknown")
 
-    async def _read(self, repository: Repository) -> State:
-        identity = await asyncio.to_thread(repository.id)
-        return State(identity, await self.refs.snapshot(repository))
+    async def _read(self, repository: Repository, identity: RepositoryIdentity) -> State:
+        """What that folder holds. Raises RepositoryGoneError if it was not there all the time."""
+        self._require_same(repository, identity)
+        snapshot = await self.refs.snapshot(repository)
+        self._require_same(repository, identity)
+        return State(identity.id, repository.name, snapshot)
 
-    async def _number(self, repository: Repository, state: State) -> int:
-        """The number of that state, which is put on disk and told if it was not."""
-        name = repository.name
-        if not self._published.was_read_again(name, state):
+    def _require_same(self, repository: Repository, identity: RepositoryIdentity) -> None:
+        if self.store.register.identity(repository) != identity:
+            raise RepositoryGoneError(f"another repository is called {repository.name} now")
+
+    async def _number(self, repository: Repository, identity: RepositoryIdentity, state: State) -> int:
+        """The number of that state, which is put on disk and told if it was not. Raises as `_read`."""
+        if not self._published.was_read_again(state):
             await self._on_disk(repository)
-            self._published.is_on_disk(name, state)
-        seq = self._published.seq_of(name, state)
+            self._require_same(repository, identity)
+            self._published.is_on_disk(state)
+        seq = self._published.seq_of(state)
         if seq is None:
             seq = self.position + 1
-            news = self._published.tell(name, state, self.term, seq)
+            news = self._published.tell(state, self.term, seq)
             refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
-            self._journal.told(self.term, seq, state.id, str(name), refs)
+            self._journal.told(self.term, seq, state.id, str(state.name), refs)
             self._tell(news)
         return seq
 
-    def _forget(self, name: RepositoryName) -> int:
-        """Something is different there, whatever it is; the sequence number of that."""
-        self._published.forget(name)
-        self._tell(Compare(self.term, self.position + 1, name))
-        return self.position
-
-    def _tell(self, news: News) -> None:
+    def _tell(self, news: News) -> int:
+        """Tell every standby; the number of that."""
         self._keeper.position = news.seq
         for feeding in self._feedings.values():
             feeding.tell(news)
+        return news.seq
 
-    def _turn(self, name: RepositoryName) -> asyncio.Lock:
-        return self._turns.setdefault(name, asyncio.Lock())
+    def _turn(self, identity: str) -> asyncio.Lock:
+        return self._turns.setdefault(identity, asyncio.Lock())
 
     def _require_open(self) -> None:
         if self._closed:

@@ -15,6 +15,7 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Alive,
     Applied,
+    Changed,
     Checked,
     Compare,
     Enroll,
@@ -37,7 +38,6 @@ from stargate_gate.replication.messages import (
 from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
-from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -109,8 +109,8 @@ class Feeding:
         Until a full list was confirmed, a difference proves nothing of the rest of a repository: then it
         is told to compare.
         """
-        if not self._backlog.covered:
-            news = Compare(news.term, news.seq, news.name)
+        if not self._backlog.covered and isinstance(news, Changed):
+            news = Compare(news.term, news.seq, news.name, news.id)
         if not self._backlog.add(news, self._now()):
             log.warning("standby_far_behind", standby=self.join.member.name, remedy="it is given a full list")
             self._backlog.clear()
@@ -127,17 +127,17 @@ class Feeding:
         """Whether it has confirmed to have everything up to `position`."""
         return self.stage is Stage.LEVEL and self._position >= position and not len(self._backlog)
 
-    def confirmed(self, name: RepositoryName, seq: int) -> bool:
+    def confirmed(self, identity: str, seq: int) -> bool:
         """Whether it has confirmed that repository as it was at `seq`, or later, in this term."""
-        return self._backlog.holds(name, seq)
+        return self._backlog.holds(identity, seq)
 
     def held_through(self, position: int) -> int:
         """Up to which position it has confirmed everything; `position` is that of the newest change."""
         return self._backlog.held_through(position)
 
-    def moved_at(self, name: RepositoryName, since: float) -> float:
+    def moved_at(self, identity: str, since: float) -> float:
         """Its last sign of progress on that repository, for somebody who waits for it since then."""
-        return max(self._began, self._backlog.moved_at(name) or since)
+        return max(self._began, self._backlog.moved_at(identity) or since)
 
     def late(self) -> None:
         """Nobody waits for it any more; it is given a full list after a while."""
@@ -208,9 +208,9 @@ class Feeding:
     def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
-                self._backlog.applied(message.name, message.seq, self._now())
+                self._backlog.applied(message.id, message.seq, self._now())
             case Progress():
-                self._backlog.progress(message.name, self._now())
+                self._backlog.progress(message.id, self._now())
             case Checked():
                 self._confirm(message.check)
             case Enrolled():

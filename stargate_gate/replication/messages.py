@@ -4,7 +4,7 @@
     Join            →                                     who I am
                     ←                        Welcome | Refused
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
-                    ←                        Changed | Compare                as it happens
+                    ←                        Changed | Compare | Deleted      as it happens
                     ←                        Heartbeat                        every heartbeat_s
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
@@ -13,7 +13,9 @@
     Enrolled        →                                     noted, on disk
     Alive           →                                     the answer to each Heartbeat
 
-    stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+
+A repository is called by its id, and its name is told besides: an operator may change that at any time.
 
 All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
 bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
@@ -51,7 +53,7 @@ class Listed:
     """One repository of the leader's. `digest` is RefSnapshot's. None: the leader cannot read it now."""
 
     name: RepositoryName
-    id: str | None
+    id: str
     digest: str | None
 
 
@@ -113,7 +115,7 @@ class Changed:
     """What exactly has changed in a repository since the standby was last told of it.
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
-    id     of the repository: another one of the same name is not meant
+    name   what it is called now
     head   what HEAD says now, as in RefSnapshot
     """
 
@@ -127,11 +129,25 @@ class Changed:
 
 @dataclass(frozen=True)
 class Compare:
-    """The repository is new, or gone, or more has changed than one message takes: ask for what it is."""
+    """It is new, has another name, or more has changed than one message takes: ask for what it is.
+
+    name  what it was called when this was told
+    """
 
     term: int
     seq: int
     name: RepositoryName
+    id: str
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A user has deleted it: every node puts its copy into the trash."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -145,11 +161,11 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Applied:
-    """The standby has that change of that repository, and all before it, on disk."""
+    """The standby has that change of that repository, and all before it, on disk, under its name."""
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -158,7 +174,7 @@ class Progress:
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -224,18 +240,20 @@ class SnapshotEnd:
 
 @dataclass(frozen=True)
 class Gone:
-    """The leader has no repository of that name, as of `seq`."""
+    """The leader has no repository of that id, under whatever name, as of `seq`.
+
+    deleted  a user has deleted it; else it has vanished, or was never there
+    """
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
+    deleted: bool
 
 
-FromLeader: TypeAlias = (
-    Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Enroll | Heartbeat
-)
+News: TypeAlias = Changed | Compare | Deleted
+FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
 FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
-News: TypeAlias = Changed | Compare
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
 
@@ -247,6 +265,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "list_end": ListEnd,
     "changed": Changed,
     "compare": Compare,
+    "deleted": Deleted,
     "heartbeat": Heartbeat,
     "join": Join,
     "applied": Applied,
@@ -382,6 +401,12 @@ def _name(value: Any) -> RepositoryName:
     return name
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"not true or false: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
+    return value
+
+
 def _line(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"not a text: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
@@ -392,7 +417,7 @@ def _listed(value: Any) -> tuple[Listed, ...]:
     return tuple(
         Listed(
             _name(name),
-            None if identity is None else _id(identity),
+            _id(identity),
             None if digest is None else _digest(digest),
         )
         for name, identity, digest in value
@@ -424,6 +449,7 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     int: _number,
+    bool: _flag,
     float: _seconds,
     Member: _member,
     RepositoryName: _name,

@@ -65,6 +65,7 @@ class MirrorStatus:
     fully_checked_term   the newest term whose leader it has once been equal to
     failing              names of repositories that could not be made equal, at the last try
     behind               names of repositories that it knows to differ, or knew to when it last heard of them
+    orphans              names of repositories that are here, and that the leader has lost
     """
 
     connected: bool
@@ -76,6 +77,7 @@ class MirrorStatus:
     fully_checked_term: int | None
     failing: tuple[str, ...]
     behind: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 class Mirror:
@@ -203,6 +205,7 @@ class Mirror:
             fully_checked_term=self._checked[0] if self._checked is not None else None,
             failing=tuple(str(job.name) for job in failing),
             behind=_at_work(session) if session is not None else self._behind,
+            orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
         )
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -297,7 +300,7 @@ class Mirror:
 
 
 def _at_work(session: Session) -> tuple[str, ...]:
-    return tuple(sorted(map(str, session.work.tickets())))
+    return tuple(sorted(map(str, session.work.busy().values())))
 
 
 def _is_ending(task: "asyncio.Task[None] | None") -> bool:

@@ -296,7 +296,7 @@ async def test_what_is_worked_on_equals_no_list(pair: Pair) -> None:
     async with pair.session() as (session, peer):
         peer.may_tell.clear()
         git("update-ref", MAIN, old, cwd=there.path)
-        await peer.say(Compare(TERM, 5, APP))
+        await peer.say(Compare(TERM, 5, APP, there.id()))
         async with asyncio.timeout(LIMIT_S):
             await peer.told.wait()
         git("update-ref", MAIN, new, cwd=there.path)

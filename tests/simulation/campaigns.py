@@ -41,6 +41,7 @@ REQUIRED = frozenset(
         "a record write tears",
         "a record's outcome is unknown",
         "a ref is refused",
+        "a push's repository is gone",
         "a repository goes to the trash",
         "a repository is compared",
         "a repository is created",

@@ -7,6 +7,7 @@ from stargate_gate.election.port import Member
 from stargate_gate.replication.messages import (
     Alive,
     Applied,
+    Changed,
     Checked,
     Compare,
     Enroll,
@@ -69,8 +70,8 @@ class Feeding:
     _ended = False
 
     def tell(self, news: News) -> None:
-        if not self.backlog.covered:
-            news = Compare(news.term, news.seq, news.name)
+        if not self.backlog.covered and isinstance(news, Changed):
+            news = Compare(news.term, news.seq, news.name, news.id)
         if not self.backlog.add(news, self._engine.now):
             self._term.world.cover("a standby is far behind")
             self.backlog.clear()
@@ -85,8 +86,8 @@ class Feeding:
     def held_through(self, position: int) -> int:
         return self.backlog.held_through(position)
 
-    def moved_at(self, name: str, since: float) -> float:
-        return max(self._began, self.backlog.moved_at(name) or since)
+    def moved_at(self, identity: str, since: float) -> float:
+        return max(self._began, self.backlog.moved_at(identity) or since)
 
     def late(self) -> None:
         if self.stage is not Stage.CHECKING:
@@ -122,9 +123,9 @@ class Feeding:
     def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
-                self.backlog.applied(message.name, message.seq, self._engine.now)
+                self.backlog.applied(message.id, message.seq, self._engine.now)
             case Progress():
-                self.backlog.progress(message.name, self._engine.now)
+                self.backlog.progress(message.id, self._engine.now)
             case Checked():
                 self._confirm(message.check)
             case Enrolled():
@@ -236,6 +237,7 @@ class Shown:
     """The answer to stargate-refs. `complete` when `event` is set, or `failed`.
 
     id, refs  the repository; None: the leader has none
+    deleted   because a user has deleted it
     seq       the number that covers it
     line      for the ledger
     """
@@ -244,6 +246,7 @@ class Shown:
         self.event = Event()
         self.complete = self.failed = False
         self.id: str | None = None
+        self.deleted = False
         self.refs: dict[str, str] = {}
         self.seq = 0
         self.line: Line = frozenset()

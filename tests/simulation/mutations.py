@@ -205,7 +205,7 @@ class _SentIsHeld(Backlog):
     def next(self, now: float) -> Any:
         news = super().next(now)
         if news is not None:
-            self.applied(news.name, news.seq, now)
+            self.applied(news.id, news.seq, now)
         return news
 
 
@@ -419,5 +419,13 @@ MUTATIONS = (
         gap=150,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
+    Mutation(
+        "a push is one into whatever has the name",
+        Rules(ids=False),
+        "I2",
+        ("slow network",),
+        wishes=("forward", "several", "remove repository"),
+        few=1,
+    ),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
 )

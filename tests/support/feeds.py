@@ -26,7 +26,7 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.syncset import Limits, Mode
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git, make_work
 from tests.support.room import Room, open_room
@@ -35,6 +35,7 @@ OnDisk = Callable[[Repository], Awaitable[None]]
 
 ME, B, C = (Member(f"node-{letter}", f"id-{letter}") for letter in "abc")
 APP = parse_repository_name("org/app")
+APP_ID = "a" * 32
 LIMIT_S = 10.0
 TERM = 7
 
@@ -149,8 +150,8 @@ class Standby:
         assert isinstance(end, ListEnd)
         self.pipe.say(Checked(TERM, end.check))
 
-    def applied(self, seq: int, name: RepositoryName = APP) -> None:
-        self.pipe.say(Applied(TERM, seq, name))
+    def applied(self, seq: int, identity: str = APP_ID) -> None:
+        self.pipe.say(Applied(TERM, seq, identity))
 
 
 class House:
@@ -178,7 +179,7 @@ class House:
         await asyncio.to_thread(git, "commit", "-qam", "more", cwd=self.work)
         fetch = ("--git-dir", repository.path, "fetch", "-q", self.work, "HEAD:refs/heads/main")
         await asyncio.to_thread(git, *fetch)  # no push: there is no gate here for its hook to ask
-        return await self.feed.pushed(repository)
+        return await self.pushed(repository)
 
     async def change(self, *words: str | Path) -> None:
         """Run git in the repository, past everybody."""
@@ -192,12 +193,16 @@ class House:
     async def refs(self) -> list[Message]:
         """What a standby is answered that asks for the repository."""
         answer = Answer()
-        await self.feed.serve(["stargate-refs", str(APP)], answer, "test")
+        await self.feed.serve(["stargate-refs", APP_ID], answer, "test")
         return answer.messages
 
     async def repository(self) -> Repository:
-        repository, _ = await self.room.store.ensure(APP)
-        return repository
+        found = self.room.store.find(APP)
+        return found or await self.room.store.create(APP, id=APP_ID)
+
+    async def pushed(self, repository: Repository) -> int:
+        """The feed is told that it was pushed to; the number that covers it."""
+        return await self.feed.pushed(self.room.store.register.identity(repository))
 
     async def until(self, condition: object) -> None:
         async with asyncio.timeout(LIMIT_S):
