@@ -199,7 +199,8 @@ class Campaign:
             await asyncio.wait({following})
         await self._mirror.end()
         await self._mirror.finish_received()
-        log.info("mirror_ended", after_term=record.term)
+        if following is not None:
+            log.info("mirror_ended", after_term=record.term)
 
     async def _lead(self, term: Term) -> None:
         """Open the term, and lead until there is a reason to step down.

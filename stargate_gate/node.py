@@ -23,7 +23,7 @@ from stargate_gate.address.items import addresses_of
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import DataDir, open_data_dir
+from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.election.bootstrap import bootstrap_single
@@ -104,6 +104,7 @@ async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -
     datadir = open_data_dir(config.node.data_dir)
     async with AsyncExitStack() as stack:
         stack.enter_context(NodeLock.acquire(datadir))
+        keep_name(datadir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         install_hooks(datadir)
         writers = await WritersLock.open_exclusively_then_share(
             datadir, lambda paths: asyncio.to_thread(sweep_data_dir, datadir, paths)
@@ -482,7 +483,7 @@ class Node:
             lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
         lines += [
             "A first push makes the repository:",
-            f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
+            f"    git push ssh://git@{Endpoint(host, port)}/me/project HEAD:main",
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])

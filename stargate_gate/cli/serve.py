@@ -11,7 +11,9 @@ import structlog
 
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.cli.running_node import config_option
+from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
+from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import StargateError
 from stargate_gate.hangups import Hangups, ignore
 from stargate_gate.logs import configure_logging
@@ -40,6 +42,8 @@ def serve(config_file: Path | None) -> None:
     config = load_checked_config(config_file, shared_volume=False)
     require_own_data_dir(config, shared_volume=False)
     configure_logging(config.log.format, config.log.level)
+    for finding in doubtful(config):
+        log.warning("configuration_doubtful", key=dotted(finding.key), problem=finding.text)
     try:
         asyncio.run(run_node(config, config_file, hangups))
     except StargateError:
