@@ -213,7 +213,7 @@ class SshServer:
     def _welcome(self, source: Source) -> GateConnection:
         """The SSH side of a connection that has a place."""
         assert self._options is not None  # noqa: S101 # start has set it
-        connection = GateConnection(asyncio.get_running_loop(), self._options)
+        connection = GateConnection(asyncio.get_running_loop(), self._options, self._turns)
         if source is not None:
             connection.set_extra_info(peername=source)
         return connection
