@@ -22,6 +22,7 @@ from stargate_gate.gate.door import Door
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.packetturns import PacketTurns
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
@@ -61,7 +62,7 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
-    max_connections_per_key: int = 50
+    max_connections_per_key: int = 100
     proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
 
@@ -88,6 +89,7 @@ class SshServer:
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = LoginLog()
+        self._turns = PacketTurns()
         self._untold_closed = 0
         self._told_closed = -math.inf
         self._stopping = False
