@@ -514,6 +514,7 @@ def _shares(config: Config) -> Shares:
     return Shares(
         reads=max(1, limits.max_sessions - limits.max_pushes),
         pushes=limits.max_pushes,
+        pushes_per_key=limits.max_pushes_per_key,
         per_key=limits.max_sessions_per_key,
         per_address=limits.max_sessions_per_address,
     )

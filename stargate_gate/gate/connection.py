@@ -41,6 +41,7 @@ MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its co
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
 FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
 COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
+LOGIN_BYTES = 256 * 1024  # all that a client may send before it has logged in; 20 large keys take 40 KiB
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -157,9 +158,7 @@ class Visitor(asyncssh.SSHServer):
         blob = key.public_data
         self._candidate = self._match(username, blob)
         if self._candidate is None:
-            self._refused_keys[fingerprint_of(blob)] = self._why_not(username, blob)
             return False
-        self._refused_keys[fingerprint_of(blob)] = "was not proved"
         self.connection.progress = OFFERED
         return True
 
@@ -196,6 +195,14 @@ class Visitor(asyncssh.SSHServer):
         if username != LOGIN_NAME:
             return f"would need the login name {LOGIN_NAME!r}"
         return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
+
+    def knows(self, username: str, blob: bytes) -> bool:
+        """Whether there is such a key at all, as it was sent; why not is kept for the log."""
+        found = self._match(username, blob) is not None
+        self._refused_keys[fingerprint_of(blob)] = (
+            "was not proved" if found else self._why_not(username, blob)
+        )
+        return found
 
     @property
     def touch_required(self) -> bool:
@@ -285,6 +292,7 @@ class GateConnection(PacedConnection):
     visitor: Visitor
     progress = ARRIVED  # how far the login has come, for whoever must choose who goes
     turned_out = ""  # why this side has ended it, for the log
+    _login_bytes = 0
 
     def turn_out(self, reason: str) -> None:
         """End it at once: somebody else needs its place."""
@@ -306,6 +314,11 @@ class GateConnection(PacedConnection):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self.visitor.identity is None:
+            self._login_bytes += len(data)
+            if self._login_bytes > LOGIN_BYTES:
+                self.turn_out("it has sent more than a login needs")
+                return
         super().data_received(data, datatype)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
@@ -334,8 +347,11 @@ class GateConnection(PacedConnection):
         """Called with and without a signature; only a valid one proves anything.
 
         Nothing is awaited between the candidate's choice and the proof, so that no other key can
-        come between them.
+        come between them. What a stranger offers is not decoded: that costs time, of a certificate a
+        signature of a size that the stranger chooses.
         """
+        if not self.visitor.knows(username, key_data):
+            return False
         valid = await super().validate_public_key(username, key_data, msg, signature)
         if valid and msg:
             return self.visitor.prove(signature)

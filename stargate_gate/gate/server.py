@@ -24,6 +24,7 @@ from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.leaving import accept_connections, delay_connections
 from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.packetturns import PacketTurns
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
@@ -66,7 +67,7 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
-    max_connections_per_key: int = 50
+    max_connections_per_key: int = 100
     proxies: tuple[Network, ...] = ()
     floating: frozenset[str] | None = frozenset()
     stall_limit_s: float = STALL_LIMIT_S
@@ -94,6 +95,7 @@ class SshServer:
         self._guests: set[GateConnection] = set()
         self._tasks: dict[asyncio.Task[None], ExecSession] = {}
         self._log = LoginLog()
+        self._turns = PacketTurns()
         self._untold_closed = 0
         self._told_closed = -math.inf
         self._stopping = False
@@ -272,7 +274,7 @@ class SshServer:
     def _welcome(self, source: Source) -> GateConnection:
         """The SSH side of a connection that has a place."""
         assert self._options is not None  # noqa: S101 # start has set it
-        connection = GateConnection(asyncio.get_running_loop(), self._options)
+        connection = GateConnection(asyncio.get_running_loop(), self._options, self._turns)
         if source is not None:
             connection.set_extra_info(peername=source)
         return connection
