@@ -149,7 +149,7 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._repository_notes()),
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
@@ -210,6 +210,12 @@ class Node:
 
     def _addresses(self) -> tuple[AddressReport, ...]:
         return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
+
+    def _repository_notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        if self._feed is not None:
+            return self._feed.notes.lines
+        return self._mirror.status().notes if self._mirror is not None else ()
 
     def _mirror_report(self) -> MirrorReport | None:
         if self._mirror is None or self._view().role == "leader":

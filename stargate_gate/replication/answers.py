@@ -14,7 +14,7 @@ class Answers:
 
     def __init__(self, term: int) -> None:
         self._term = term
-        self._progress: dict[RepositoryName, int] = {}
+        self._progress: dict[RepositoryName, tuple[int, int]] = {}  # the change, and bytes that have come
         self._progress_at: dict[RepositoryName, float] = {}  # of what is not applied yet
         self._applied: dict[RepositoryName, int] = {}
         self._checked: int | None = None
@@ -29,11 +29,11 @@ class Answers:
         self._progress_at.pop(name, None)
         self._any.set()
 
-    def progress(self, name: RepositoryName, seq: int, now: float) -> None:
-        """Something of that change has moved; `now` in seconds. Told every PROGRESS_EVERY_S at most."""
+    def progress(self, name: RepositoryName, seq: int, received: int, now: float) -> None:
+        """That change gets on; `received` bytes, `now` in seconds. Told every PROGRESS_EVERY_S at most."""
         if now - self._progress_at.get(name, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S:
             self._progress_at[name] = now
-            self._progress[name] = seq
+            self._progress[name] = (seq, received)
             self._any.set()
 
     def silent(self, name: RepositoryName) -> None:
@@ -71,7 +71,9 @@ class Answers:
 
     def _take(self) -> list[Message]:
         """What is done before what that adds up to."""
-        taken: list[Message] = [Progress(self._term, seq, name) for name, seq in self._progress.items()]
+        taken: list[Message] = [
+            Progress(self._term, seq, name, received) for name, (seq, received) in self._progress.items()
+        ]
         taken += [Applied(self._term, seq, name) for name, seq in self._applied.items()]
         if self._checked is not None:
             taken.append(Checked(self._term, self._checked))

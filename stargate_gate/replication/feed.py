@@ -11,6 +11,7 @@ a state that has the number of another one.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -22,7 +23,7 @@ from stargate_gate.errors import (
     GitFailedError,
     NoSuchRepositoryError,
     NotLeaderError,
-    StargateError,
+    TryAgainError,
     UnavailableError,
     UsageError,
 )
@@ -32,6 +33,7 @@ from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
+    MAX_REASON_CHARACTERS,
     PROTOCOL,
     Changed,
     Compare,
@@ -44,12 +46,14 @@ from stargate_gate.replication.messages import (
     Refused,
     SnapshotBegin,
     SnapshotEnd,
+    Unreadable,
     encode,
     expect,
     parts,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
-from stargate_gate.replication.published import Published, State
+from stargate_gate.replication.published import LastRead, Published, State
 from stargate_gate.replication.syncset import Limits, Mode, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
@@ -117,6 +121,8 @@ class Feed:
         self._on_disk = on_disk
         self._journal = journal
         self._published = Published()
+        self._last_read = LastRead()
+        self.notes = Notes("repository_not_read", time.monotonic)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
@@ -166,10 +172,10 @@ class Feed:
 
         In that order: what is read after the syncing might be told, confirmed by all, and lost here.
         Returns the sequence number that covers what the repository holds now. A repository that cannot
-        be read is told of all the same: the standby will compare, and say what is wrong.
+        be read is told of all the same, so that standbys compare; nothing is acknowledged in it.
 
         Raises:
-            TryAgainError: it is not on disk.
+            TryAgainError: it is not on disk, or cannot be read.
         """
         return (await self._read_and_tell(repository))[0]
 
@@ -290,14 +296,10 @@ class Feed:
         """Send all refs of one repository as they are now, with the number that covers them."""
         seq, state = await self._show(name)
         self._require_open()
-        if state is None:
-            await channel.write(encode(Gone(self.term, seq, name)))
+        if state is None or isinstance(state, str):
+            await channel.write(encode(self._not_shown(name, seq, state)))
             return ExitCode.OK
         snapshot = state.snapshot
-        if len(snapshot.broken) > MAX_BROKEN_REFS:
-            raise StargateError(
-                f"{len(snapshot.broken)} refs of {name} have no value: repair it on the leader"
-            )
         await channel.write(
             encode(SnapshotBegin(self.term, seq, name, state.id, snapshot.object_format, snapshot.head))
         )
@@ -321,17 +323,21 @@ class Feed:
         async with self._turn(name):
             try:
                 identity = await asyncio.to_thread(repository.id)
-                digest = await self.refs.digest(repository)
+                digest, whole = await self.refs.digest_and_whole(repository)
             except (NoSuchRepositoryError, FileNotFoundError):
                 return None  # the standby asks for it by name, and that is noted
             except (GitFailedError, OSError, ValueError) as error:
-                log.warning("repository_not_read", repository=str(name), error=str(error))
-                return Listed(name, None, None)
+                reason = self._cannot_read(name, error)
+                last = self._last_read.get(name, await asyncio.to_thread(_id_of, repository))
+                return Listed(name, last[0], last[1], reason) if last else Listed(name, None, None, reason)
+            self._was_read(name, identity, digest, whole=whole)
             self._published.shown(name, identity, digest)
             return Listed(name, identity, digest)
 
-    async def _show(self, name: RepositoryName) -> tuple[int, State | None]:
-        """What a standby is to be shown of it (None: it is gone), and the number that covers that.
+    async def _show(self, name: RepositoryName) -> tuple[int, State | str | None]:
+        """What a standby is to be shown of it, and the number that covers that.
+
+        None: it is gone. A text: it is there, and cannot be read; why.
 
         What was not told yet is told now, as something to compare: a difference would not fit those
         who have seen it.
@@ -340,11 +346,37 @@ class Feed:
             try:
                 repository = await self.store.require(name)
                 state = await self._read(repository)
-            except (NoSuchRepositoryError, FileNotFoundError, UsageError):
+            except (NoSuchRepositoryError, FileNotFoundError, UsageError) as error:
                 self._published.forget(name)
+                if await asyncio.to_thread(self.store.remains, name) is not None:
+                    problem = UnavailableError("it is no whole repository any more: HEAD or a folder is gone")
+                    return self.position, self._cannot_read(name, problem)
+                if isinstance(error, NoSuchRepositoryError):
+                    self._last_read.forget(name)
                 return self.position, None
+            except (GitFailedError, UnavailableError, OSError, ValueError) as error:
+                self._published.forget(name)
+                return self.position, self._cannot_read(name, error)
+            if (lost := len(state.snapshot.broken)) > MAX_BROKEN_REFS:
+                problem = UnavailableError(f"{lost} of its refs have no value")
+                return self.position, self._cannot_read(name, problem)
             self._published.shown(name, state.id, state.snapshot.digest)
             return await self._number(repository, state), state
+
+    def _not_shown(self, name: RepositoryName, seq: int, reason: str | None) -> Gone | Unreadable:
+        if reason is None:
+            return Gone(self.term, seq, name)
+        return Unreadable(self.term, seq, name, reason, self._last_read.get(name, None))
+
+    def _cannot_read(self, name: RepositoryName, error: Exception) -> str:
+        """Note it, for status and log; why, in one line."""
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
+        self.notes.say(name, f"{name} cannot be read here, and takes no pushes: {reason}")
+        return reason
+
+    def _was_read(self, name: RepositoryName, identity: str, digest: str, *, whole: bool) -> None:
+        self._last_read.was(name, identity, digest, whole=whole)
+        self.notes.clear(name)
 
     async def _read_and_tell(self, repository: Repository) -> tuple[int, str | None]:
         """As `pushed`; with the repository's id, if it could be read."""
@@ -353,14 +385,26 @@ class Feed:
             try:
                 state = await self._read(repository)
             except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
-                log.warning("change_not_read", repository=str(name), error=str(error))
+                gone = isinstance(error, NoSuchRepositoryError | FileNotFoundError)
+                if gone and not await asyncio.to_thread(self.store.remains, name):
+                    log.warning("change_not_read", repository=str(name), error=str(error))
+                    self._last_read.forget(name)  # no standby may confirm by that what was not read
+                    await self._on_disk(repository)
+                    return self._forget(name), None
+                reason = self._cannot_read(name, error)
                 await self._on_disk(repository)
-                return self._forget(name), None
+                self._forget(name)
+                raise TryAgainError(
+                    f"this node cannot read {name} ({reason}): see its status; the outcome is unknown"
+                ) from error
             return await self._number(repository, state), state.id
 
     async def _read(self, repository: Repository) -> State:
         identity = await asyncio.to_thread(repository.id)
-        return State(identity, await self.refs.snapshot(repository))
+        snapshot = await self.refs.snapshot(repository)
+        digest = await asyncio.to_thread(lambda: snapshot.digest)  # kept; for many refs it takes a while
+        self._was_read(repository.name, identity, digest, whole=snapshot.whole)
+        return State(identity, snapshot)
 
     async def _number(self, repository: Repository, state: State) -> int:
         """The number of that state, which is put on disk and told if it was not."""
@@ -394,3 +438,10 @@ class Feed:
     def _require_open(self) -> None:
         if self._closed:
             raise NotLeaderError(f"{self.me.name} has stepped down from term {self.term}")
+
+
+def _id_of(repository: Repository) -> str | None:
+    """Its id, if that can be read. For a thread."""
+    with contextlib.suppress(OSError, ValueError):
+        return repository.id()
+    return None

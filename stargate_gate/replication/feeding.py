@@ -133,6 +133,15 @@ class Feeding:
         """Its last sign of progress on that repository, for somebody who waits for it since then."""
         return max(self._began, self._backlog.moved_at(name) or since)
 
+    def worked_for(self, name: RepositoryName) -> None:
+        """This node's git has worked on that repository for its sake: that is progress of its."""
+        self._backlog.progress(name, self._now())
+        self._term.moved()
+
+    def received(self, name: RepositoryName) -> int:
+        """The bytes that it says to have got of that repository's open changes."""
+        return self._backlog.received(name)
+
     def late(self) -> None:
         """Nobody waits for it any more; it is given a full list after a while."""
         if self.stage is not Stage.CHECKING:
@@ -204,7 +213,7 @@ class Feeding:
             case Applied():
                 self._backlog.applied(message.name, message.seq, self._now())
             case Progress():
-                self._backlog.progress(message.name, self._now())
+                self._backlog.progress(message.name, self._now(), message.received)
             case Checked():
                 self._confirm(message.check)
             case Alive():

@@ -3,7 +3,7 @@
 import asyncio
 
 from stargate_gate.errors import UnavailableError
-from stargate_gate.replication.apply import LeaderRepository
+from stargate_gate.replication.apply import LeaderCannotReadError, LeaderRepository
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     Gone,
@@ -12,6 +12,7 @@ from stargate_gate.replication.messages import (
     RefsPart,
     SnapshotBegin,
     SnapshotEnd,
+    Unreadable,
     decode,
     out_of_place,
 )
@@ -52,6 +53,8 @@ class AskedLeader:
         begin = await self._next(lines)
         if isinstance(begin, Gone) and begin.name == name:
             return None
+        if isinstance(begin, Unreadable) and begin.name == name:
+            raise LeaderCannotReadError(begin.reason, begin.last)
         if not isinstance(begin, SnapshotBegin) or begin.name != name:
             raise out_of_place(begin)
         refs: dict[str, str] = {}
@@ -67,7 +70,7 @@ class AskedLeader:
     async def _next(self, lines: LineReader) -> OfRefs:
         async with asyncio.timeout(SILENCE_LIMIT_S):
             message = decode(await lines.line())
-        if not isinstance(message, SnapshotBegin | RefsPart | SnapshotEnd | Gone):
+        if not isinstance(message, OfRefs):
             raise out_of_place(message)
         if message.term != self._term:
             raise MessageError(f"it is of term {message.term}, and this mirror follows term {self._term}")

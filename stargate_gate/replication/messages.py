@@ -11,7 +11,7 @@
     Checked         →                                     everything of a list is done
     Alive           →                                     the answer to each Heartbeat
 
-    stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+    stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
 
 All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
 bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
@@ -29,11 +29,12 @@ from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
 
-PROTOCOL = 2  # raised when an older node could misunderstand
+PROTOCOL = 3  # raised when an older node could misunderstand
 MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
 MAX_DELTA_CHARACTERS = 128 * 1024
+MAX_REASON_CHARACTERS = 300  # of why a repository cannot be read: git's own words, cut
 MAX_BROKEN_REFS = 100  # refs without a value that one repository may have; more means a broken disk
 
 Delta: TypeAlias = tuple[RefChange, ...]
@@ -46,11 +47,16 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader cannot read it now."""
+    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader does not know it.
+
+    unreadable  why the leader cannot read it now; id and digest are then what it was when it was read last
+                in this term. None: it can
+    """
 
     name: RepositoryName
     id: str | None
     digest: str | None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Changed:
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
     id     of the repository: another one of the same name is not meant
-    head   what HEAD says now, as in RefSnapshot
+    head   what HEAD says now, as in RefSnapshot; "" leaves the standby's as it is
     """
 
     term: int
@@ -152,11 +158,15 @@ class Applied:
 
 @dataclass(frozen=True)
 class Progress:
-    """The standby works on that change of that repository, and something has moved."""
+    """The standby works on that change of that repository, and gets on (see progress.py).
+
+    received  bytes of objects that have come for it so far
+    """
 
     term: int
     seq: int
     name: RepositoryName
+    received: int
 
 
 @dataclass(frozen=True)
@@ -213,10 +223,24 @@ class Gone:
     name: RepositoryName
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """The leader has that repository, and cannot read it: why. As of `seq`.
+
+    last  (id, digest) of what it was when it was read last in this term; None: it was not
+    """
+
+    term: int
+    seq: int
+    name: RepositoryName
+    reason: str
+    last: tuple[str, str] | None
+
+
 FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
 FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
 News: TypeAlias = Changed | Compare
-OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
+OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone | Unreadable
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
 
 _TYPES: Mapping[str, type[Any]] = {
@@ -237,6 +261,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "refs": RefsPart,
     "snapshot_end": SnapshotEnd,
     "gone": Gone,
+    "unreadable": Unreadable,
 }
 _WORDS = {kind: word for word, kind in _TYPES.items()}
 _FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
@@ -245,7 +270,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rf"ref: {_REF.pattern}|{_OID.pattern}")
+_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: nothing that can be told
 _WORD = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -310,7 +335,7 @@ def _encode(value: Any, kind: Any) -> Any:
     if kind is Member:
         return [value.name, value.data_dir_id]
     if kind == tuple[Listed, ...]:
-        return [[str(one.name), one.id, one.digest] for one in value]
+        return [[str(one.name), one.id, one.digest, one.unreadable] for one in value]
     if kind == Delta:
         return [[change.ref, change.old, change.new] for change in value]
     return value
@@ -372,9 +397,17 @@ def _listed(value: Any) -> tuple[Listed, ...]:
             _name(name),
             None if identity is None else _id(identity),
             None if digest is None else _digest(digest),
+            None if unreadable is None else _line(unreadable),
         )
-        for name, identity, digest in value
+        for name, identity, digest, unreadable in value
     )
+
+
+def _last(value: Any) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    identity, digest = value
+    return _id(identity), _digest(digest)
 
 
 def _delta(value: Any) -> Delta:
@@ -408,6 +441,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
+    tuple[str, str] | None: _last,
 }
 
 

@@ -20,13 +20,13 @@ from stargate_gate.errors import (
     StargateError,
     UnavailableError,
 )
-from stargate_gate.replication.apply import NotReapedError, Writer
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.writer import NotReapedError, Writer
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
@@ -65,6 +65,7 @@ class MirrorStatus:
     fully_checked_term   the newest term whose leader it has once been equal to
     failing              names of repositories that could not be made equal, at the last try
     behind               names of repositories that it knows to differ, or knew to when it last heard of them
+    notes                what is wrong with single repositories, though they hold up nothing; a line each
     """
 
     connected: bool
@@ -76,6 +77,7 @@ class MirrorStatus:
     fully_checked_term: int | None
     failing: tuple[str, ...]
     behind: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Mirror:
@@ -200,6 +202,7 @@ class Mirror:
             fully_checked_term=self._checked[0] if self._checked is not None else None,
             failing=tuple(str(job.name) for job in failing),
             behind=_at_work(session) if session is not None else self._behind,
+            notes=session.notes.lines if session is not None else (),
         )
 
     # -- inside ----------------------------------------------------------------------------------------

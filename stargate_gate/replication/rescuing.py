@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from stargate_gate.errors import GitFailedError
+from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.rescue import (
     Rescued,
@@ -112,7 +112,7 @@ class Rescue:
             return False
         try:
             local = (await refs.snapshot(repository)).refs
-        except GitFailedError as error:
+        except (GitFailedError, NoSuchRepositoryError) as error:
             log.warning("rescued_unread", repository=str(repository.name), error=error.message)
             lost: tuple[Value, ...] = ()
         else:
@@ -122,6 +122,20 @@ class Rescue:
         await self._rescues.add(identity, str(repository.name), self._rescued(lost), in_trash=True)
         self._say(repository, lost, "repository to the trash")
         return True
+
+    async def keep_damaged(self, repository: Repository, identity: str, refs: RefReader) -> None:
+        """As `keep_whole`, of a damaged copy whose place another takes. What was rescued in it moves as well.
+
+        identity  the one of what takes its place, if its own cannot be read
+
+        Raises:
+            OSError: not now; it must stay where it is.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            identity = await asyncio.to_thread(repository.id)
+        kept = await self.keep_whole(repository, identity, refs)
+        if not kept and self._rescues.has(identity):
+            await self._rescues.add(identity, str(repository.name), (), in_trash=True)
 
     def settle(self, repository: Repository, identity: str, seq: int) -> None:
         """It was made equal to the leader's as of `seq`."""

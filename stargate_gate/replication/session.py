@@ -10,6 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ import structlog
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
+from stargate_gate.replication.apply import Applier, only_here
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.leader import AskedLeader
@@ -41,11 +42,14 @@ from stargate_gate.replication.messages import (
     encode,
     out_of_place,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Work
+from stargate_gate.replication.writer import NotReapedError, TermOverError
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
@@ -120,6 +124,7 @@ class Session:
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
         self.work = Work(JOB_BACKOFF)
         self.checked = False
+        self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
         self._peer = peer
         self._leader = leader
         self._term = term
@@ -135,6 +140,7 @@ class Session:
             intents=here.intents,
             folders=here.folders,
             is_current=callbacks.is_current,
+            notes=self.notes,
         )
         self._answers = Answers(term)
         self._list: _List | None = None
@@ -259,7 +265,9 @@ class Session:
         except (StargateError, OSError) as error:
             raise SessionEndedError(f"the repositories here cannot be listed: {error}") from error
         listed = complete.repositories
-        different = [name for name in here if name not in {one.name for one in listed}]
+        names = {one.name for one in listed}
+        different = [name for name in here if name not in names]
+        self.notes.clear_all_but({*different, *(one.name for one in listed if one.digest is None)})
         for start in range(0, len(listed), LOOKS_AT_ONCE):
             some = listed[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, here) for one in some))
@@ -283,9 +291,12 @@ class Session:
             identity = await asyncio.to_thread(repository.id)
             if identity != listed.id or self._here.journal.kept(identity, self._term):
                 return False
-            return await self._here.refs.digest(repository) == listed.digest
+            same = await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):
             return False  # the comparison that follows will say what is wrong
+        if same and listed.unreadable is not None:
+            self.notes.say(listed.name, only_here(listed.name, listed.unreadable))
+        return same
 
     def _see_whether_checked(self) -> None:
         check = self._check
@@ -346,21 +357,22 @@ class Session:
     async def _apply(self, job: Job) -> Repository | None:
         news = job.news
 
-        def moved() -> None:
-            """Both sides live, though their heartbeats wait behind the objects on a slow line.
-
-            What is tried again is no progress: on a full disk bytes move, and nothing gets on.
-            """
+        def alive() -> None:
+            """Both sides live, though their heartbeats wait behind the objects on a slow line."""
             self._seen_at = _now()
             self._answers.alive_unasked(self._position, self._seen_at, self._beat_s)
-            if news.seq and not job.failed:
-                self._answers.progress(news.name, news.seq, _now())
 
+        def gets_on(received: int) -> None:
+            """What is tried again does not: on a full disk bytes move all the time."""
+            if news.seq and not job.failed:
+                self._answers.progress(news.name, news.seq, received, _now())
+
+        progress = Progress(alive, gets_on)
         if isinstance(news, Changed):
-            repository = await self._applier.change(news, moved)
+            repository = await self._applier.change(news, progress)
             if repository is not None:
                 return repository
-        return await self._applier.compare(news.name, moved)
+        return await self._applier.compare(news.name, progress)
 
     def _failed(self, job: Job, error: str) -> None:
         report = log.debug if error == job.error else log.warning

@@ -57,6 +57,10 @@ _SERVING = (
     "receive.advertisePushOptions=true",
 )
 
+# A standby's fetch is waited for by pushes. Looking for deltas among large binaries takes minutes in which
+# no byte flows (1.2 GB: tried), and hard compression costs more time than it saves on a local network.
+_SERVING_PEERS = ("pack.window=0", "pack.compression=1", "core.compression=1")
+
 _PASSED_ON = ("PATH", "TMPDIR")
 _FIXED = {
     "HOME": "/nonexistent",
@@ -89,11 +93,11 @@ def service_argv(service: Service, repository: Repository, *, hooks: Path, peer:
 
     hooks  data_dir/hooks: these and no others run.
     peer   for a mirror: everything but refs/stargate is advertised, also what the repository's own
-           hideRefs hides from users, or a mirror would remove it.
+           hideRefs hides from users, or a mirror would remove it. Its packs are made fast, not small.
     """
     config = [*_SERVING, f"core.hooksPath={hooks}"]
     if peer:
-        config += _HIDE_ONLY_RESERVED
+        config += (*_HIDE_ONLY_RESERVED, *_SERVING_PEERS)
     options = ["--strict"] if service == "upload-pack" else []
     return git_argv(service, *options, str(repository.path), config=config)
 

@@ -61,6 +61,20 @@ def is_repository(path: Path) -> bool:
     return not is_there(path / ".git")
 
 
+def is_remains(path: Path) -> bool:
+    """Whether a repository was at `path`, and is no whole one any more; a few stat calls.
+
+    Raises:
+        OSError: for any other reason than that something is not there.
+    """
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode) or is_repository(path):
+            return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return is_there(path / ID_FILE) or (is_there(path / "objects") and is_there(path / "config"))
+
+
 def is_there(path: Path) -> bool:
     """Whether anything is at `path`, a dangling link included."""
     try:

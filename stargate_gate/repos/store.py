@@ -24,7 +24,15 @@ from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.repository import ID_FILE, Repository, is_there, read_head, read_id
+from stargate_gate.repos.replacing import finish_replacement, make_place, put_in_place
+from stargate_gate.repos.repository import (
+    ID_FILE,
+    Repository,
+    is_remains,
+    is_there,
+    read_head,
+    read_id,
+)
 from stargate_gate.repos.sweep import NEW_PREFIX
 from stargate_gate.repos.walk import candidates, check_folders, locate, walk
 
@@ -122,6 +130,60 @@ class Store:
                 raise _exists(name)
             return await self._create(name, object_format, head, id)
 
+    def remains(self, name: RepositoryName) -> Repository | None:
+        """What is left of a repository of that name that is no whole one any more; a few stat calls.
+
+        A folder that has the id of one, or most of its parts: a power cut, or a backup without empty
+        folders, takes HEAD or refs/ away. To be taken for a deletion it has too much.
+        """
+        for path in candidates(self._datadir.repositories, name):
+            if is_remains(path):
+                return Repository(name, path)
+        return None
+
+    async def make_beside(
+        self,
+        old: Repository,
+        *,
+        object_format: str,
+        head: str | None,
+        id: str,  # noqa: A002 - the word in the feed
+    ) -> Repository:
+        """An empty repository that nobody sees, to take the place of `old`: `take_place` or `discard` it.
+
+        Raises:
+            UnavailableError, OSError: it could not be made.
+        """
+        identity = await asyncio.to_thread(_id_or_fresh, old.path)
+        beside = await asyncio.to_thread(make_place, self._datadir.repositories, old.name, identity)
+        try:
+            await self._init(beside.path, object_format)
+            await asyncio.to_thread(
+                _furnish, beside.path, object_format, self._datadir.hooks, _line(head), id
+            )
+        except BaseException:
+            await finish(self.discard(beside))
+            raise
+        return beside
+
+    async def take_place(self, beside: Repository, old: Repository) -> Repository:
+        """Put `beside`, complete and on disk, where `old` is, which goes to the trash; where it is now.
+
+        Raises:
+            UnavailableError, OSError: all is as it was.
+        """
+        async with self._one_at_a_time(old.name), self._processes.alone(old.path):
+            now, trash_folder = datetime.now(UTC), self._datadir.trash
+            await finish(asyncio.to_thread(put_in_place, beside, old.path, trash_folder, now))
+        return old
+
+    async def discard(self, beside: Repository) -> None:
+        """Remove it; nobody has seen it. Harmless after `take_place`, whatever that has raised."""
+        with contextlib.suppress(OSError):  # the next start of the node tries again
+            await asyncio.to_thread(
+                finish_replacement, beside.path.parent, self._datadir.trash, datetime.now(UTC)
+            )
+
     async def delete(self, name: RepositoryName) -> None:
         """Move the repository to the trash, durably. Empty folders above it go.
 
@@ -201,10 +263,8 @@ class Store:
         if object_format not in OBJECT_FORMATS:
             raise UsageError(f"no object format {object_format!a}: sha1 or sha256")
         new = self._datadir.repositories / f"{NEW_PREFIX}{secrets.token_hex(8)}"
-        argv = git_argv("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
-        argv += [f"--initial-branch={self._default_branch}", str(new)]
         try:
-            await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=new)
+            await self._init(new, object_format)
             await finish(self._complete(new, name, object_format, head, identity or new_id()))
         except BaseException:
             await finish(asyncio.to_thread(shutil.rmtree, new, ignore_errors=True))
@@ -212,11 +272,15 @@ class Store:
         log.info("repository_created", repository=str(name), object_format=object_format)
         return Repository(name, candidates(self._datadir.repositories, name)[0])
 
+    async def _init(self, path: Path, object_format: str) -> None:
+        argv = git_argv("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
+        argv += [f"--initial-branch={self._default_branch}", str(path)]
+        await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=path)
+
     async def _complete(
         self, new: Path, name: RepositoryName, object_format: str, head: str | None, identity: str
     ) -> None:
-        head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
-        await asyncio.to_thread(_furnish, new, object_format, self._datadir.hooks, head_line, identity)
+        await asyncio.to_thread(_furnish, new, object_format, self._datadir.hooks, _line(head), identity)
         async with self._folders:
             await asyncio.to_thread(_move_in, self._datadir.repositories, new, name)
 
@@ -255,6 +319,11 @@ class Store:
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
         """The turn of all who would create or delete a repository of that name."""
         return self._by_name.setdefault(name, asyncio.Lock())
+
+
+def _line(head: str | None) -> str | None:
+    """What a new HEAD may say; None: the default branch."""
+    return head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
 
 
 def _unborn(path: Path) -> str | None:

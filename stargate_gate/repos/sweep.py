@@ -8,11 +8,13 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.layout import DataDir
+from stargate_gate.repos.replacing import finish_replacements
 from stargate_gate.repos.walk import walk
 
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
@@ -40,6 +42,7 @@ def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
     """
     for entry in datadir.repositories.glob(f"{NEW_PREFIX}*"):
         shutil.rmtree(entry, ignore_errors=True)
+    finish_replacements(datadir.repositories, datadir.trash, datetime.now(UTC))
     if paths is None:
         paths = frozenset(repository.path for repository in walk(datadir.repositories, _not_now))
     for path in sorted(paths):
