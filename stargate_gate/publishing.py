@@ -4,7 +4,7 @@ There is a feed while this node leads, and none otherwise. May import: gate (por
 repos, errors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -92,6 +92,19 @@ class Publisher:
         if feed is None:
             raise NotLeaderError(f"{self._node} has lost its leadership; the outcome is unknown")
         await feed.replicated(name, position)
+
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set now."""
+        return feed.sync_set() if (feed := self._feed()) is not None else frozenset()
+
+    def waits_for(self, name: RepositoryName, position: int) -> Mapping[str, int]:
+        """Whom a push waits for: the standbys' names, and the bytes that each has got of it."""
+        return feed.waits_for(name, position) if (feed := self._feed()) is not None else {}
+
+    def worked_for(self, name: RepositoryName, peer_of: str) -> None:
+        """Git has used the processor here for the standby at that address."""
+        if (feed := self._feed()) is not None:
+            feed.worked_for(name, peer_of)
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """A standby follows the feed, or asks for one repository's refs.

@@ -197,6 +197,20 @@ class Feed:
         """
         await self._keeper.replicated(name, seq)
 
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set as it is recorded; nobody in mode async, which waits for nobody."""
+        return self._keeper.names
+
+    def waits_for(self, name: RepositoryName, seq: int) -> dict[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+        return self._keeper.waits_for(name, seq)
+
+    def worked_for(self, name: RepositoryName, peer_of: str) -> None:
+        """Git has worked on that repository here for the standbys at that address: they get on."""
+        for feeding in self._feedings.values():
+            if feeding.source == peer_of:
+                feeding.worked_for(name)
+
     # -- the node's side -------------------------------------------------------------------------------
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
@@ -255,7 +269,7 @@ class Feed:
                 join = expect(await lines.line(), Join)
         except (TimeoutError, EOFError, MessageError) as error:
             raise UsageError(f"no standby of this version: {error or 'it does not say who it is'}") from error
-        feeding = Feeding(self, join, channel, lines)
+        feeding = Feeding(self, join, channel, lines, source)
         if (reason := await self._admit(feeding)) is not None:
             log.warning("standby_refused", standby=join.member.name, source=source, reason=reason)
             await channel.write(encode(Refused(reason)))
@@ -305,6 +319,7 @@ class Feed:
         )
         for part in parts(snapshot.refs.items()):
             await channel.write(encode(RefsPart(self.term, part)))
+            await asyncio.sleep(0)  # the line may take all of it at once, and others want their turn
         self._require_open()
         await channel.write(
             encode(SnapshotEnd(self.term, len(snapshot.refs), tuple(sorted(snapshot.broken))))

@@ -74,8 +74,9 @@ class _EndedError(Exception):
 class Feeding:
     """Made when a standby has introduced itself; `run` lasts as long as its connection."""
 
-    def __init__(self, term: Term, join: Join, channel: Channel, lines: LineReader) -> None:
+    def __init__(self, term: Term, join: Join, channel: Channel, lines: LineReader, source: str = "") -> None:
         self.join = join
+        self.source = source  # the standby's address
         self.stage = Stage.CHECKING
         self.ended = asyncio.Event()  # set by the feed, once it has forgotten this
         self._term = term

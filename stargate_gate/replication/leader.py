@@ -60,6 +60,7 @@ class AskedLeader:
         refs: dict[str, str] = {}
         while isinstance(part := await self._next(lines), RefsPart):
             refs.update(part.refs)
+            await asyncio.sleep(0)  # all of it may be here already, and others want their turn
         if not isinstance(part, SnapshotEnd):
             raise out_of_place(part)
         if part.count != len(refs):

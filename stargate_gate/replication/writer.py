@@ -137,6 +137,15 @@ class Writer:
             self._require_current()
             await finish(asyncio.to_thread(add_packed_refs, repository.path, refs))
 
+    async def _missing(self, repository: Repository, oids: Collection[str]) -> set[str]:
+        """Those of `oids` that are not here."""
+        argv = repository_argv(repository, "cat-file", "--batch-check=%(objectname)")
+        lines = "".join(f"{oid}\n" for oid in sorted(oids)).encode("ascii")
+        limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(oids)
+        output = await self._processes.run(argv, limit_s=limit_s, input=lines)
+        missing = (line.split() for line in output.splitlines() if line.endswith(b" missing"))
+        return {words[0].decode("ascii") for words in missing}
+
     async def _peel(self, repository: Repository, oids: Collection[str]) -> Mapping[str, str]:
         """What the annotated tags among `oids` lead to at last: tag → object.
 
