@@ -201,8 +201,9 @@ class Applier(Writer):
                 self._note_head(repository.name, wanted.refs.head, head)
                 return repository
             transactions = await asyncio.to_thread(plan_transactions, local.refs, goal)
-            async with self._rescue.marking(repository, wanted.id, wanted.seq, _refs_of(transactions)):
-                lacking = {*goal.values()} - {*local.refs.values()}
+            refs = await asyncio.to_thread(_refs_of, transactions)
+            lacking = await asyncio.to_thread(_lacking, goal, local.refs)
+            async with self._rescue.marking(repository, wanted.id, wanted.seq, refs):
                 head = await self._fetch_with_head(repository, lacking, head, progress)
             await self._rescue.keep(repository, wanted.id, local.refs, goal, self._write_kept)
             if served:
@@ -342,7 +343,7 @@ class Applier(Writer):
                 await self._fetch_by(repository, (*FETCH_ALL, "{}", ALL_REFS), b"", progress)
             oids = await self._missing(repository, oids)
         if oids:
-            given = "".join(f"{oid}\n" for oid in sorted({*oids})).encode("ascii")
+            given = await asyncio.to_thread(lambda: "".join(f"{oid}\n" for oid in sorted({*oids})).encode())
             await self._fetch_by(repository, (*FETCH, "--stdin", "{}"), given, progress)
 
     async def _fetch_by(
@@ -389,6 +390,10 @@ def only_here(name: RepositoryName, reason: str) -> str:
 
 def _refs_of(transactions: Sequence[Sequence[RefChange]]) -> list[str]:
     return [change.ref for transaction in transactions for change in transaction]
+
+
+def _lacking(wanted: Mapping[str, str], here: Mapping[str, str]) -> set[str]:
+    return {*wanted.values()} - {*here.values()}
 
 
 def _goal(wanted: RefSnapshot, local: RefSnapshot) -> Mapping[str, str]:

@@ -88,7 +88,8 @@ class Rescue:
         Raises:
             GitFailedError, OSError, UnavailableError: not now; nothing may be overwritten.
         """
-        values = in_question(local, wanted, self._journal.kept(identity, self._term))
+        kept = self._journal.kept(identity, self._term)
+        values = await asyncio.to_thread(in_question, local, wanted, kept) if kept else ()
         if not values:
             return
         lost = await self._lacking(repository, values, {*wanted.values()})

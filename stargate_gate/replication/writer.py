@@ -21,7 +21,7 @@ from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
-from stargate_gate.repos.plan import RefChange, encode_ref, steps, update_ref_input
+from stargate_gate.repos.plan import RefChange, Step, encode_ref, steps, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import read_head
@@ -104,7 +104,7 @@ class Writer:
         self, repository: Repository, transactions: Sequence[Sequence[RefChange]], progress: Progress
     ) -> None:
         for transaction in transactions:
-            for step in steps(transaction):
+            for step in await asyncio.to_thread(_steps, transaction):
                 self._require_current()
                 if step.packed:
                     await self._add_packed(repository, step.changes, progress)
@@ -125,12 +125,8 @@ class Writer:
         self, repository: Repository, changes: Sequence[RefChange], progress: Progress
     ) -> None:
         """All these new refs, or none of them. That their objects are here is asked of git, as it would."""
-        peeled = await self._peel(repository, {change.new for change in changes if change.new is not None})
-        refs = {
-            encode_ref(change.ref): PackedRef(change.new, peeled.get(change.new))
-            for change in changes
-            if change.new is not None
-        }
+        peeled = await self._peel(repository, await asyncio.to_thread(_new_oids, changes))
+        refs = await asyncio.to_thread(_packed, changes, peeled)
         progress.did()
         self._folders.changing(repository.path)
         async with self._processes.writing(repository.path):
@@ -139,12 +135,8 @@ class Writer:
 
     async def _missing(self, repository: Repository, oids: Collection[str]) -> set[str]:
         """Those of `oids` that are not here."""
-        argv = repository_argv(repository, "cat-file", "--batch-check=%(objectname)")
-        lines = "".join(f"{oid}\n" for oid in sorted(oids)).encode("ascii")
-        limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(oids)
-        output = await self._processes.run(argv, limit_s=limit_s, input=lines)
-        missing = (line.split() for line in output.splitlines() if line.endswith(b" missing"))
-        return {words[0].decode("ascii") for words in missing}
+        answer = await self._ask(repository, "%(objectname)", oids)
+        return await asyncio.to_thread(_not_here, answer)
 
     async def _peel(self, repository: Repository, oids: Collection[str]) -> Mapping[str, str]:
         """What the annotated tags among `oids` lead to at last: tag → object.
@@ -152,22 +144,23 @@ class Writer:
         Raises:
             UnavailableError: one of `oids` is not here.
         """
-        argv = repository_argv(repository, "cat-file", "--batch-check=%(objectname) %(objecttype)")
-        wanted = sorted(oids)
-        tags: list[str] = []
-        for given, suffix in ((wanted, ""), (tags, "^{}")):
-            if not given:
-                continue
-            lines = "".join(f"{oid}{suffix}\n" for oid in given).encode("ascii")
-            limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(given)
-            output = await self._processes.run(argv, limit_s=limit_s, input=lines)
-            found = [line.partition(" ") for line in output.decode("ascii", "replace").splitlines()]
-            if len(found) != len(given) or any(kind == "missing" for _, _, kind in found):
-                raise UnavailableError(f"objects that refs of {repository.name} name are not here")
-            if suffix:
-                return dict(zip(given, (oid for oid, _, _ in found), strict=True))
-            tags += [oid for oid, _, kind in found if kind == "tag"]
-        return {}
+        kinds = await self._ask(repository, "%(objectname) %(objecttype)", oids)
+        if await asyncio.to_thread(_not_here, kinds):
+            raise UnavailableError(f"objects that refs of {repository.name} name are not here")
+        tags = await asyncio.to_thread(_tags, kinds)
+        if not tags:
+            return {}
+        ends = await self._ask(repository, "%(objectname)", [f"{tag}^{{}}" for tag in tags])
+        if len(lines := ends.decode("ascii").split()) != len(tags):
+            raise UnavailableError(f"what tags of {repository.name} lead to is not here")
+        return dict(zip(tags, lines, strict=True))
+
+    async def _ask(self, repository: Repository, form: str, objects: Collection[str]) -> bytes:
+        """A line of `git cat-file --batch-check` for each object, in order of their names."""
+        argv = repository_argv(repository, "cat-file", f"--batch-check={form}")
+        given = await asyncio.to_thread(_lines, objects)
+        limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(objects)
+        return await self._processes.run(argv, limit_s=limit_s, input=given)
 
     async def _change_head(self, repository: Repository, head: str | None) -> str | None:
         """Let HEAD say that; returns it. None: it stays as it is, since `head` is "" or none for git."""
@@ -218,3 +211,35 @@ class Writer:
     def _require_current(self) -> None:
         if not self._is_current():
             raise TermOverError("the mirror has ended")
+
+
+# All of these are for threads: there may be very many, and the event loop has other things to do.
+
+
+def _steps(transaction: Sequence[RefChange]) -> list[Step]:
+    return list(steps(transaction))
+
+
+def _lines(objects: Collection[str]) -> bytes:
+    return "".join(f"{one}\n" for one in sorted(objects)).encode("ascii")
+
+
+def _not_here(answer: bytes) -> set[str]:
+    missing = (line.split() for line in answer.splitlines() if line.endswith(b" missing"))
+    return {words[0].decode("ascii") for words in missing}
+
+
+def _tags(kinds: bytes) -> list[str]:
+    return [line.split()[0].decode("ascii") for line in kinds.splitlines() if line.endswith(b" tag")]
+
+
+def _new_oids(changes: Sequence[RefChange]) -> set[str]:
+    return {change.new for change in changes if change.new is not None}
+
+
+def _packed(changes: Sequence[RefChange], peeled: Mapping[str, str]) -> dict[bytes, PackedRef]:
+    return {
+        encode_ref(change.ref): PackedRef(change.new, peeled.get(change.new))
+        for change in changes
+        if change.new is not None
+    }
