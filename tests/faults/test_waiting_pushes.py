@@ -21,10 +21,18 @@ HUGE_BYTES = 6_000_000
 
 
 @contextmanager
-def _pushing(cluster: Cluster, tree: Path, repository: str, oid: str) -> Iterator["subprocess.Popen[str]"]:
+def _pushing(
+    cluster: Cluster, tree: Path, repository: str, oid: str, *options: str
+) -> Iterator["subprocess.Popen[str]"]:
     """A push of that commit to main at node-a, that runs while the test goes on."""
     process = subprocess.Popen(
-        ["git", "push", cluster.client.url(cluster["node-a"], repository), f"{oid}:refs/heads/main"],
+        [
+            "git",
+            "push",
+            *options,
+            cluster.client.url(cluster["node-a"], repository),
+            f"{oid}:refs/heads/main",
+        ],
         cwd=tree,
         env=cluster.client.environment(),
         stdin=subprocess.DEVNULL,
@@ -70,7 +78,7 @@ def test_a_large_push_that_makes_progress_may_take_longer_than_the_timeout(
     oid = client.commit(tree, "large", size_bytes=LARGE_BYTES)
     line.slow(SLOW_BYTES_PER_S)
     passed = line.passed("down")
-    with _pushing(cluster, tree, "org/app", oid) as push:
+    with _pushing(cluster, tree, "org/app", oid, "--progress") as push:
         said = _said(push)
         assert push.returncode == 0, said
     assert line.passed("down") - passed > LARGE_BYTES > 2 * UNHURRIED_S * SLOW_BYTES_PER_S
