@@ -12,7 +12,7 @@ INTEGRATION      ?= integration
 INTEGRATION_ARGS ?= --numprocesses 2 --dist load --maxschedchunk 1
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
-.PHONY: help run test integration image failover-test lint format bench clean
+.PHONY: help run test integration image failover-test lint format bench attack clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
@@ -21,6 +21,7 @@ help:
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
+	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
 	@echo 'make clean   removes what the others made'
 
 run: $(VENV)/.ready
@@ -53,6 +54,10 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.tests-ready
 	$(BIN)/python -m bench $(BENCH)
+
+# Some of them: make attack ATTACK='--short kex'
+attack: $(VENV)/.tests-ready
+	$(BIN)/python -m tests.attacks $(ATTACK)
 
 # Made again whenever what it is made from changes.
 $(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages

@@ -9,6 +9,7 @@
     │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
     ├── TryAgainError                  75   not replicated in time
+    │   └── RepositoryGoneError        75   it was deleted, or moved out of sight, during the request
     ├── NotAllowedError                77   this identity may not do that
     └── ConfigurationError             78   the YAML file, or what it points at
     LeadershipLostError                 9   (a NotLeaderError) this node led, and cannot prove it any more
@@ -106,6 +107,10 @@ class TryAgainError(StargateError):
     """Not replicated in time; the outcome is unknown to the client."""
 
     exit_code = ExitCode.TRY_AGAIN
+
+
+class RepositoryGoneError(TryAgainError):
+    """The repository in which a request worked is not there any more; one of its name is another one."""
 
 
 class NotAllowedError(StargateError):

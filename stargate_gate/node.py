@@ -34,13 +34,16 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError
+from stargate_gate.errors import ConfigurationError, UnavailableError
+from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
     load_or_make_host_keys,
+    pass_secret_of,
     public_key_of,
 )
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
@@ -73,7 +76,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands
+from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
 
 log = structlog.get_logger()
 
@@ -109,6 +112,7 @@ class Node:
         self._config = config
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
+        self._campaign: Campaign | None = None
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -123,6 +127,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
+            leads=lambda: self._feed is not None,
         )
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
@@ -135,7 +140,6 @@ class Node:
         )
         self._ssh_addresses: list[tuple[str, int]] = []
         self._elector: Elector | None = None
-        self._campaign: Campaign | None = None
         self._leadership = NodeLeadership(self._me.name, self._view, self._followed)
         self._mirror = self._make_mirror()
         self._address = FloatingAddress(self._me.name, addresses_of(config))
@@ -149,11 +153,13 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._repository_notes()),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._troubled()),
+            locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me.name, lambda: self._feed, self._maintenance)
+        self._publisher = Publisher(self._me.name, lambda: self._feed, self._store, self._maintenance)
+        self._store.tell(self._publisher)
         gate = Gate(
             self._store,
             processes,
@@ -167,7 +173,9 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
-                max_sessions=config.limits.max_sessions,
+                shares=_shares(config),
+                queue_wait_s=config.limits.queue_wait_s,
+                address=str(config.cluster.address) if config.cluster else None,
             ),
         )
         self._ssh = SshServer(
@@ -177,9 +185,11 @@ class Node:
                 listen=tuple((one.host, one.port) for one in config.ssh.listen),
                 authorized_keys=config.authorized_keys_path,
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
+                pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                max_unauthenticated=config.limits.max_unauthenticated,
+                places=_places(config),
                 max_sessions=config.limits.max_sessions,
+                max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
             ),
         )
@@ -211,12 +221,6 @@ class Node:
     def _addresses(self) -> tuple[AddressReport, ...]:
         return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
 
-    def _repository_notes(self) -> tuple[str, ...]:
-        """What is wrong with single repositories, here or on the leader."""
-        if self._feed is not None:
-            return self._feed.notes.lines
-        return self._mirror.status().notes if self._mirror is not None else ()
-
     def _mirror_report(self) -> MirrorReport | None:
         if self._mirror is None or self._view().role == "leader":
             return None
@@ -224,6 +228,15 @@ class Node:
         return MirrorReport(
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
+
+    def _troubled(self) -> list[str]:
+        """Repositories that are damaged, or taken away without being deleted, here or there; a line each."""
+        if self._feed is not None:
+            return [*vanished_here(self._store.register.vanished().values()), *self._feed.notes.lines]
+        if self._mirror is None:
+            return []
+        status = self._mirror.status()
+        return [*vanished_there(status.orphans), *status.notes]
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -250,6 +263,7 @@ class Node:
             health_addresses = await self._http.start()
             stack.push_async_callback(self._control.close)
             await self._control.start()
+            await self._store.census()  # so that what was there before is known before any push comes
             self._checks.start()
             stack.callback(self._checks.stop)
             self._elector = await self._join_election(health_addresses, stack)
@@ -334,6 +348,7 @@ class Node:
             journal=self._journal,
             rescues=self._rescues,
             on_checked=self._checked,
+            enroll=self._enroll,
             on_change=self._leadership.changed,
             on_applied=self._maintenance.touched,
         )
@@ -347,12 +362,17 @@ class Node:
         promotion = NodePromotion(
             self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
         )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:
         if self._elector is not None:
             self._elector.checked(term, position)
+
+    async def _enroll(self, incarnation: str) -> None:
+        if self._elector is None:
+            raise UnavailableError("the election has not started")
+        await self._elector.enroll(incarnation)
 
     def _make_campaign(self, elector: Elector) -> Campaign:
         replication = self._config.replication
@@ -435,6 +455,16 @@ class Node:
         return "\n".join(["", *lines, "", ""])
 
 
+def _places(config: Config) -> PlaceLimits:
+    limits = config.limits
+    return PlaceLimits(
+        limits.max_unauthenticated,
+        limits.max_unauthenticated_per_address,
+        limits.early_drop_from,
+        limits.early_drop_percent,
+    )
+
+
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     """A single node keeps none, and one from earlier would not tell of what it does now."""
     path = datadir.state / JOURNAL
@@ -443,6 +473,16 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
         return None
     repositories = walk(datadir.repositories, lambda _path, _reason: None)
     return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
+
+
+def _shares(config: Config) -> Shares:
+    limits = config.limits
+    return Shares(
+        reads=max(1, limits.max_sessions - limits.max_pushes),
+        pushes=limits.max_pushes,
+        per_key=limits.max_sessions_per_key,
+        per_address=limits.max_sessions_per_address,
+    )
 
 
 def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:

@@ -6,7 +6,7 @@ status values), config, errors.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stargate_gate import __version__
 from stargate_gate.config.model import Config
@@ -33,6 +33,7 @@ class NodeReports:
     rescued_refs  how many values are kept here that only this node had
     addresses   where each floating address is, as far as this node moves it
     warnings    what an operator should look at besides
+    locked_out  why nobody can log in, if so
     """
 
     config: Config
@@ -45,6 +46,7 @@ class NodeReports:
     rescued_refs: Callable[[], int]
     addresses: Callable[[], tuple[AddressReport, ...]]
     warnings: Callable[[], tuple[str, ...]]
+    locked_out: Callable[[], str | None]
     started_s: float = field(default_factory=time.monotonic)
 
     def ready(self) -> Readiness:
@@ -64,7 +66,8 @@ class NodeReports:
 
     def health(self) -> Health:
         """The checks' latest results."""
-        return self.checks.health()
+        locked_out = self.locked_out()
+        return replace(self.checks.health(), warnings=() if locked_out is None else (locked_out,))
 
     def status(self) -> Status:
         """The whole report, as of now."""
@@ -104,6 +107,8 @@ class NodeReports:
                 "value that only this node had is" if count == 1 else "values that only this node had are"
             )
             found.insert(0, f"{count} {values} kept: see `stargate rescued list`")
+        if (locked_out := self.locked_out()) is not None:
+            found.insert(0, locked_out)
         if view.trouble:
             found.insert(0, view.trouble)
         if view.role == "leader" and self.config.cluster and view.record and not view.record.sync_set:

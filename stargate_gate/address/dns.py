@@ -24,9 +24,11 @@ import dns.update
 from stargate_gate.address.fence import Fence, fence_of, why_not
 from stargate_gate.address.port import Turn
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.config.tsig import read_tsig_key
 from stargate_gate.config.values import IpAddress
 from stargate_gate.errors import AddressError
+from stargate_gate.reading import read_regular_apart
 
 KEEP_S = 30.0  # somebody else's change of the name is found and undone that soon
 EXCHANGE_LIMIT_S = 3.0  # one question and its answer
@@ -138,7 +140,8 @@ class DnsName:
     async def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         """One signed message and its signed answer, by TCP. Raises AddressError."""
         try:
-            key = read_tsig_key(self._key_file.read_text())
+            content = await read_regular_apart(self._key_file, MAX_KEY_BYTES)
+            key = read_tsig_key(content.decode("utf-8", "replace"))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise AddressError(f"the TSIG key {self._key_file}: {why}") from error

@@ -19,7 +19,9 @@ from stargate_gate import __version__
 from stargate_gate.config.peek import Paths, peek_paths
 from stargate_gate.errors import ConfigurationError, NotAllowedError, StargateError, UsageError
 from stargate_gate.gate.forced import sshd_lines
+from stargate_gate.gate.keyblocks import problem_of_whole
 from stargate_gate.gate.keys import MAX_FILE_BYTES
+from stargate_gate.reading import read_regular
 
 SHELL = "stargate-shell"
 HELP = f"""\
@@ -103,12 +105,11 @@ def _read(paths: Paths) -> bytes:
     """The node's authorized_keys. One that cannot be read lets nobody in; there is no last good one here."""
     path = paths.authorized_keys
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content, _ = read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigurationError([f"{path} cannot be read ({error.strerror}): nobody may log in"]) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError([f"{path} is larger than {MAX_FILE_BYTES} bytes: nobody may log in"])
+    if (problem := problem_of_whole(content)) is not None:
+        raise ConfigurationError([f"{path}: {problem}: nobody may log in"])
     return content
 
 

@@ -10,6 +10,8 @@ from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
+from stargate_gate.errors import ConfigurationError
+from stargate_gate.gate.keyfile import read_authorized_keys
 
 
 @click.command("check-config")
@@ -22,8 +24,9 @@ def check_config(file: Path | None) -> None:
     """
     config = load_checked_config(file)
     path = config_path(file)
+    users = list(_users(config))
     click.echo(f"ok: {click.format_filename(path) if path else 'no file, all defaults'}")
-    for word, text in summary(config):
+    for word, text in (*summary(config), *users):
         click.echo(f"  {word:<8} {text}")
 
 
@@ -37,10 +40,40 @@ def summary(config: Config) -> Iterator[tuple[str, str]]:
         yield "lock", f"{config.election.flock.path} ({config.election.engine})"
     advertised = f"; peers reach it at {config.ssh.advertise}" if config.ssh.advertise else ""
     yield "ssh", f"listens on {_joined(config.ssh.listen)}{advertised}"
-    yield "users", f"keys in {config.authorized_keys_path}"
     moved = (one.name for one in addresses_of(config))
     yield "address", "; ".join(moved) or "moved by something else"
     yield "health", f"http on {_joined(config.health.listen)}"
+
+
+def _users(config: Config) -> Iterator[tuple[str, str]]:
+    """How many keys can be used, and what is wrong with the other lines.
+
+    Raises:
+        ConfigurationError: not one of the lines that are there can be used, or there is none in the file that
+            `ssh.authorized_keys` names: nobody could log in.
+    """
+    path = config.authorized_keys_path
+    try:
+        keys = read_authorized_keys(path)
+    except FileNotFoundError:
+        yield "users", f"nobody can log in yet: put public keys into {path}, one a line"
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError([f"ssh.authorized_keys: {path}: {why}"]) from None
+    usable, lines = len(keys.entries), keys.lines
+    if not usable and (lines or config.ssh.authorized_keys is not None):
+        problem = (
+            f"ssh.authorized_keys: {path}: {_counted(lines, 'line')}, 0 usable keys, so nobody can log in"
+        )
+        raise ConfigurationError([problem, *(f"ssh.authorized_keys: {path}: {one}" for one in keys.problems)])
+    yield "users", f"{_counted(usable, 'usable key')} in {_counted(lines, 'line')} of {path}"
+    for one in keys.problems:
+        yield "", f"! {one}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _joined(endpoints: Sequence[Endpoint]) -> str:

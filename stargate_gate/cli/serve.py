@@ -1,7 +1,9 @@
 """`stargate serve`: one node, in the foreground, until SIGTERM or SIGINT."""
 
 import asyncio
+import contextlib
 import os
+import resource
 from pathlib import Path
 
 import click
@@ -13,6 +15,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
 
+MAX_DESCRIPTORS = 65536  # what systemd/stargate.service sets
 UMASK = 0o027  # what the node makes may be read by its group, and by nobody else
 
 log = structlog.get_logger()
@@ -27,6 +30,7 @@ def serve(config_file: Path | None) -> None:
     log goes to stderr.
     """
     os.umask(UMASK)
+    _allow_descriptors()
     # A shared volume that is gone is no mistake of the file's, and looking at it may hang: the node
     # starts, serves reads, and says that it cannot lead.
     config = load_checked_config(config_file, shared_volume=False)
@@ -38,3 +42,12 @@ def serve(config_file: Path | None) -> None:
     except Exception:
         log.exception("node_failed")  # a bug may not show again: the traceback is worth its place in the log
         raise
+
+
+def _allow_descriptors() -> None:
+    """As many descriptors as the system allows: a shell gives 1024, fewer than the limits' defaults need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -5,10 +5,11 @@ Durations are seconds (`_s`) or days (`_days`), as numbers. What holds between k
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stargate_gate.config.address import AddressItem
 from stargate_gate.config.endpoint import Endpoint
@@ -30,6 +31,7 @@ from stargate_gate.config.values import (
 
 DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
+SHARES = {"max_pushes": 4, "max_sessions_per_key": 4, "max_sessions_per_address": 2}  # of limits.max_sessions
 
 
 def default_name() -> str:
@@ -130,7 +132,26 @@ class Limits(Section):
 
     login_timeout_s: Period = Field(default=20.0, description="a client must have logged in by then")
     max_unauthenticated: Count = Field(default=50, description="connections that have not logged in")
+    max_unauthenticated_per_address: Count = Field(default=20, description="of these, from one address")
+    early_drop_from: Count = Field(default=25, description="with that many, newcomers may be dropped")
+    early_drop_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=30, description="how many of them then; all at max_unauthenticated"
+    )
     max_sessions: Count = Field(default=200, description="requests that run at a time")
+    max_pushes: Count = Field(default=50, description="how many of them are for pushes, and only for them")
+    max_sessions_per_key: Count = Field(default=50, description="how many of them one key may have")
+    max_sessions_per_address: Count = Field(default=100, description="how many of them one address may have")
+    queue_wait_s: Wait = Field(default=5.0, description="a request waits that long for its turn")
+    max_connections_per_key: Count = Field(default=50, description="connections that one key may have open")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shares_follow_from_the_whole(cls, value: Any) -> Any:
+        """What is a share of `max_sessions` changes with it where it is not given itself."""
+        sessions = value.get("max_sessions") if isinstance(value, Mapping) else None
+        if type(sessions) is not int or sessions < 1:  # refused elsewhere, or the default
+            return value
+        return {**{key: max(1, sessions // parts) for key, parts in SHARES.items()}, **value}
 
 
 class Log(Section):

@@ -24,6 +24,7 @@ def broken_rules(config: Config) -> list[Finding]:
         *_listening(config),
         *_timings(config),
         *_addresses(config),
+        *_limits(config),
     ]
 
 
@@ -128,6 +129,17 @@ def _timings(config: Config) -> Iterator[Finding]:
             f"{replication.ack_max_s:g} must not be less than replication.ack_timeout_s "
             f"({replication.ack_timeout_s:g}); raise it, or lower the other",
             (("replication", "ack_timeout_s"),),
+        )
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    limits = config.limits
+    if limits.max_pushes >= limits.max_sessions > 1:
+        yield Finding(
+            ("limits", "max_pushes"),
+            f"{limits.max_pushes} leaves no session to reads, since limits.max_sessions is "
+            f"{limits.max_sessions}; write less",
+            (("limits", "max_sessions"),),
         )
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1")  # RFC 8945, section 6
 MIN_SECRET_BYTES = 16  # RFC 8945 asks for as much as the hash has; shorter than this is a password
 
+MAX_CHARACTERS = 4096  # ten times what tsig-keygen writes; the patterns below take time by its square
+
 _COMMENTS = re.compile(r"/\*.*?\*/|(//|#)[^\n]*", re.DOTALL)
 _KEY = re.compile(r'\s*key\s+"?(?P<name>[A-Za-z0-9._-]+)"?\s*\{(?P<body>[^}]*)\}\s*;\s*')
-_CLAUSE = re.compile(r'\s*(?P<word>algorithm|secret)\s+"?(?P<value>[A-Za-z0-9+/=.-]+)"?\s*;')
+_CLAUSE = re.compile(r'\b(?P<word>algorithm|secret)\s+"?(?P<value>[A-Za-z0-9+/=.-]+)"?\s*;')
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ def read_tsig_key(text: str) -> TsigKey:
     Raises:
         ValueError: there is none, or more than one; what to do follows a semicolon.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError("is too long for one TSIG key; make one with: tsig-keygen stargate > FILE")
     found = _KEY.fullmatch(_COMMENTS.sub("", text))
     if found is None:
         raise ValueError("is no TSIG key; make one with: tsig-keygen stargate > FILE")

@@ -15,6 +15,7 @@ from stargate_gate.config.endpoint import Endpoint
 
 MAX_PATH_LENGTH = 4095  # PATH_MAX of Linux without the final NUL
 MAX_BRANCH_BYTES = 200  # leaves room for refs/heads/ and .lock in a file name of 255 bytes
+MAX_LISTEN = 100  # addresses; more than that is no list of addresses of one machine
 MIN_PERIOD_S = 0.01  # shorter ones are busy loops
 MAX_PERIOD_S = 86_400.0  # a day: longer ones are milliseconds written by mistake
 MAX_TRASH_DAYS = 36_500.0
@@ -84,6 +85,8 @@ def one_or_many(value: object) -> object:
     if isinstance(value, list | tuple):
         if not value:
             raise ValueError("nothing to listen on; write at least one 'host:port'")
+        if len(value) > MAX_LISTEN:
+            raise ValueError(f"has {len(value)} addresses; write at most {MAX_LISTEN}")
         return tuple(value)
     raise ValueError(f"must be 'host:port' or a list of them, but is {kind_of(value)}")
 
@@ -98,6 +101,8 @@ def read_list(value: object) -> object:
 def read_path(value: object, info: ValidationInfo) -> Path:
     """A path: `~` is expanded, a relative one starts from the YAML file's folder (`context["base"]`)."""
     text = str(value) if isinstance(value, Path) else _text(value, "a path")
+    if "\n" in text or " PRIVATE KEY" in text:  # not shown, and not looked for: messages have paths in them
+        raise ValueError("holds a key or several lines; write the path of a file, and the key into that file")
     if not text or "\0" in text or len(text) > MAX_PATH_LENGTH:
         raise ValueError(f"{shortened(text)!r} cannot be a path; write an absolute path")
     try:

@@ -32,6 +32,7 @@ from stargate_gate.election.eligibility import (
     distrust,
 )
 from stargate_gate.election.identity import ElectionState
+from stargate_gate.election.incarnation import kept, named, new_incarnation
 from stargate_gate.election.port import ClusterRecord, Engine, Hold, Member
 from stargate_gate.election.tenure import Tenure
 from stargate_gate.election.term import Term
@@ -130,6 +131,14 @@ class Elector:
         if news:
             noted = self._disk.submit(self._state.note_checked, term, position)
             noted.add_done_callback(_say_not_noted)
+
+    async def enroll(self, incarnation: str) -> None:
+        """Note, on disk when this returns, that the record may name this incarnation for this node.
+
+        Raises:
+            ElectionUnavailableError: it is not noted, and must not go into the record.
+        """
+        await self._disk.call(self._state.note_incarnation, incarnation)
 
     @property
     def checked_through(self) -> tuple[int, int] | None:
@@ -255,6 +264,9 @@ class Elector:
             await prepare(record)
         known = self._state.known
         number = max(record.term, known.highest_term, known.reserved_term) + 1
+        incarnation = new_incarnation()
+        await self.enroll(incarnation)
+        members = carried_over(record, self._me)
         opening = ClusterRecord(
             cluster_id=record.cluster_id,
             term=number,
@@ -264,7 +276,8 @@ class Elector:
             http=self._advertised.http,
             host_keys=self._advertised.host_keys,
             mode=self._advertised.mode,
-            sync_set=carried_over(record, self._me),
+            sync_set=members,
+            incarnations=named({**kept(record, members), self._me: incarnation}),
             forced=number if decision.forced else record.forced,
         )
         claimed = await tenure.hold.claim(opening, former=record)

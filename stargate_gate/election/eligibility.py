@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stargate_gate.election.incarnation import rolled_back
 from stargate_gate.election.port import ClusterRecord, Member
 
 
@@ -15,6 +16,8 @@ class Known:
     checked_term   the term against whose leader every repository here was fully checked
     position       how much of that term's feed was applied here then
     lock_file      device and inode of the lock file that was seen last (the flock engine's)
+    incarnations   of this node's memberships: the one seen in the record last, then those that were noted
+                   since and may come into the record; see incarnation.py
     """
 
     cluster_id: str | None = None
@@ -23,6 +26,7 @@ class Known:
     checked_term: int | None = None
     position: int = 0
     lock_file: tuple[int, int] | None = None
+    incarnations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,12 @@ def decide(record: ClusterRecord, standing: Standing, *, place: str, handover_wa
 def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
     """Who holds what was acknowledged? (name, data_dir id) tells; a name alone proves nothing."""
     me, known = standing.me, standing.known
+    if me in record.eligible and rolled_back(record, me, known.incarnations):
+        return Watch(
+            f"the data_dir of {me.name} was rolled back: an older state of it was restored, from a backup or "
+            f"a snapshot, so it may lack acknowledged pushes. Start another node that led or was in the sync "
+            f"set; this one follows it. Only if there is none: stargate promote --accept-data-loss"
+        )
     if me == record.leader:
         return Try("this node led last")
     if me in record.sync_set:

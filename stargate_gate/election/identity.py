@@ -8,6 +8,7 @@ from typing import Any
 
 from stargate_gate.datadir.files import read_json, write_json_durably
 from stargate_gate.election.eligibility import Known
+from stargate_gate.election.incarnation import noted, settled
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError, ElectionUnavailableError
 
@@ -36,7 +37,7 @@ class ElectionState:
         return self._known
 
     def note(self, record: ClusterRecord) -> None:
-        """Join the record's cluster if none was joined; remember its term.
+        """Join the record's cluster if none was joined; remember its term and this node's membership.
 
         Raises:
             ElectionUnavailableError: not noted: do not act on it.
@@ -46,10 +47,20 @@ class ElectionState:
             self._update(cluster_id=record.cluster_id)
         if record.term > known.highest_term:
             self._update(highest_term=record.term)
+        self._update(incarnations=settled(self._known.incarnations, record))
 
     def noted(self, record: ClusterRecord) -> bool:
         """Nothing of the record is news."""
-        return self._known.cluster_id is not None and record.term <= self._known.highest_term
+        known = self._known
+        return (
+            known.cluster_id is not None
+            and record.term <= known.highest_term
+            and settled(known.incarnations, record) == known.incarnations
+        )
+
+    def note_incarnation(self, incarnation: str) -> None:
+        """The record may name this incarnation for this node from now on."""
+        self._update(incarnations=noted(self._known.incarnations, incarnation))
 
     def reserve(self, term: int) -> None:
         """Never use `term` or a smaller one again."""
@@ -100,4 +111,5 @@ def _parse(value: Mapping[str, Any]) -> Known:
         checked_term=None if checked_term is None else int(checked_term),
         position=int(value.get("position", 0)),
         lock_file=None if lock_file is None else (int(lock_file[0]), int(lock_file[1])),
+        incarnations=tuple(str(one) for one in value.get("incarnations", ())),
     )

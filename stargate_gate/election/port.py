@@ -35,6 +35,8 @@ class ClusterRecord:
     successor   who was asked to take over by a clean step-down, if anyone
     forced      a term from which on leaders may lack what earlier sync sets held: an operator made
                 somebody lead who was not eligible. The newest such term, at least; 0: never
+    incarnations  (data_dir id, incarnation) of the leader and of the sync set's members, sorted; see
+                incarnation.py. Records of older versions have none
     """
 
     cluster_id: str
@@ -50,11 +52,16 @@ class ClusterRecord:
     clean: bool = False
     successor: Member | None = None
     forced: int = 0
+    incarnations: tuple[tuple[str, str], ...] = ()
 
     @property
     def eligible(self) -> frozenset[Member]:
         """Who may take over on their own: the sync set and the last leader."""
         return frozenset({*self.sync_set, self.leader})
+
+    def incarnation_of(self, member: Member) -> str | None:
+        """The incarnation that the record names for `member`; None: it names none."""
+        return dict(self.incarnations).get(member.data_dir_id)
 
 
 class Hold(Protocol):

@@ -169,13 +169,14 @@ def _to_json(record: ClusterRecord) -> dict[str, Any]:
         "clean": record.clean,
         "successor": record.successor and _member_to_json(record.successor),
         "forced": record.forced,
+        "incarnations": dict(record.incarnations),
     }
 
 
 def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
     """Unknown keys are ignored, so that a newer node may add some during a rolling upgrade.
 
-    `forced` is one that older nodes did not write.
+    `forced` and `incarnations` are two that older nodes did not write.
     """
     return ClusterRecord(
         cluster_id=_typed(value, "cluster_id", str),
@@ -191,7 +192,12 @@ def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
         clean=_typed(value, "clean", bool),
         successor=None if value["successor"] is None else _member_from_json(value["successor"]),
         forced=_typed({"forced": 0, **value}, "forced", int),
+        incarnations=_incarnations(_typed({"incarnations": {}, **value}, "incarnations", dict)),
     )
+
+
+def _incarnations(value: Mapping[Any, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((str(data_dir_id), str(one)) for data_dir_id, one in value.items()))
 
 
 def _typed(value: Mapping[str, Any], key: str, kind: type[_T]) -> _T:

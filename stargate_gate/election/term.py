@@ -1,10 +1,11 @@
 """One leadership of this node: its number, its record, and whether it still stands."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from stargate_gate.election.eligibility import needed
+from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.tenure import Tenure
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -36,6 +37,11 @@ class Term:
     def in_force(self) -> frozenset[Member]:
         """The sync set of `record`."""
         return frozenset(self._record.sync_set)
+
+    @property
+    def members(self) -> dict[Member, str | None]:
+        """The sync set of `record`, with the incarnation of each; None: the record names none."""
+        return kept(self._record, self._record.sync_set)
 
     @property
     def needed(self) -> frozenset[Member]:
@@ -78,20 +84,52 @@ class Term:
                 both until an update succeeds.
         """
         async with self._writing:
-            before = self._attempted or self._record
-            changed = replace(
-                self._record,
-                version=before.version + 1,
-                sync_set=self._record.sync_set
-                if sync_set is None
-                else _others(sync_set, self._record.leader),
-                position=self._record.position if position is None else position,
-                clean=self._record.clean if clean is None else clean,
-                successor=successor,
+            now = self._record
+            members = now.sync_set if sync_set is None else _others(sync_set, now.leader)
+            await self._write(
+                replace(
+                    now,
+                    sync_set=members,
+                    incarnations=named(kept(now, (*members, now.leader))),
+                    position=now.position if position is None else position,
+                    clean=now.clean if clean is None else clean,
+                    successor=successor,
+                )
             )
-            await self._write(changed)
+
+    async def update_members(
+        self, choose: Callable[[], Mapping[Member, str | None]], *, position: int
+    ) -> frozenset[Member]:
+        """Put a sync set into the record, with the incarnation of each member; returns that set.
+
+        `choose` is called when no other write is under way. From that moment on `needed` names whom it
+        has returned, until a later write has succeeded. There must be no moment in between: a member that
+        is dismissed there, while this write waits for its turn, would be acknowledged without and named
+        by the record afterwards. (So a write that adds a member has always ended, or its outcome counts
+        as unknown, before a write without that member begins.)
+
+        Raises:
+            LeadershipLostError: the term is over.
+            ElectionUnavailableError: as for `update`.
+        """
+        async with self._writing:
+            now, chosen = self._record, dict(choose())
+            chosen.pop(now.leader, None)
+            incarnations = named({**chosen, now.leader: now.incarnation_of(now.leader)})
+            await self._write(
+                replace(
+                    now,
+                    sync_set=_others(chosen, now.leader),
+                    incarnations=incarnations,
+                    position=position,
+                    successor=None,
+                )
+            )
+            return frozenset(chosen)
 
     async def _write(self, changed: ClusterRecord) -> None:
+        """Write it as the next version. The caller holds `_writing`, and has not waited since it chose."""
+        changed = replace(changed, version=(self._attempted or self._record).version + 1)
         if not self.valid():
             self._tenure.lose("the lease has run out")  # for good: a proof that comes late changes nothing
             raise LeadershipLostError(self._tenure.lost or "the lease has run out")

@@ -2,7 +2,10 @@
 
 Up: SSHChannel._deliver_data re-opens the *whole* receive window on the first packet it delivers after
 a pause, while the rest of the backlog still waits, so that a slow reader's backlog grows without end
-(a 315 MB upload took 372 MB). `PacedChannel` re-opens the window by what was really taken.
+(a 315 MB upload took 372 MB). `PacedChannel` re-opens the window by what was really taken. And it opens
+no window at all before its session wants to read: what a client may send is memory here, and a channel
+that runs no command, or one that reads nothing, needs none (200 channels of one key took 400 MB). The
+first window is small and grows with what is taken, up to `WINDOW_BYTES`.
 
 Down: the connection ignores the transport's pause_writing, and during a re-keying it defers packets
 without a bound. A client that offers a window of gigabytes and reads slowly (PuTTY offers 2 GiB) would
@@ -17,13 +20,14 @@ import asyncio
 import functools
 import hashlib
 import inspect
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import structlog
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
 if TYPE_CHECKING:
@@ -32,10 +36,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WINDOW_BYTES = 2 * 1024 * 1024  # OpenSSH's: 20 MB/s at a round trip of 100 ms, and the bound of one upload
+FIRST_WINDOW_BYTES = 64 * 1024  # doubled with each window that was taken: after 4 MB it has its full size
 ADJUST_SHARE = 4  # tell the client of taken bytes a quarter of the window at a time
 
 # SHA-256 over the source of the functions below, as of asyncssh 2.24.1.
-CHECKED_SOURCE = "c98234865e1c62776de84613c1e956faf0f6aff71c23265cb7d7052fc55c31e6"
+CHECKED_SOURCE = "f72156856b04d2459c1719e3ee96fdc3a5fffd6f9d9d47169b78c531d17e9688"
 
 
 def source_digest() -> str:
@@ -48,6 +53,9 @@ def source_digest() -> str:
         SSHChannel.send_packet,
         SSHServerChannel.__init__,
         SSHServerChannel._process_env_request,  # noqa: SLF001
+        SSHServerChannel._process_exec_request,  # noqa: SLF001
+        SSHServerChannel._start_session,  # noqa: SLF001
+        SSHChannel._finish_open_request,  # noqa: SLF001
         SSHConnection.pause_writing,
         SSHConnection.resume_writing,
         SSHConnection.send_packet,
@@ -83,15 +91,47 @@ class PacedChannel(SSHServerChannel[bytes]):
     what a key's environment= says.
     """
 
+    _window_bytes = 0  # what may be sent and not yet taken; `_recv_window` is what of it is still free
     _untold_bytes = 0
+    _taken_bytes = 0  # with this window
+
+    def open_window(self) -> None:
+        """The session wants to read: let the client send. Once; harmless when repeated."""
+        if self._window_bytes == 0 and self._recv_state == "open":
+            self._widen(FIRST_WINDOW_BYTES)
 
     def taken(self, n: int) -> None:
         """The session has passed `n` more bytes on: let the client send as many again."""
         self._untold_bytes += n
-        if self._untold_bytes >= self._init_recv_window // ADJUST_SHARE and self._recv_state == "open":
-            self._recv_window += self._untold_bytes
-            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._untold_bytes))
-            self._untold_bytes = 0
+        self._taken_bytes += n
+        if self._recv_state != "open":
+            return
+        if self._taken_bytes >= self._window_bytes < WINDOW_BYTES:
+            self._widen(min(self._window_bytes, WINDOW_BYTES - self._window_bytes))
+        elif self._untold_bytes >= self._window_bytes // ADJUST_SHARE:
+            self._tell(self._untold_bytes)
+
+    def _widen(self, more_bytes: int) -> None:
+        self._window_bytes += more_bytes
+        self._taken_bytes = 0
+        self._tell(more_bytes + self._untold_bytes)
+
+    def _tell(self, more_bytes: int) -> None:
+        self._recv_window += more_bytes
+        self._untold_bytes = 0
+        self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(more_bytes))
+
+    def process_packet(
+        self, pkttype: int, pktid: int, packet: asyncssh.packet.SSHPacket
+    ) -> bool | Awaitable[None]:
+        """As asyncssh's, but data that was sent without any window is ignored.
+
+        RFC 4254, section 5.2, allows that. To end the connection would be allowed too, but it would take
+        the other channels of the connection with it.
+        """
+        if pkttype == MSG_CHANNEL_DATA and self._window_bytes == 0 and self._recv_state == "open":
+            return True
+        return super().process_packet(pkttype, pktid, packet)
 
     def _deliver_data(self, data: bytes, datatype: int | None) -> None:
         """As asyncssh's, without the adjustment of the window."""
@@ -105,6 +145,12 @@ class PacedChannel(SSHServerChannel[bytes]):
         if name == b"GIT_PROTOCOL":
             self._env[name] = value
         return True
+
+    def _process_exec_request(self, packet: asyncssh.packet.SSHPacket) -> bool:
+        """As asyncssh's, which answers a command that is not UTF-8 without a reason: here one can be told."""
+        command = packet.get_string()
+        packet.check_end()
+        return self._start_session(command.decode("utf-8", "surrogateescape"))
 
 
 class PacedConnection(asyncssh.SSHServerConnection):
@@ -155,6 +201,6 @@ class PacedConnection(asyncssh.SSHServerConnection):
             max_line_length=0,
             encoding=None,
             errors="strict",
-            window=WINDOW_BYTES,
+            window=0,
             max_pktsize=self._max_pktsize,
         )

@@ -79,7 +79,9 @@ class SshChannel:
         self._drained.set()
 
     async def read(self, n: int) -> bytes:
-        """Up to `n` bytes; b"" at the end. Raises ConnectionError."""
+        """Up to `n` bytes; b"" at the end. Raises ConnectionError. The client may send from now on."""
+        if isinstance(self._channel, PacedChannel):
+            self._channel.open_window()
         while not self._received and not self._ended and not self._lost:
             self._readable.clear()
             await self._readable.wait()

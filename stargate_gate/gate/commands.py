@@ -4,6 +4,7 @@ The command is split into words with the quoting that git clients use (sq_quote_
 nothing in it is ever given to a shell.
 """
 
+import difflib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ Service: TypeAlias = Literal["upload-pack", "receive-pack", "upload-archive"]
 ObjectFormat: TypeAlias = Literal["sha1", "sha256"]
 
 MAX_COMMAND_BYTES = 4096  # a repository name has 255 bytes at most
+MAX_SHOWN = 100  # characters of an unknown command
 HINT = "run ssh without a command to see what there is"
+WELCOME_WORDS = ("", "help", "--help", "-h", "?")
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ Command: TypeAlias = (
 )
 
 SERVICES = ("upload-pack", "receive-pack", "upload-archive")
+KNOWN_WORDS = (*(f"git-{service}" for service in SERVICES), "health", "ready", "status", "repo", "help")
 PEER_COMMANDS = ("stargate-feed", "stargate-refs")
 
 
@@ -107,15 +111,19 @@ def program_of(raw: str | None) -> str:
 
 
 def parse_command(raw: str | None) -> Command:
-    """The command that `raw` is; None or blank is a plain `ssh`.
+    """The command that `raw` is; None, blank or "help" is a plain `ssh`.
 
     Raises:
         UsageError: it is unknown, or its arguments cannot be meant; the message is for the client.
     """
-    if raw is None or not raw.strip():
+    if raw is None or raw.strip() in WELCOME_WORDS:
         return Welcome()
     if len(raw.encode("utf-8", "surrogateescape")) > MAX_COMMAND_BYTES:
         raise UsageError(f"the command is longer than {MAX_COMMAND_BYTES} bytes")
+    if any("\udc80" <= character <= "\udcff" for character in raw):
+        raise UsageError(
+            "the command is not UTF-8: names have ASCII letters here; let your client speak UTF-8"
+        )
     if not raw.isprintable():
         raise UsageError("the command holds control characters")
     try:
@@ -165,7 +173,10 @@ def _parse_git(program: str, arguments: list[str]) -> Command:
 
 def unknown_command(program: str) -> UsageError:
     """The refusal of a program that is not served to this client."""
-    return UsageError(f"unknown command {program[:100]!r}; {HINT}")
+    shown = program[:MAX_SHOWN]
+    close = difflib.get_close_matches(shown, KNOWN_WORDS, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return UsageError(f"unknown command {shown!r}; {meant}{HINT}")
 
 
 def _parse_repo(arguments: list[str]) -> Command:

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,14 +18,17 @@ from typing import Protocol
 import asyncssh
 import structlog
 from asyncssh.channel import SSHServerChannel
+from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from stargate_gate.gate.backpressure import PacedConnection
 from stargate_gate.gate.channel import SshChannel
-from stargate_gate.gate.identity import Identity, printable
+from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.keys import KeyEntry, fingerprint_of
+from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
+from stargate_gate.gate.sources import client_address
 
 log = structlog.get_logger()
 
@@ -34,6 +38,8 @@ MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
+FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
+COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -46,6 +52,8 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )  # no "ssh-rsa": that is RSA with SHA-1
+KEXINIT_COOKIE_BYTES, KEXINIT_NAMELISTS = 16, 10  # RFC 4253, section 7.1
+ARRIVED, EXCHANGED, OFFERED = 0, 1, 2  # before a login: connected, keys exchanged, a known key offered
 SK_USER_VERIFIED = 0x04  # flag of a security key's signature: OpenSSH, PROTOCOL.u2f
 
 
@@ -78,18 +86,24 @@ class Visitor(asyncssh.SSHServer):
         keys: KeyFile,
         cluster_key: bytes | None,
         desk: "FrontDesk",
+        login_log: LoginLog,
         *,
         stall_limit_s: float,
     ) -> None:
         self._keys = keys
         self._cluster_key = cluster_key
         self._desk = desk
+        self._log = login_log
+        self._login: str | None = None
+        self._refused_keys: dict[str, str] = {}  # by fingerprint: why it did not count; at most MAX_ATTEMPTS
         self._stall_limit_s = stall_limit_s
         self._candidate: _Match | None = None
         self._proved: _Match | None = None
         self._attempts = 0
         self._sessions = 0
+        self._commands = 0
         self._idle: asyncio.TimerHandle | None = None
+        self.idle_since: float | None = None
         self._since = time.monotonic()
         self.identity: Identity | None = None
         self.source = ""
@@ -103,26 +117,28 @@ class Visitor(asyncssh.SSHServer):
             raise TypeError("a Visitor belongs to a GateConnection")
         self.connection = conn
         conn.visitor = self
-        self.source = str(conn.get_extra_info("peername", ("unknown",))[0])
+        self.source = client_address(str(conn.get_extra_info("peername", ("unknown",))[0]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""
         self._stop_idling()
         if self.identity is None:
-            reason = "the client has left" if exc is None else printable(str(exc), 200)
-            report = log.info if self.connection.get_extra_info("client_version") else log.debug
-            report(
-                "not_logged_in",
-                source=self.source,
-                reason=reason,
+            self._log.refused(
+                self.source,
+                self.connection.turned_out or ("the client has left" if exc is None else str(exc)),
+                login=self._login,
+                keys=self._refused_keys,
                 attempts=self._attempts,
-                duration_s=round(time.monotonic() - self._since, 3),
+                duration_s=time.monotonic() - self._since,
+                spoke_ssh=bool(self.connection.get_extra_info("client_version")),
             )
         self._desk.left(self)
 
-    def begin_auth(self, username: str) -> bool:
-        """Authentication is always needed."""
-        del username
+    async def begin_auth(self, username: str) -> bool:
+        """Authentication is always needed. What was written into the key file before counts from here on."""
+        self._login = username
+        self.connection.progress = max(self.connection.progress, EXCHANGED)
+        await self._keys.look()
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -131,8 +147,14 @@ class Visitor(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether `key` might log in as `username`: for an offer as well as before a signature is checked."""
-        self._candidate = self._match(username, key.public_data)
-        return self._candidate is not None
+        blob = key.public_data
+        self._candidate = self._match(username, blob)
+        if self._candidate is None:
+            self._refused_keys[fingerprint_of(blob)] = self._why_not(username, blob)
+            return False
+        self._refused_keys[fingerprint_of(blob)] = "was not proved"
+        self.connection.progress = OFFERED
+        return True
 
     def auth_completed(self) -> None:
         """A signature was valid, and the client knows."""
@@ -140,9 +162,9 @@ class Visitor(asyncssh.SSHServer):
             self.connection.abort()
             return
         self.identity = self._proved.identity
-        log.debug("logged_in", user=self.identity.user, source=self.source)
+        self._log.accepted(self.identity, self._login or "")
         self._desk.logged_in(self)
-        self._start_idling()
+        self._start_idling(FIRST_COMMAND_LIMIT_S)
 
     def session_requested(self) -> "tuple[SSHServerChannel[bytes], ExecSession] | bool":
         """A channel for one command, unless there are too many."""
@@ -151,7 +173,6 @@ class Visitor(asyncssh.SSHServer):
             return False
         channel = self.connection.create_paced_channel()
         self._sessions += 1
-        self._stop_idling()
         return channel, ExecSession(self, self._desk, stall_limit_s=self._stall_limit_s)
 
     # --- GateConnection's and ExecSession's side ------------------------------------------------
@@ -161,8 +182,13 @@ class Visitor(asyncssh.SSHServer):
             return None
         if self._cluster_key is not None and secrets.compare_digest(blob, self._cluster_key):
             return _Match(Identity("cluster", "peer", fingerprint_of(blob), self.source), None)
-        entry = self._keys.current().find(blob, self.source, datetime.now(UTC))
+        entry = self._keys.keys.find(blob, self.source, datetime.now(UTC))
         return None if entry is None else _Match(entry.identity(self.source), entry)
+
+    def _why_not(self, username: str, blob: bytes) -> str:
+        if username != LOGIN_NAME:
+            return f"would need the login name {LOGIN_NAME!r}"
+        return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
 
     @property
     def touch_required(self) -> bool:
@@ -188,17 +214,36 @@ class Visitor(asyncssh.SSHServer):
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many authentication failures"
             )
 
-    def session_closed(self) -> None:
+    def identity_now(self) -> Identity | None:
+        """Who this is by the key file as it is in force now; None if its key may not log in any more.
+
+        A connection can outlive the line that let it in, so each command asks anew. From memory.
+        """
+        if self._proved is None or self._proved.entry is None:
+            return self.identity
+        match = self._match(LOGIN_NAME, self._proved.entry.blob)
+        return None if match is None else match.identity
+
+    def command_started(self) -> None:
+        """A channel runs a command from now on: this connection is in use."""
+        self._commands += 1
+        self._stop_idling()
+
+    def session_closed(self, *, had_command: bool) -> None:
         """A channel is gone."""
         self._sessions -= 1
-        if not self._sessions:
-            self._start_idling()
+        if had_command:
+            self._commands -= 1
+            if not self._commands:
+                self._start_idling(IDLE_LIMIT_S)
 
-    def _start_idling(self) -> None:
+    def _start_idling(self, limit_s: float) -> None:
         self._stop_idling()
-        self._idle = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self.connection.close)
+        self.idle_since = time.monotonic()
+        self._idle = asyncio.get_running_loop().call_later(limit_s, self.connection.close)
 
     def _stop_idling(self) -> None:
+        self.idle_since = None
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -226,6 +271,13 @@ class GateConnection(PacedConnection):
     """The wire side of a connection: asyncssh's, with what it lacks: proof of identity, a cap on attempts."""
 
     visitor: Visitor
+    progress = ARRIVED  # how far the login has come, for whoever must choose who goes
+    turned_out = ""  # why this side has ended it, for the log
+
+    def turn_out(self, reason: str) -> None:
+        """End it at once: somebody else needs its place."""
+        self.turned_out = reason
+        self.abort()
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Let the kernel acknowledge at once, which it forgets each time (tcp(7), TCP_QUICKACK).
@@ -238,6 +290,28 @@ class GateConnection(PacedConnection):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         super().data_received(data, datatype)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """As asyncssh's; see `_judge_guess`."""
+        payload = packet.get_remaining_payload()
+        result = super().process_packet(pkttype, pktid, packet)
+        if pkttype == MSG_KEXINIT and not isinstance(result, bool):
+            return self._judge_guess(payload, result)
+        return result
+
+    async def _judge_guess(self, kexinit: bytes, negotiating: Awaitable[None]) -> None:
+        """A first packet that was sent on a guess is dropped if the guess was wrong (RFC 4253, section 7).
+
+        It is also wrong if the two sides' first key exchanges, or their first kinds of host key, differ;
+        asyncssh looks only at whether the client's first key exchange was chosen.
+        """
+        await negotiating
+        packet = SSHPacket(kexinit)
+        packet.get_bytes(KEXINIT_COOKIE_BYTES)
+        theirs = [packet.get_namelist() for _ in range(KEXINIT_NAMELISTS)]
+        ours = (list(self._kex_algs[:1]), list(self._server_host_key_algs or ())[:1])
+        if packet.get_boolean() and (theirs[0][:1], theirs[1][:1]) != ours:
+            self._ignore_first_kex = True
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Called with and without a signature; only a valid one proves anything.
@@ -273,6 +347,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._stall_limit_s = stall_limit_s
         self._command: str | None = None
         self._terminal = False
+        self._started = False
+        self._limit: asyncio.TimerHandle | None = None
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
@@ -280,6 +356,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
         """The channel is open."""
         self._raw = chan
+        self._limit = asyncio.get_running_loop().call_later(COMMAND_LIMIT_S, chan.close)
         self.channel = SshChannel(chan, self._visitor.connection, stall_limit_s=self._stall_limit_s)
 
     def pty_requested(self, *_: object) -> bool:
@@ -298,16 +375,26 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         """The client knows that its request was accepted."""
+        self._started = True
+        self._stop_limit()
+        self._visitor.command_started()
         self._desk.serve(self)
+
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
     def request(self) -> Request:
         """What is asked for, and by whom."""
         identity = self._visitor.identity
         if identity is None:
             raise RuntimeError("a session opened before authentication")
+        now = self._visitor.identity_now()
         git_protocol = self._raw.get_environment_bytes().get(b"GIT_PROTOCOL")
         return Request(
-            identity=identity,
+            identity=now or identity,
+            revoked=now is None,
             command=self._command,
             git_protocol=None if git_protocol is None else git_protocol.decode("ascii", "replace"),
             session_id=secrets.token_hex(SESSION_ID_BYTES),
@@ -335,7 +422,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel or the connection is gone: whatever runs for it ends."""
         del exc
-        self._visitor.session_closed()
+        self._stop_limit()
+        self._visitor.session_closed(had_command=self._started)
         self.channel.feed_lost()
         if self.task is not None:
             self.task.cancel()

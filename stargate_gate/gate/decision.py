@@ -15,6 +15,7 @@ from stargate_gate.gate.commands import (
 )
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.ports import GateView
+from stargate_gate.repos.names import RepositoryName
 
 
 def authorise(identity: Identity, command: Command) -> StargateError | None:
@@ -27,6 +28,11 @@ def authorise(identity: Identity, command: Command) -> StargateError | None:
         case RepoCreate() | RepoDelete() if identity.access != "admin":
             return _not_allowed(identity, "create or delete repositories")
     return None
+
+
+def revoked() -> NotAllowedError:
+    """The refusal of a client whose key has been taken away while it was connected."""
+    return NotAllowedError("not allowed: your key may not log in any more; ask an operator")
 
 
 def _not_allowed(identity: Identity, deed: str) -> NotAllowedError:
@@ -42,21 +48,30 @@ def writes(command: Command) -> bool:
     )
 
 
-def gate(view: GateView) -> NotLeaderError | None:
+def gate(
+    view: GateView, address: str | None = None, name: RepositoryName | None = None
+) -> NotLeaderError | None:
     """None if this node takes writes. The words "not leader" are always in the message."""
     if view.accepting:
         return None
-    return NotLeaderError(not_leader_message(view))
+    return NotLeaderError(not_leader_message(view, address, name))
 
 
-def not_leader_message(view: GateView) -> str:
-    """One line: what this node is, and where to go. No operator detail."""
+def not_leader_message(view: GateView, address: str | None = None, name: RepositoryName | None = None) -> str:
+    """One line: what this node is, who leads, and where to go. No operator detail.
+
+    `address` is what follows the leader, as host:port; `name` is the repository that was asked for: with
+    both of them the line has the URL that users should have.
+    """
     if view.leader == view.node:
         return f"not leader: {view.node} takes no writes at the moment, try again"
     if view.leader is None or not view.leader_alive:
         return f"not leader: {view.node} is a standby; no leader is known yet, try again"
-    where = f" at {_with_login(view.leader_url)}" if view.leader_url else ""
-    return f"not leader: {view.node} is a standby; the leader is {view.leader}{where}"
+    path = "" if name is None else f"/{name}"
+    own = _with_login(view.leader_url) if view.leader_url else ""
+    at = "" if not own else f" at {own}" if address else f" at {own}{path}"
+    where = "" if not address else f"; {'push to' if path else 'use'} ssh://git@{address}{path}"
+    return f"not leader: {view.node} is a standby; the leader is {view.leader}{at}{where}"
 
 
 def _with_login(url: str) -> str:

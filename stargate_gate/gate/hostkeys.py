@@ -1,14 +1,15 @@
 """The keys of this node: its SSH host keys, and the public half of the cluster's key."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
 
-from stargate_gate.config.files import open_to_others
+from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.peerpass import secret_of
+from stargate_gate.reading import read_regular
 
 KEY_FILE = "ssh_host_ed25519_key"  # in data_dir/state, when the configuration names none
 
@@ -67,6 +68,18 @@ def public_key_of(path: Path) -> bytes:
         raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
 
 
+def pass_secret_of(path: Path) -> bytes:
+    """What the nodes that have the private key in `path` make passes with; see peerpass.py.
+
+    Raises:
+        ConfigurationError: as `public_key_of`.
+    """
+    try:
+        return secret_of(_load_private(path).export_private_key("pkcs8-der"))
+    except ValueError as error:
+        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+
+
 def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
     """As ssh-keygen -l prints them."""
     return tuple(key.get_fingerprint() for key in keys)
@@ -75,9 +88,7 @@ def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
 def _load_private(path: Path) -> asyncssh.SSHKey:
     """Raises ValueError with a remedy."""
     try:
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
-            content = file.read()
+        content, info = read_regular(path, MAX_KEY_BYTES)
     except OSError as error:
         raise ValueError(
             f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"

@@ -8,20 +8,27 @@ import base64
 import binascii
 import hashlib
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from stargate_gate.gate.identity import Identity, printable
+from stargate_gate.gate.keyblocks import UTF8_BOM, Block, block_at
 from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_options
 
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
+MAX_REASONS = 3  # lines with one key that are told of
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
+MAX_PROBLEMS = 50  # lines that are described one by one; what a status page can still show
+CHUNK_LINES = 100  # between two calls of `pause`: about a millisecond of work
+
+NO_OPTIONS = KeyOptions()  # one for all lines without: a large file has many
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeyEntry:
     """One usable line. `blob` is the public key as RFC 4253, section 6.6, encodes it."""
 
@@ -36,6 +43,12 @@ class KeyEntry:
         sources, valid_before = self.options.sources, self.options.valid_before
         return (sources is None or sources.allow(source)) and (valid_before is None or now <= valid_before)
 
+    def why_not(self, source: str, now: datetime) -> str:
+        """Why `allows` says no, in a few words."""
+        if self.options.valid_before is not None and now > self.options.valid_before:
+            return f"expired at {self.options.valid_before:%Y-%m-%d %H:%M} UTC"
+        return f"from= does not match {source}"
+
     def identity(self, source: str) -> Identity:
         """Who a client is that has proved to hold this key."""
         fingerprint = fingerprint_of(self.blob)
@@ -45,41 +58,108 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class AuthorizedKeys:
-    """A whole file. `problems` are finished lines for operators, each with its line number."""
+    """A whole file. `problems` are finished lines for operators, each with its line number.
+
+    `lines` counts what is neither blank nor a comment, usable or not.
+    """
 
     entries: tuple[KeyEntry, ...] = ()
     problems: tuple[str, ...] = ()
-    _by_blob: Mapping[bytes, Sequence[KeyEntry]] = field(default_factory=dict, repr=False, compare=False)
+    lines: int = 0
+    _by_blob: Mapping[bytes, tuple[KeyEntry, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""
         return next((entry for entry in self._by_blob.get(blob, ()) if entry.allows(source, now)), None)
 
+    def why_not(self, blob: bytes, source: str, now: datetime) -> str:
+        """Why `find` has none: a few words for the log, which stand after the key's fingerprint."""
+        entries = self._by_blob.get(blob, ())
+        if not entries:
+            return "is not in authorized_keys"
+        return "; ".join(
+            f"line {entry.line}: {entry.why_not(source, now)}" for entry in entries[:MAX_REASONS]
+        )
 
-def parse_authorized_keys(content: bytes) -> AuthorizedKeys:
-    """Read a whole file; never raises. Empty is fine: then nobody may log in."""
-    by_blob: dict[bytes, list[KeyEntry]] = {}
-    entries: list[KeyEntry] = []
-    problems: list[str] = []
-    for number, raw in enumerate(content.split(b"\n"), start=1):
-        line = raw.strip(b" \t\r")
+
+def parse_authorized_keys(content: bytes, pause: Callable[[], None] = lambda: None) -> AuthorizedKeys:
+    """Read a whole file; never raises. Empty is fine: then nobody may log in.
+
+    `pause` is called after every `CHUNK_LINES` lines, so that a thread that parses a large file can
+    leave the processor to others. What `keyblocks.problem_of_whole` refuses is not for this.
+    """
+    reader = _Lines()
+    for number, raw in enumerate(content.removeprefix(UTF8_BOM).split(b"\n"), start=1):
+        reader.take(raw.strip(b" \t\r"), number)
+        if number % CHUNK_LINES == 0:
+            pause()
+    return reader.finished()
+
+
+class _Lines:
+    """Collects a file line by line."""
+
+    def __init__(self) -> None:
+        self._by_blob: dict[bytes, tuple[KeyEntry, ...]] = {}
+        self._entries: list[KeyEntry] = []
+        self._problems: list[str] = []
+        self._untold = 0
+        self._lines = 0
+        self._block: Block | None = None
+
+    def take(self, line: bytes, number: int) -> None:
+        """The next line, without blanks around it."""
+        if self._block is not None and self._inside(line):
+            return
         if not line or line.startswith(b"#"):
-            continue
+            return
+        self._lines += 1
+        self._block = block_at(line)
+        if self._block is not None:
+            self._tell(number, f"{self._block.text}; these lines are ignored")
+            return
         try:
-            entry = parse_line(line, number)
+            self._add(parse_line(line, number))
         except ValueError as error:
-            problems.append(f"line {number}: {printable(str(error), 200)}; this line is ignored")
-            continue
-        earlier = by_blob.setdefault(entry.blob, [])
+            self._tell(number, f"{printable(str(error), 200)}; this line is ignored")
+
+    def _inside(self, line: bytes) -> bool:
+        """Whether `line` belongs to the block that has begun. One without an end ends before the next key."""
+        assert self._block is not None  # noqa: S101
+        if self._block.ends.match(line):
+            self._block = None
+            return True
+        try:
+            parse_line(line, 0)
+        except ValueError:
+            return True
+        self._block = None
+        return False
+
+    def _add(self, entry: KeyEntry) -> None:
+        earlier = self._by_blob.get(entry.blob, ())
         if earlier and earlier[0].options.sources is None and earlier[0].options.valid_before is None:
-            problems.append(f"line {number}: the same key stands in line {earlier[0].line}, which wins")
-        earlier.append(entry)
-        entries.append(entry)
-    return AuthorizedKeys(tuple(entries), tuple(problems), by_blob)
+            self._tell(entry.line, f"the same key stands in line {earlier[0].line}, which wins")
+        self._by_blob[entry.blob] = (*earlier, entry)
+        self._entries.append(entry)
+
+    def _tell(self, number: int, text: str) -> None:
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(f"line {number}: {text}")
+        else:
+            self._untold += 1
+
+    def finished(self) -> AuthorizedKeys:
+        """The file."""
+        if self._untold:
+            self._problems.append(f"{self._untold} more lines have problems")
+        return AuthorizedKeys(tuple(self._entries), tuple(self._problems), self._lines, self._by_blob)
 
 
 def parse_line(raw: bytes, number: int) -> KeyEntry:
     """One line that is neither blank nor a comment.
+
+    The key is read before the options are, and only a line that has one is ever quoted: see keyblocks.py.
 
     Raises:
         ValueError: it cannot be used; the message says why.
@@ -87,14 +167,15 @@ def parse_line(raw: bytes, number: int) -> KeyEntry:
     if len(raw) > MAX_LINE_BYTES:
         raise ValueError(f"it is longer than {MAX_LINE_BYTES} bytes")
     line = raw.decode("utf-8", "replace")
-    options = KeyOptions()
+    head = ""
     if not line.startswith(KEY_TYPE_PREFIXES):
         head, line = split_options(line)
-        options = parse_options(head)
     key_type, encoded, comment, *_ = [*line.split(None, 2), "", "", ""]
     if key_type not in KEY_TYPES:
         raise ValueError(f"no key of a known type is there ({', '.join(KEY_TYPES)})")
-    return KeyEntry(number, key_type, parse_public_key(key_type, encoded), comment.strip(), options)
+    blob = parse_public_key(key_type, encoded)
+    options = parse_options(head) if head else NO_OPTIONS
+    return KeyEntry(number, sys.intern(key_type), blob, comment.strip(), options)
 
 
 def fingerprint_of(blob: bytes) -> str:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.identity import Identity
+from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.repository import Repository
 
 
 class Channel(Protocol):
@@ -41,6 +41,7 @@ class Request:
     command       as the client sent it; None for a plain `ssh`
     git_protocol  the client's GIT_PROTOCOL, unchecked; nothing else of its environment is read
     terminal      the client asked for a terminal: it wants lines to end in CR LF
+    revoked       the key has been taken away since the connection was made: nothing may run
     """
 
     identity: Identity
@@ -48,6 +49,7 @@ class Request:
     git_protocol: str | None
     session_id: str
     terminal: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,26 +92,35 @@ class Leadership(Protocol):
 class Changes(Protocol):
     """Replication's ear, and its word. Positions count the changes of a term; 0 where there is no feed."""
 
-    async def writing(self, repository: Repository) -> None:
+    async def writing(self, identity: RepositoryIdentity) -> None:
         """Something may be written there from now on.
 
         Durably noted when this returns, so that a crash cannot hide what was not replicated.
+
+        Raises:
+            OSError: it cannot be noted.
+            RepositoryGoneError: the repository was deleted.
         """
 
-    async def written(self, repository: Repository) -> int:
+    async def written(self, identity: RepositoryIdentity) -> int:
         """What `writing` announced has ended, and git is reaped: as `pushed`."""
 
-    async def pushed(self, repository: Repository) -> int:
-        """Tell the standbys what it holds now; the position that covers it."""
+    async def pushed(self, identity: RepositoryIdentity) -> int:
+        """Tell the standbys what it holds now, wherever it lies; the position that covers it.
 
-    async def created(self, repository: Repository) -> int:
+        Raises:
+            TryAgainError: it is not on disk.
+            RepositoryGoneError: it was deleted, or another folder has its id.
+        """
+
+    async def created(self, identity: RepositoryIdentity) -> int:
         """A new repository is there, durably; the position that covers it."""
 
-    async def deleted(self, name: RepositoryName) -> int:
-        """A repository is in the trash, durably; the position that covers that."""
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        """The repository of that id is in the trash, durably; the position that covers that."""
 
-    async def replicated(self, name: RepositoryName, position: int) -> None:
-        """Wait until every member of the sync set has that repository as it was at `position`, on disk.
+    async def replicated(self, identity: str, position: int) -> None:
+        """Wait until every member of the sync set has the repository of that id as it was at `position`.
 
         Returns at once in mode async. The wait has its own limit.
 
@@ -121,14 +132,14 @@ class Changes(Protocol):
     def sync_set(self) -> frozenset[str]:
         """The names of the standbys in the sync set now; none where nobody is waited for."""
 
-    def waits_for(self, name: RepositoryName, position: int) -> Mapping[str, int]:
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
         """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
 
 
 class Peers(Protocol):
     """Runs what only the cluster key may run."""
 
-    def worked_for(self, name: RepositoryName, peer_of: str) -> None:
+    def worked_for(self, identity: str, peer_of: str) -> None:
         """Git has used the processor on that repository for the peer at the address `peer_of`."""
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:

@@ -12,6 +12,8 @@ log = structlog.get_logger()
 
 REFUSAL = b"this address must speak PROXY protocol\r\n"
 
+TOO_MANY = b"Exceeded MaxStartups\r\n"  # the word that OpenSSH uses
+
 Source = tuple[str, int] | None
 
 
@@ -21,7 +23,8 @@ class ProxiedConnection(asyncio.Protocol):
     trusted   from where a header is expected, and believed; from elsewhere none is looked for
     limit_s   it must be complete by then
     begin     makes the connection's own protocol: for the client that the header names, None for
-              whoever has connected
+              whoever has connected; and the client's address
+    came      called before a header is waited for: whether there is room for one more that has none yet
     gone      called once, when this protocol is done with the connection, in whatever way
     """
 
@@ -30,12 +33,14 @@ class ProxiedConnection(asyncio.Protocol):
         trusted: Sequence[Network],
         limit_s: float,
         *,
-        begin: Callable[[Source], asyncio.Protocol],
+        begin: Callable[[Source, str], asyncio.Protocol],
+        came: Callable[["ProxiedConnection"], bool],
         gone: Callable[["ProxiedConnection"], None],
     ) -> None:
         self._trusted = tuple(trusted)
         self._limit_s = limit_s
         self._begin = begin
+        self._came = came
         self._gone = gone
         self._data = b""
         self._from = "unknown"
@@ -55,6 +60,10 @@ class ProxiedConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._from = str(peer[0]) if peer else "unknown"
         if is_trusted(self._from, self._trusted):
+            if not self._came(self):
+                transport.write(TOO_MANY)
+                transport.close()
+                return
             self._limit = asyncio.get_running_loop().call_later(
                 self._limit_s, self._refuse, f"sends no PROXY header within {self._limit_s:g} s"
             )
@@ -84,7 +93,7 @@ class ProxiedConnection(asyncio.Protocol):
     def _hand_over(self, source: Source) -> None:
         assert self._transport is not None  # noqa: S101 # connection_made has set it
         self._stop_waiting()
-        protocol = self._begin(source)
+        protocol = self._begin(source, source[0] if source is not None else self._from)
         self._gone(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

@@ -47,6 +47,7 @@ def welcome(identity: Identity, node: str) -> str:
         "git clone ssh://HOST:PORT/org/app      a repository; push works likewise",
         "repo list                              the names of all repositories",
         "health | ready | status [--json]       how this node does",
+        "help                                   this text",
     ]
     if identity.access == "admin":
         commands.insert(2, "repo create NAME [--object-format=sha256]")

@@ -2,22 +2,31 @@
 
 import asyncio
 import errno
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import asyncssh
 import structlog
+from asyncssh.kex import get_kex_algs
 
+from stargate_gate.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
+from stargate_gate.gate.door import Door
+from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
 from stargate_gate.gate.sources import Network
+from stargate_gate.peerpass import Passes
 
 log = structlog.get_logger()
 
@@ -26,10 +35,8 @@ KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEP
 KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
+TELL_EVERY_S = 10.0  # what a client can cause again and again is told that often at most
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
-# The client's order decides, and OpenSSH's begins with chacha20-poly1305, which costs 1.6 times the CPU
-# of AES-GCM here: so it is not offered. Every client that has it has one of these too.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 
 class Handler(Protocol):
@@ -43,15 +50,18 @@ class Handler(Protocol):
 class ServerSettings:
     """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
 
+    pass_secret  what nodes of the cluster make their passes with; see peerpass.py
     proxies  where load balancers are, whose PROXY header tells who the client is
     """
 
     listen: tuple[tuple[str, int], ...]
     authorized_keys: Path
     cluster_key: bytes | None = None
+    pass_secret: bytes | None = None
     login_timeout_s: float = 20.0
-    max_unauthenticated: int = 50
+    places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
+    max_connections_per_key: int = 50
     proxies: tuple[Network, ...] = ()
     stall_limit_s: float = STALL_LIMIT_S
 
@@ -63,21 +73,41 @@ class SshServer:
         self, handler: Handler, host_keys: Sequence[asyncssh.SSHKey], settings: ServerSettings
     ) -> None:
         self._handler = handler
-        self._host_keys = list(host_keys)
+        self._host_keys = sorted(host_keys, key=lambda key: key.get_algorithm() != HOST_KEY_FIRST)
         self._settings = settings
         self._keys = KeyFile(settings.authorized_keys)
         self._servers: list[asyncio.Server] = []
-        self._strangers: set[GateConnection] = set()
-        self._unnamed: set[ProxiedConnection] = set()  # strangers whose PROXY header is still to come
+        self._options: asyncssh.SSHServerConnectionOptions | None = None
+        self._door = Door(
+            settings.places,
+            self._welcome,
+            self._crowded,
+            Passes(settings.pass_secret) if settings.pass_secret else None,
+        )
+        self._unnamed: set[ProxiedConnection] = set()  # whose PROXY header is still to come
         self._guests: set[GateConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dropped = 0
+        self._log = LoginLog()
+        self._untold_closed = 0
+        self._told_closed = -math.inf
         self._stopping = False
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What operators should know of authorized_keys, for `status`."""
         return self._keys.problems
+
+    def reload_keys(self) -> None:
+        """Read authorized_keys anew, whether or not it seems to have changed; returns at once. For SIGHUP."""
+        self._keys.reload()
+
+    @property
+    def locked_out(self) -> str | None:
+        """Why nobody can log in, in one line; None if somebody can."""
+        if not self._keys.keys.entries:
+            path = self._settings.authorized_keys
+            return f"nobody can log in: {path} has no usable key: write a public key into it"
+        return self._door.trouble()
 
     @property
     def listening(self) -> bool:
@@ -87,7 +117,7 @@ class SshServer:
     @property
     def connections(self) -> int:
         """Open connections, logged in or not."""
-        return len(self._unnamed) + len(self._strangers) + len(self._guests)
+        return len(self._unnamed) + len(self._door) + len(self._guests)
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen on every address; the bound (host, port) of each, in order.
@@ -96,16 +126,12 @@ class SshServer:
             UnavailableError: an address cannot be listened on; none is then.
         """
         asyncssh.set_log_level("WARNING")  # its lines are many and its own; the gate says what matters
-        self._keys.current()
-        options = await self._options()
+        await self._keys.start()
+        self._options = await self._make_options()
         loop = asyncio.get_running_loop()
         try:
             for host, port in self._settings.listen:
-                self._servers.append(
-                    await loop.create_server(
-                        lambda: self._protocol(loop, options), host, port, backlog=BACKLOG
-                    )
-                )
+                self._servers.append(await loop.create_server(self._protocol, host, port, backlog=BACKLOG))
         except OSError as error:
             await self.stop_accepting()
             raise UnavailableError(_cannot_listen(host, port, error)) from error
@@ -123,15 +149,16 @@ class SshServer:
     async def close(self) -> None:
         """End every session, and then every connection; all that ran for them has been reaped."""
         self._stopping = True
+        self._keys.close()
         await self.stop_accepting()
         for unnamed in list(self._unnamed):
             unnamed.abort()
-        for connection in list(self._strangers):
-            connection.abort()
+        strangers = self._door.connections
+        self._door.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        connections = list(self._strangers | self._guests)
+        connections = [*strangers, *self._guests]
         closed = [asyncio.ensure_future(connection.wait_closed()) for connection in connections]
         if closed:  # clients of one command close by themselves, once they have their exit status
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S if self._guests else 0)
@@ -140,7 +167,7 @@ class SshServer:
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
 
-    async def _options(self) -> asyncssh.SSHServerConnectionOptions:
+    async def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
         settings = self._settings
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
             server_factory=self._visitor,
@@ -149,9 +176,9 @@ class SshServer:
             login_timeout=settings.login_timeout_s,
             keepalive_interval=KEEPALIVE_S,
             keepalive_count_max=KEEPALIVE_COUNT,
-            kex_algs="-*-sha1",
+            kex_algs=available(KEY_EXCHANGES, get_kex_algs()),
             encryption_algs=CIPHERS,
-            mac_algs="-hmac-sha1*",
+            mac_algs=MACS,
             signature_algs=SIGNATURE_ALGORITHMS,
             compression_algs=None,
             password_auth=False,
@@ -166,53 +193,92 @@ class SshServer:
         )
         return options
 
-    def _protocol(
-        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
-    ) -> asyncio.BaseProtocol:
-        """For each new connection: the real thing, or a short goodbye."""
-        strangers, guests = len(self._strangers) + len(self._unnamed), len(self._guests)
-        if (
-            strangers >= self._settings.max_unauthenticated
-            or guests >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
-        ):
-            if not self._dropped:  # once per flood
-                log.warning("connections_dropped", unauthenticated=strangers, authenticated=guests)
-            self._dropped += 1
-            return _TooMany()
-        if self._dropped:
-            log.info("connections_accepted_again", dropped=self._dropped)
-            self._dropped = 0
-
-        def begin(source: Source) -> GateConnection:
-            connection = GateConnection(loop, options)
-            if source is not None:
-                connection.set_extra_info(peername=source)
-            self._strangers.add(connection)
-            return connection
-
-        if not self._settings.proxies:
-            return begin(None)
-        unnamed = ProxiedConnection(
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """For each new connection: finds out who it is from, which decides what becomes of it."""
+        return ProxiedConnection(
             self._settings.proxies,
             self._settings.login_timeout_s,
-            begin=begin,
+            begin=self._door.arrive,
+            came=self._wait_for_name,
             gone=self._unnamed.discard,
         )
+
+    def _wait_for_name(self, unnamed: ProxiedConnection) -> bool:
+        """Whether there is room for one more whose PROXY header is to come; all are load balancers' own."""
+        if len(self._unnamed) >= self._settings.places.full:
+            return False
         self._unnamed.add(unnamed)
-        return unnamed
+        return True
+
+    def _welcome(self, source: Source) -> GateConnection:
+        """The SSH side of a connection that has a place."""
+        assert self._options is not None  # noqa: S101 # start has set it
+        connection = GateConnection(asyncio.get_running_loop(), self._options)
+        if source is not None:
+            connection.set_extra_info(peername=source)
+        return connection
+
+    def _crowded(self) -> bool:
+        """Whether there is no room for more who have logged in."""
+        return len(self._guests) >= CONNECTIONS_PER_SESSION * self._settings.max_sessions
 
     def _visitor(self) -> Visitor:
         settings = self._settings
-        return Visitor(self._keys, settings.cluster_key, self, stall_limit_s=settings.stall_limit_s)
+        return Visitor(
+            self._keys, settings.cluster_key, self, self._log, stall_limit_s=settings.stall_limit_s
+        )
 
     def logged_in(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
-        self._strangers.discard(visitor.connection)
-        self._guests.add(visitor.connection)
+        self._door.leave(visitor.connection, logged_in=True)
+        if self._make_room(visitor):
+            self._guests.add(visitor.connection)
+
+    def _make_room(self, visitor: Visitor) -> bool:
+        """One key holds so many: the connection that has run nothing for longest makes room for a new one.
+
+        Clients that keep connections open for later (ControlMaster) come back by themselves. If all of them
+        run something the new one goes.
+        """
+        identity, most = visitor.identity, self._settings.max_connections_per_key
+        if identity is None or identity.access == "peer":
+            return True
+        same = [
+            guest.visitor
+            for guest in self._guests
+            if guest.visitor.identity is not None
+            and guest.visitor.identity.fingerprint == identity.fingerprint
+        ]
+        if len(same) < most:
+            return True
+        idle = [one for one in same if one.idle_since is not None]
+        leaves = min(idle, key=lambda one: one.idle_since or 0.0, default=visitor)
+        self._tell_closed(identity, "the oldest that runs nothing" if idle else "all others are in use")
+        leaves.connection.disconnect(
+            asyncssh.DISC_TOO_MANY_CONNECTIONS, f"your key has {most} connections, as many as it may"
+        )
+        self._guests.discard(leaves.connection)
+        return leaves is not visitor
+
+    def _tell_closed(self, identity: Identity, reason: str) -> None:
+        """One line now and then: who opens one connection too many may open a thousand."""
+        self._untold_closed += 1
+        if time.monotonic() - self._told_closed < TELL_EVERY_S:
+            return
+        log.warning(
+            "connections_of_a_key_closed",
+            user=identity.user,
+            source=identity.source,
+            fingerprint=identity.fingerprint,
+            most=self._settings.max_connections_per_key,
+            closed=self._untold_closed,
+            reason=reason,
+        )
+        self._told_closed, self._untold_closed = time.monotonic(), 0
 
     def left(self, visitor: Visitor) -> None:
         """`FrontDesk`."""
-        self._strangers.discard(visitor.connection)
+        self._door.leave(visitor.connection)
         self._guests.discard(visitor.connection)
 
     def serve(self, session: ExecSession) -> None:
@@ -226,6 +292,7 @@ class SshServer:
 
     async def _run(self, session: ExecSession) -> None:
         try:
+            await self._keys.look()
             await self._handler.handle(session.request(), session.channel)
         except asyncio.CancelledError:
             if self._stopping and not session.channel.lost:
@@ -250,13 +317,3 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"ssh.listen: {host}:{port} is in use by another program: stop that, or choose another port"
     return f"ssh.listen: cannot listen on {host}:{port} ({error.strerror or error})"
-
-
-class _TooMany(asyncio.Protocol):
-    """Closes at once, with the word that OpenSSH uses for it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: a connection that is one too many."""
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(b"Exceeded MaxStartups\r\n")
-        transport.close()

@@ -6,6 +6,8 @@ parse (64) → authorise (77) → gate (9) → find or create (66) → run git �
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from stargate_gate.errors import (
 )
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate import decision
+from stargate_gate.gate.admission import Pool, Shares
 from stargate_gate.gate.commands import (
     Command,
     GitService,
@@ -35,11 +38,12 @@ from stargate_gate.gate.commands import (
     parse_command,
     program_of,
 )
-from stargate_gate.gate.identity import printable
+from stargate_gate.gate.identity import Identity, printable
 from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers, Reports, Request
 from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
+from stargate_gate.gate.turns import Turns
 from stargate_gate.gate.vouching import Push, reason_of, vouch
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
@@ -68,13 +72,17 @@ class GateSettings:
 
     hooks  the folder that holds pre-receive
     spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
+    shares, queue_wait_s  who may run at the same time, and how long the others wait for it
+    address  what users put in their URLs, as host:port; None: this node's own
     """
 
     hooks: Path
     spill: Path
     create_on_push: bool = True
     handover_wait_s: float = 5.0
-    max_sessions: int = 200
+    shares: Shares = field(default_factory=Shares)
+    queue_wait_s: float = 5.0
+    address: str | None = None
 
 
 @dataclass
@@ -116,6 +124,7 @@ class _Visit:
         log.info(
             "session",
             user=self.request.identity.user,
+            key=self.request.identity.fingerprint or None,
             source=self.request.identity.source,
             command=printable(self.request.command or "", MAX_LOGGED_COMMAND),
             repository=self.repository,
@@ -150,12 +159,13 @@ class Gate:
         self._reports = reports
         self._meter = meter
         self._settings = settings
-        self._running = 0
+        self._turns = Turns(settings.shares, settings.queue_wait_s)
+        self._peers_running = 0
 
     @property
     def running(self) -> int:
         """Requests that work on repositories at this moment, peers' included."""
-        return self._running
+        return self._turns.running + self._peers_running
 
     async def handle(self, request: Request, channel: Channel) -> int | None:
         """Serve one request to its end; None if the client was gone before its exit status.
@@ -202,21 +212,24 @@ class Gate:
         return refusal.exit_code
 
     async def _serve(self, visit: _Visit) -> int:
+        if visit.request.revoked:
+            raise decision.revoked()
         command = parse_command(visit.request.command)
         if isinstance(command, GitService | RepoCreate | RepoDelete):
             visit.repository = str(command.name)
         if refusal := decision.authorise(visit.request.identity, command):
             raise refusal
         if decision.writes(command):
-            await self._pass_gate()
+            await self._pass_gate(command)
         return await self._run(command, visit)
 
-    async def _pass_gate(self) -> None:
+    async def _pass_gate(self, command: Command) -> None:
         """Return if this node takes writes. A node that knows no live leader waits for one."""
         view = self._leadership.view()
         if not view.accepting and not view.leader_alive:
             view = await self._leadership.wait_decided(self._settings.handover_wait_s)
-        if refusal := decision.gate(view):
+        name = command.name if isinstance(command, GitService) else None
+        if refusal := decision.gate(view, self._settings.address, name):
             raise refusal
 
     async def _run(self, command: Command, visit: _Visit) -> int:
@@ -246,10 +259,7 @@ class Gate:
 
     async def _run_counted(self, command: Command, visit: _Visit) -> int:
         """What costs processes and disk: bounded. Peers always come in: the sync set depends on it."""
-        if self._running >= self._settings.max_sessions and visit.request.identity.access != "peer":
-            raise UnavailableError("this node serves as many sessions as it may, try again later")
-        self._running += 1
-        try:
+        async with self._turn(visit.request.identity, "push" if decision.writes(command) else "read"):
             match command:
                 case GitService(writes=True):
                     return await self._receive_pack(command, visit)
@@ -264,8 +274,18 @@ class Gate:
                     if names:
                         await visit.say("\n".join(names))
             return ExitCode.OK
+
+    @asynccontextmanager
+    async def _turn(self, identity: Identity, pool: Pool) -> AsyncIterator[None]:
+        if identity.access != "peer":
+            async with self._turns.turn(identity, pool):
+                yield
+            return
+        self._peers_running += 1
+        try:
+            yield
         finally:
-            self._running -= 1
+            self._peers_running -= 1
 
     async def _read_service(self, command: GitService, visit: _Visit) -> int:
         repository = await self._existing(command.name)
@@ -274,20 +294,21 @@ class Gate:
         )
         if visit.request.identity.access != "peer":
             return await relay(process, visit)
-        watch = asyncio.create_task(self._watch(process, command.name, visit), name="watch-cpu")
+        identity = self._store.register.identity(repository).id
+        watch = asyncio.create_task(self._watch(process, identity, visit), name="watch-cpu")
         try:
             return await relay(process, visit)
         finally:
             watch.cancel()
 
-    async def _watch(self, process: GitProcess, name: RepositoryName, visit: _Visit) -> None:
+    async def _watch(self, process: GitProcess, identity: str, visit: _Visit) -> None:
         """Git may work for a peer for minutes before it sends a byte: it is told that this is no silence."""
         before = 0.0
 
         def used(cpu_s: float) -> None:
             nonlocal before
             if cpu_s > before:
-                self._peers.worked_for(name, visit.request.identity.source)
+                self._peers.worked_for(identity, visit.request.identity.source)
             before = max(before, cpu_s)
 
         await process.watch_cpu(CPU_EVERY_S, used)
@@ -339,7 +360,10 @@ class Gate:
         if not self._settings.create_on_push:
             return await self._existing(name), 0
         repository, created = await self._store.ensure(name)
-        return repository, await finish(self._changes.created(repository)) if created else 0
+        if not created:
+            return repository, 0
+        identity = self._store.register.identity(repository)
+        return repository, await finish(self._changes.created(identity))
 
     async def _existing(self, name: RepositoryName) -> Repository:
         """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
@@ -350,16 +374,17 @@ class Gate:
     async def _create(self, command: RepoCreate) -> None:
         async with self._leadership.writing():
             repository = await self._store.create(command.name, object_format=command.object_format)
-            position = await finish(self._changes.created(repository))
-            await vouch(self._changes, self._leadership, command.name, position)
+            identity = self._store.register.identity(repository)
+            position = await finish(self._changes.created(identity))
+            await vouch(self._changes, self._leadership, identity.id, position)
 
     async def _delete(self, command: RepoDelete) -> None:
         async with self._leadership.writing():
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
-            await self._store.delete(command.name)
-            position = await finish(self._changes.deleted(command.name))
-            await vouch(self._changes, self._leadership, command.name, position)
+            identity = await self._store.delete(command.name)
+            position = await finish(self._changes.deleted(command.name, identity))
+            await vouch(self._changes, self._leadership, identity, position)
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -16,12 +17,14 @@ import structlog
 from aiohttp import web
 
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.crowd import Standing, block_of, first_to_go, heaviest
 from stargate_gate.errors import UnavailableError
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import StatusSource
 
-CONNECTION_LIMIT_S = 10.0  # from accept to close: bounds slow senders and slow readers alike
-MAX_CONNECTIONS = 100  # more than any monitoring needs; further ones are closed at once
+CONNECTION_LIMIT_S = 5.0  # from accept to close: bounds slow senders and slow readers alike
+MAX_CONNECTIONS = 100  # more than any monitoring needs; one more takes the place of another, see crowd.py
+MAX_CONNECTIONS_PER_ADDRESS = 25  # a load balancer and all monitoring may share one
 MAX_LINE_BYTES = 4096  # the request line; ours are 20 bytes
 MAX_HEADER_BYTES = 8190  # each header line
 BACKLOG = 100
@@ -42,7 +45,7 @@ class HealthServer:
         self._metrics = metrics
         self._listen = tuple(listen)
         self._servers: list[asyncio.Server] = []
-        self._connections: set[_Bounded] = set()
+        self._connections: dict[_Bounded, Standing[_Bounded]] = {}
         self._http = web.Server(
             self._answer,
             logger=_quiet_logger(),
@@ -144,12 +147,15 @@ def _guarded(answer: Callable[[web.BaseRequest], Answer], request: web.BaseReque
 
 
 class _Bounded(asyncio.Protocol):
-    """Hands one connection to aiohttp, and ends it at CONNECTION_LIMIT_S, or at once if there are too many.
+    """Hands one connection to aiohttp, and ends it at CONNECTION_LIMIT_S, or when others need its place.
 
-    aiohttp itself limits only the pause between two requests, not how slowly one may come in.
+    A newcomer always gets in: of its own address if that has its share already, else of the address that
+    has most, the oldest goes. A request that is whole when it comes is answered within milliseconds, so who
+    goes is slow, and slow connections keep nobody from /healthz. aiohttp itself limits only the pause between
+    two requests, not how slowly one may come in.
     """
 
-    def __init__(self, inner: asyncio.Protocol, connections: set["_Bounded"]) -> None:
+    def __init__(self, inner: asyncio.Protocol, connections: dict["_Bounded", Standing["_Bounded"]]) -> None:
         self._inner = inner
         self._connections = connections
         self._transport: asyncio.Transport | None = None
@@ -162,15 +168,30 @@ class _Bounded(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        too_many = len(self._connections) >= MAX_CONNECTIONS
-        self._connections.add(self)
-        self._limit = asyncio.get_running_loop().call_later(0 if too_many else CONNECTION_LIMIT_S, self.abort)
+        peer = transport.get_extra_info("peername")
+        block, now_s = block_of(str(peer[0]) if peer else "unknown"), time.monotonic()
+        self._make_room(block, now_s)
+        self._connections[self] = Standing(self, block, now_s)
+        self._limit = asyncio.get_running_loop().call_later(CONNECTION_LIMIT_S, self.abort)
         self._inner.connection_made(transport)
+
+    def _make_room(self, block: str, now_s: float) -> None:
+        standing = list(self._connections.values())
+        if sum(one.block == block for one in standing) >= MAX_CONNECTIONS_PER_ADDRESS:
+            crowded = block
+        elif len(standing) >= MAX_CONNECTIONS:
+            crowded, _ = heaviest(one.block for one in standing)
+        else:
+            return
+        oldest = first_to_go(standing, crowded, now_s)
+        if oldest is not None:
+            del self._connections[oldest.connection]
+            oldest.connection.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._limit is not None:
             self._limit.cancel()
-        self._connections.discard(self)
+        self._connections.pop(self, None)
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

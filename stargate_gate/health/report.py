@@ -150,9 +150,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Health:
-    """Whether the node works: each check by name, with None or what is wrong in one line."""
+    """Whether the node works: each check by name, with None or what is wrong in one line.
+
+    warnings  what does not make the node fail, one line each: that nobody can log in, for one. A stranger
+              who could turn this answer to 503 could have the node restarted by what watches it
+    """
 
     checks: Mapping[str, str | None]
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -167,12 +172,13 @@ class Health:
     def line(self) -> str:
         """One line for people."""
         if self.ok:
-            return "healthy"
+            return "; but ".join(["healthy", *self.warnings])
         return "not healthy: " + "; ".join(f"{name}: {text}" for name, text in self.failing.items())
 
     def to_json(self) -> str:
         """One JSON object with a final newline."""
-        return json.dumps({"healthy": self.ok, "failing": self.failing, "checks": sorted(self.checks)}) + "\n"
+        said = {"failing": self.failing, "warnings": list(self.warnings), "checks": sorted(self.checks)}
+        return json.dumps({"healthy": self.ok, **said}) + "\n"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The order, with what a crash at each point leaves behind:
 
-    trash, create   another repository of that name goes to the trash; a new one appears as a whole
+    place           it gets the name that it has on the leader (placement.py); a new one is made beside
     fetch           objects that nothing names yet, HEAD's among them; a half-written pack is swept
     mark            in the journal, durably: these refs get values that others may lack
     keep            whatever the leader lacks, before it is overwritten or removed (see rescuing.py)
@@ -11,6 +11,7 @@ The order, with what a crash at each point leaves behind:
                     are written as one file (see repos/packed.py)
     HEAD            if it names anything that can be had: it holds up nothing else
     sync            the folders, so that all of it is on disk before anybody is told
+    come            a new one comes to its place, as a whole; what had its place goes before
 
 A copy that is damaged here is fetched anew beside it, and goes to the trash when the new one is in its
 place: see healing.py.
@@ -30,19 +31,18 @@ import structlog
 
 from stargate_gate.errors import (
     GitFailedError,
-    NoSuchRepositoryError,
     StargateError,
     UnavailableError,
-    UsageError,
 )
 from stargate_gate.replication.bridge import gits_end
 from stargate_gate.replication.delta import before_and_after
 from stargate_gate.replication.healing import Healer
 from stargate_gate.replication.intent import Intent, needed
 from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.messages import Changed, Gone
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer import PeerChannel
+from stargate_gate.replication.placement import Placement
 from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.writer import SYMBOLIC, Writer
@@ -51,9 +51,9 @@ from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.packed import PackedRefsError
 from stargate_gate.repos.plan import RefChange, plan_transactions
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader, RefSnapshot
-from stargate_gate.repos.repository import read_head, read_object_format
+from stargate_gate.repos.repository import is_remains, read_head, read_object_format
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -82,15 +82,17 @@ class LeaderRepository:
     """One repository as it is on the leader: all of it was received. `seq` covers what it shows."""
 
     id: str
+    name: RepositoryName
     refs: RefSnapshot
     seq: int
 
 
 class LeaderCannotReadError(UnavailableError):
-    """The leader has it, and cannot read it. `last`: its (id, digest) when it could in this term."""
+    """The leader has it, and cannot read it. `last`: its digest when it could in this term."""
 
-    def __init__(self, reason: str, last: tuple[str, str] | None) -> None:
+    def __init__(self, name: RepositoryName, reason: str, last: str | None) -> None:
         super().__init__(f"the leader cannot read it: {reason}")
+        self.name = name
         self.reason = reason
         self.last = last
 
@@ -98,8 +100,8 @@ class LeaderCannotReadError(UnavailableError):
 class Leader(Protocol):
     """What an apply asks of the leader. All of it raises ConnectionError when the connection is gone."""
 
-    async def repository(self, name: RepositoryName) -> LeaderRepository | None:
-        """The repository as it is now; None: the leader says that there is none.
+    async def repository(self, identity: str) -> LeaderRepository | Gone:
+        """The repository of that id as it is now; Gone: the leader says that there is none.
 
         Raises:
             LeaderCannotReadError: there is one, and it is damaged.
@@ -131,6 +133,9 @@ class Applier(Writer):
         self._rescue = rescue
         self._notes = notes or Notes("repository_not_as_it_should_be", time.monotonic)
         self._healer = Healer(processes, refs, time.monotonic)
+        self.placement = Placement(
+            leader, store, refs, rescue=rescue, folders=folders, require_current=self._require_current
+        )
 
     async def change(self, change: Changed, progress: Progress) -> Repository | None:
         """Apply exactly that; None if it does not fit what is here: then `compare`.
@@ -139,9 +144,13 @@ class Applier(Writer):
             GitFailedError, OSError, UnavailableError, ConnectionError: not now.
             TermOverError: not any more.
         """
-        repository = await self._find(change.name, change.id)
-        if repository is None:
+        repository = await self._store.by_id(change.id)
+        if repository is None or repository.name != change.name:
             return None
+        with self.placement.working(change.id):
+            return await self._change(repository, change, progress)
+
+    async def _change(self, repository: Repository, change: Changed, progress: Progress) -> Repository | None:
         before, after = before_and_after(change.delta)
         transactions = plan_transactions(before, after)
         async with self._rescue.marking(repository, change.id, change.seq, _refs_of(transactions)):
@@ -158,35 +167,75 @@ class Applier(Writer):
             await self._intents.remove(change.id)
         return repository
 
-    async def compare(self, name: RepositoryName, progress: Progress) -> Repository | None:
-        """Make it what it is on the leader now, whatever it is here; None if it is gone on both.
+    async def compare(self, identity: str, progress: Progress) -> Repository | None:
+        """Make it what it is on the leader now, whatever it is here; None if there it is no more.
 
         Raises:
             GitFailedError, OSError, StargateError, ConnectionError: not now.
             TermOverError: not any more.
         """
         try:
-            wanted = await self._leader.repository(name)
+            wanted = await self._leader.repository(identity)
         except LeaderCannotReadError as error:
-            return await self._stay(name, error)
-        if wanted is None:
-            await self._trash(name, "the leader has none of that name")
+            return await self._stay(identity, error)
+        if isinstance(wanted, Gone):
+            await self.placement.gone(identity, deleted=wanted.deleted)
             return None
-        if (damaged := await asyncio.to_thread(self._store.remains, name)) is not None:
-            return await self._replace(damaged, wanted, progress, "it is no whole repository any more")
-        repository = await self._find_or_make(name, wanted)
+        repository = await self.placement.at_its_place(identity, wanted.name)
+        if repository is None or await asyncio.to_thread(is_remains, repository.path):
+            remains = await asyncio.to_thread(self._store.remains, wanted.name)
+            return await self._anew(wanted, progress, remains, "it is no whole repository any more")
+        if await self._format_of(repository) != wanted.refs.object_format:
+            return await self._anew(wanted, progress, repository, "it is of another object format")
         try:
-            return await self._equalise(repository, wanted, progress)
+            with self.placement.working(identity):
+                await self._equalise(repository, wanted, progress)
         except (GitFailedError, UnavailableError) as error:
-            damage = await self._healer.damage(repository, wanted.refs, error)
-            if damage is None:
+            if (damage := await self._healer.damage(repository, wanted.refs, error)) is None:
                 raise
-        return await self._replace(repository, wanted, progress, damage)
+            return await self._anew(wanted, progress, repository, damage)
+        self._rescue.settle(repository, identity, wanted.seq)
+        return repository
+
+    async def deleted(self, identity: str) -> None:
+        """A user has deleted it. Raises as `compare`."""
+        await self.placement.gone(identity, deleted=True)
+
+    async def _anew(
+        self, wanted: LeaderRepository, progress: Progress, former: Repository | None, why: str
+    ) -> Repository:
+        """Fetch all of it beside, and let it come to its place; `former` goes to the trash then.
+
+        Raises as `compare`: then all is as it was.
+        """
+        damaged = former is not None and "object format" not in why
+        if damaged:
+            log.error(
+                "repository_damaged_here", repository=str(wanted.name), why=why, remedy="it is fetched anew"
+            )
+        self._require_current()
+        head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
+        made = await self._store.begin(
+            wanted.name, wanted.id, object_format=wanted.refs.object_format, head=head
+        )
+        with self.placement.working(wanted.id):
+            await self._equalise(made, wanted, progress, served=False)
+        repository = await self.placement.come(made, wanted.name, former, why=why, damaged=damaged)
+        await self._intents.remove(wanted.id)
+        for changed in (made, repository):
+            self._refs.invalidate(changed)
+        if damaged:
+            log.warning("repository_replaced", repository=str(wanted.name), why=why)
+        self._rescue.settle(repository, wanted.id, wanted.seq)
+        return repository
+
+    async def _format_of(self, repository: Repository) -> str:
+        return await asyncio.to_thread(read_object_format, repository.path)
 
     async def _equalise(
         self, repository: Repository, wanted: LeaderRepository, progress: Progress, *, served: bool = True
-    ) -> Repository:
-        """Until all is the same. `served`: clients see it, so an intent covers what takes several steps."""
+    ) -> None:
+        """Until all is the same. `served`: it has its place, so an intent covers what takes several steps."""
         head: str | None = wanted.refs.head
         problem: StargateError = UnavailableError(
             f"{repository.name} does not stay as it is made: somebody writes to it here"
@@ -197,9 +246,9 @@ class Applier(Writer):
             if local.refs == goal and (not head or local.head == head):
                 await self._folders.sync(repository.path)
                 if served:
-                    await self._is_equal(repository, wanted)
-                self._note_head(repository.name, wanted.refs.head, head)
-                return repository
+                    await self._intents.remove(wanted.id)
+                self._note_head(wanted.name, wanted.refs.head, head)
+                return
             transactions = await asyncio.to_thread(plan_transactions, local.refs, goal)
             refs = await asyncio.to_thread(_refs_of, transactions)
             lacking = await asyncio.to_thread(_lacking, goal, local.refs)
@@ -216,24 +265,22 @@ class Applier(Writer):
                 head = await self._change_head(repository, head)
         raise problem
 
-    async def _is_equal(self, repository: Repository, wanted: LeaderRepository) -> None:
-        """What has its name here is the leader's: nothing is left to be done, or to be rescued."""
-        await self._intents.remove(wanted.id)
-        self._rescue.settle(repository, wanted.id, wanted.seq)
-
-    async def _stay(self, name: RepositoryName, error: LeaderCannotReadError) -> Repository:
+    async def _stay(self, identity: str, error: LeaderCannotReadError) -> Repository:
         """The leader cannot read it: what is here stays, and is enough if the leader's was that at last.
 
         Why that is enough: `published.LastRead`.
         """
-        repository = await self._find(name, error.last[0]) if error.last is not None else None
-        if repository is None or error.last is None or await self._refs.digest(repository) != error.last[1]:
+        repository = await self._store.by_id(identity)
+        if repository is None or error.last is None or await self._refs.digest(repository) != error.last:
             raise UnavailableError(
                 f"{error.message}; this copy is not known to be what it was there: repair it on the leader"
             )
+        repository = await self.placement.at_its_place(identity, error.name)
+        if repository is None:
+            raise UnavailableError(f"{error.name} is being moved here: try again")
         await self._folders.sync(repository.path)
-        await self._intents.remove(error.last[0])
-        self._notes.say(name, only_here(name, error.reason))
+        await self._intents.remove(identity)
+        self._notes.say(error.name, only_here(error.name, error.reason))
         return repository
 
     def _note_head(self, name: RepositoryName, theirs: str, ours: str | None) -> None:
@@ -246,72 +293,11 @@ class Applier(Writer):
 
     # -- the steps -------------------------------------------------------------------------------------
 
-    async def _find_or_make(self, name: RepositoryName, wanted: LeaderRepository) -> Repository:
-        repository = await self._find(name, wanted.id)
-        if repository is not None:
-            if await asyncio.to_thread(read_object_format, repository.path) == wanted.refs.object_format:
-                return repository
-            await self._trash(name, "the leader's has another object format")
-        else:
-            await self._trash(name, "the leader has another repository of that name")
-        self._require_current()
-        head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
-        return await self._store.create(
-            name, object_format=wanted.refs.object_format, head=head, id=wanted.id
-        )
-
-    async def _trash(self, name: RepositoryName, reason: str) -> None:
-        """To the trash with it, if there is one. Never deleted by a mirror."""
-        try:
-            if self._store.find(name) is None:
-                return
-        except UsageError:
-            return  # a part of its name is a repository: so there is none of the whole name
-        identity = None
-        with contextlib.suppress(NoSuchRepositoryError, FileNotFoundError, ValueError):
-            repository = await self._store.require(name)
-            identity = await asyncio.to_thread(repository.id)
-        if identity is not None:  # else it is gone, or its damaged id says nothing of what it has
-            await self._rescue.keep_whole(repository, identity, self._refs)
-        self._require_current()
-        log.warning("repository_to_trash", repository=str(name), reason=reason)
-        with contextlib.suppress(NoSuchRepositoryError):
-            await self._store.delete(name)
-
     async def _write_kept(self, repository: Repository, commands: bytes) -> None:
         """Rescued refs, on disk when this returns."""
         self._require_current()
         await self._git(repository, "update-ref", "--stdin", "-z", given=commands)
         await self._folders.sync(repository.path)
-
-    async def _replace(
-        self, damaged: Repository, wanted: LeaderRepository, progress: Progress, why: str
-    ) -> Repository:
-        """Fetch it anew beside the damaged copy, and put it in its place; the old one goes to the trash.
-
-        Raises as `compare`: then all is as it was.
-        """
-        name = damaged.name
-        log.error("repository_damaged_here", repository=str(name), why=why, remedy="it is fetched anew")
-        head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
-        self._require_current()
-        beside = await self._store.make_beside(
-            damaged, object_format=wanted.refs.object_format, head=head, id=wanted.id
-        )
-        try:
-            await self._equalise(beside, wanted, progress, served=False)
-            await self._rescue.keep_damaged(damaged, wanted.id, self._refs)
-            self._require_current()
-            repository = await self._store.take_place(beside, damaged)
-            await self._is_equal(repository, wanted)
-        except BaseException:
-            await finish(self._store.discard(beside))
-            raise
-        finally:
-            self._refs.invalidate(beside)
-            self._refs.invalidate(damaged)
-        log.warning("repository_replaced", repository=str(name), why=why)
-        return repository
 
     async def _fetch_with_head(
         self, repository: Repository, oids: Collection[str], head: str | None, progress: Progress

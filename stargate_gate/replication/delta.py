@@ -8,6 +8,7 @@ from stargate_gate.replication.messages import (
     MAX_DELTA_CHARACTERS,
     Changed,
     Compare,
+    Deleted,
     Delta,
     News,
 )
@@ -34,13 +35,15 @@ def joined(first: News, second: News) -> News:
     """Two pieces of news of one repository as one, `second` being the newer.
 
     A ref that comes back to what it was is no change of nothing: the standby may have seen what was in
-    between, in a list or a snapshot. So it compares.
+    between, in a list or a snapshot. So it compares. Whatever came before a deletion is of no interest.
     """
-    if isinstance(first, Changed) and isinstance(second, Changed) and first.id == second.id:
+    if isinstance(second, Deleted):
+        return second
+    if isinstance(first, Changed) and isinstance(second, Changed):
         delta = _in_a_row(first.delta, second.delta)
         if delta is not None:
             return replace(second, delta=delta)
-    return Compare(second.term, max(first.seq, second.seq), second.name)
+    return Compare(second.term, max(first.seq, second.seq), second.name, second.id)
 
 
 def _in_a_row(first: Delta, second: Delta) -> Delta | None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.lines import LineReader
@@ -14,8 +15,11 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Alive,
     Applied,
+    Changed,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Join,
     ListBegin,
@@ -34,7 +38,6 @@ from stargate_gate.replication.messages import (
 from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
-from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -86,6 +89,9 @@ class Feeding:
         self._began = self._now()
         self._position = 0  # up to which the standby says it has everything
         self._level_from = 0  # what has to be confirmed before it is level
+        self._offered: str | None = None  # the incarnation that it is asked to note before it is level
+        self._offer_sent = False
+        self.incarnation: str | None = None  # the one that it has noted, since it was last behind
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -104,8 +110,8 @@ class Feeding:
         Until a full list was confirmed, a difference proves nothing of the rest of a repository: then it
         is told to compare.
         """
-        if not self._backlog.covered:
-            news = Compare(news.term, news.seq, news.name)
+        if not self._backlog.covered and isinstance(news, Changed):
+            news = Compare(news.term, news.seq, news.name, news.id)
         if not self._backlog.add(news, self._now()):
             log.warning("standby_far_behind", standby=self.join.member.name, remedy="it is given a full list")
             self._backlog.clear()
@@ -122,26 +128,26 @@ class Feeding:
         """Whether it has confirmed to have everything up to `position`."""
         return self.stage is Stage.LEVEL and self._position >= position and not len(self._backlog)
 
-    def confirmed(self, name: RepositoryName, seq: int) -> bool:
+    def confirmed(self, identity: str, seq: int) -> bool:
         """Whether it has confirmed that repository as it was at `seq`, or later, in this term."""
-        return self._backlog.holds(name, seq)
+        return self._backlog.holds(identity, seq)
 
     def held_through(self, position: int) -> int:
         """Up to which position it has confirmed everything; `position` is that of the newest change."""
         return self._backlog.held_through(position)
 
-    def moved_at(self, name: RepositoryName, since: float) -> float:
+    def moved_at(self, identity: str, since: float) -> float:
         """Its last sign of progress on that repository, for somebody who waits for it since then."""
-        return max(self._began, self._backlog.moved_at(name) or since)
+        return max(self._began, self._backlog.moved_at(identity) or since)
 
-    def worked_for(self, name: RepositoryName) -> None:
+    def worked_for(self, identity: str) -> None:
         """This node's git has worked on that repository for its sake: that is progress of its."""
-        self._backlog.progress(name, self._now())
+        self._backlog.progress(identity, self._now())
         self._term.moved()
 
-    def received(self, name: RepositoryName) -> int:
+    def received(self, identity: str) -> int:
         """The bytes that it says to have got of that repository's open changes."""
-        return self._backlog.received(name)
+        return self._backlog.received(identity)
 
     def late(self) -> None:
         """Nobody waits for it any more; it is given a full list after a while."""
@@ -198,7 +204,7 @@ class Feeding:
             try:
                 async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
                     message = decode(await self._lines.line())
-                if not isinstance(message, Applied | Checked | Alive | Progress):
+                if not isinstance(message, Applied | Checked | Enrolled | Alive | Progress):
                     raise out_of_place(message)
             except TimeoutError:
                 raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
@@ -209,14 +215,17 @@ class Feeding:
             self._hear(message)
             self._answered.set()
 
-    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
-                self._backlog.applied(message.name, message.seq, self._now())
+                self._backlog.applied(message.id, message.seq, self._now())
             case Progress():
-                self._backlog.progress(message.name, self._now(), message.received)
+                self._backlog.progress(message.id, self._now(), message.received)
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
         self._rise()
@@ -229,10 +238,16 @@ class Feeding:
         self._confirmed_check = check
         if self.stage is Stage.CHECKING:
             self.stage, self._level_from = Stage.CATCHING_UP, self._term.position
+            self._offered, self._offer_sent = new_incarnation(), False
+            self._wake.set()
 
     def _rise(self) -> None:
-        """Level once all is confirmed that was told before it was required again."""
-        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+        """Level once all is confirmed that was told before it was required again, and it is enrolled."""
+        if (
+            self.stage is Stage.CATCHING_UP
+            and self.incarnation is not None
+            and self.held_through(self._term.position) >= self._level_from
+        ):
             self.stage = Stage.LEVEL
 
     # -- what it is sent -------------------------------------------------------------------------------
@@ -258,6 +273,9 @@ class Feeding:
                 self._list_due = self._now() + term.full_check_s
                 await self._send_list()
             self._wake.clear()
+            if self._offered is not None and not self._offer_sent:
+                self._offer_sent = True
+                await self._send(Enroll(term.term, self._offered))
             if (news := self._backlog.next(self._now())) is not None:
                 await self._send(news)
                 continue
@@ -286,6 +304,7 @@ class Feeding:
         """It does not hold everything, and must be checked again."""
         if self.stage is not Stage.CHECKING:
             self.stage = Stage.CHECKING
+            self._offered = self.incarnation = None  # it joins anew
             log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
             self._term.moved()
 

@@ -26,7 +26,6 @@ from stargate_gate.replication.syncset import (
     required,
     wanted,
 )
-from stargate_gate.repos.names import RepositoryName
 
 log = structlog.get_logger()
 
@@ -103,7 +102,7 @@ class SyncSetKeeper:
             async with asyncio.timeout(limit_s):
                 await self._changed.wait()
 
-    async def replicated(self, name: RepositoryName, seq: int) -> None:
+    async def replicated(self, identity: str, seq: int) -> None:
         """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
 
         Raises:
@@ -113,27 +112,27 @@ class SyncSetKeeper:
         began = self._now()
         while True:
             changed = self._changed
-            verdict = self._judge(name, seq, began)
+            verdict = self._judge(identity, seq, began)
             for member in verdict.late:
-                self._dismiss(member, name)
+                self._dismiss(member, identity)
             if self._closed or not self._term.valid():
                 raise LeadershipLostError("the term has ended; the outcome is unknown")
             if verdict.acknowledge:
                 return
             if verdict.refused is not None:
-                log.warning("not_replicated", repository=str(name), seq=seq, reason=verdict.refused)
+                log.warning("not_replicated", repository_id=identity, seq=seq, reason=verdict.refused)
                 raise TryAgainError(f"not replicated in time: {verdict.refused}; the outcome is unknown")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(verdict.look_again):
                     await changed.wait()
 
-    def waits_for(self, name: RepositoryName, seq: int) -> dict[str, int]:
+    def waits_for(self, identity: str, seq: int) -> dict[str, int]:
         """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
         lacking = {}
         for member in self.required:
             feeding = self._feedings.get(member)
-            if feeding is None or not feeding.confirmed(name, seq):
-                lacking[member.name] = feeding.received(name) if feeding is not None else 0
+            if feeding is None or not feeding.confirmed(identity, seq):
+                lacking[member.name] = feeding.received(identity) if feeding is not None else 0
         return lacking
 
     async def close(self) -> None:
@@ -154,27 +153,27 @@ class SyncSetKeeper:
         for member in self._carried - self._feedings.keys():
             yield Presence(member, Stage.ABSENT, carried=True)
 
-    def _judge(self, name: RepositoryName, seq: int, began: float) -> Verdict:
+    def _judge(self, identity: str, seq: int, began: float) -> Verdict:
         members = self.required
         lacking = {
             member: moved
             for member in members
-            if (moved := self._lacks(member, name, seq, began)) is not None
+            if (moved := self._lacks(member, identity, seq, began)) is not None
         }
         return judge(Waiting(began, self._now(), members, self.in_force, lacking), self._mode, self._limits)
 
-    def _lacks(self, member: Member, name: RepositoryName, seq: int, began: float) -> float | None:
+    def _lacks(self, member: Member, identity: str, seq: int, began: float) -> float | None:
         """Its last sign of progress on that change, if it has not confirmed it."""
         feeding = self._feedings.get(member)
         if feeding is None:
             return self._gone_at.get(member, began)
-        return None if feeding.confirmed(name, seq) else feeding.moved_at(name, began)
+        return None if feeding.confirmed(identity, seq) else feeding.moved_at(identity, began)
 
     def _held_through(self, member: Member) -> int:
         feeding = self._feedings.get(member)
         return 0 if feeding is None else feeding.held_through(self.position)
 
-    def _dismiss(self, member: Member, name: RepositoryName) -> None:
+    def _dismiss(self, member: Member, identity: str) -> None:
         """It is late: it leaves the record, and comes back by being checked."""
         feeding = self._feedings.get(member)
         late = member in self._carried or (feeding is not None and feeding.stage is not Stage.CHECKING)
@@ -182,7 +181,7 @@ class SyncSetKeeper:
         if feeding is not None:
             feeding.late()
         if late:
-            log.warning("standby_late", standby=member.name, repository=str(name), term=self._term.number)
+            log.warning("standby_late", standby=member.name, repository_id=identity, term=self._term.number)
             self.moved()
 
     def _end_grace(self) -> None:
@@ -192,23 +191,32 @@ class SyncSetKeeper:
             self._carried.discard(member)
         self.moved()
 
-    def _wanted(self) -> frozenset[Member]:
-        return wanted(self._presences(), self.in_force, self._mode)
+    def _wanted(self) -> dict[Member, str | None]:
+        """Who should be in the record, and with which incarnation: who joins, with the one it has noted."""
+        recorded = self._term.members
+        members = {}
+        for member in wanted(self._presences(), self.in_force, self._mode):
+            feeding = self._feedings.get(member)
+            joins = feeding is not None and feeding.stage is Stage.LEVEL
+            members[member] = feeding.incarnation if feeding and joins else recorded.get(member)
+        return members
+
+    def _unlike(self) -> bool:
+        return self._uncertain or self._wanted() != self._term.members
 
     def _see_to_record(self) -> None:
-        unlike = self._uncertain or self._wanted() != self.in_force
-        if unlike and self._recorder is None and not self._closed:
+        if self._unlike() and self._recorder is None and not self._closed:
             self._recorder = asyncio.create_task(self._record(), name="sync-set")
             self._recorder.add_done_callback(self._recorded)
 
     async def _record(self) -> None:
         """Get what is wanted into the record, however often it takes. Ends for good when the term is lost."""
         failures = 0
-        while self._uncertain or self._wanted() != self.in_force:
-            members = self._wanted()
+        while self._unlike():
+            before = self.in_force
             try:
                 self._uncertain = True
-                await self._term.update(sync_set=members, position=self.position)
+                members = await self._term.update_members(self._wanted, position=self.position)
             except LeadershipLostError:
                 self._closed = True
                 self._wake()
@@ -220,7 +228,8 @@ class SyncSetKeeper:
             else:
                 failures = 0
                 self._uncertain = False
-                self._say(members)
+                if members != before:
+                    self._say(members)
                 self._wake()
 
     def _say(self, members: frozenset[Member]) -> None:

@@ -4,14 +4,18 @@
     Join            →                                     who I am
                     ←                        Welcome | Refused
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
-                    ←                        Changed | Compare                as it happens
+                    ←                        Changed | Compare | Deleted      as it happens
                     ←                        Heartbeat                        every heartbeat_s
     Progress        →                                     something has moved
     Applied         →                                     done, on disk
     Checked         →                                     everything of a list is done
+                    ←                        Enroll       note this before you join the sync set
+    Enrolled        →                                     noted, on disk
     Alive           →                                     the answer to each Heartbeat
 
-    stargate-refs NAME                       ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
+    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
+
+A repository is called by its id, and its name is told besides: an operator may change that at any time.
 
 All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
 bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
@@ -54,7 +58,7 @@ class Listed:
     """
 
     name: RepositoryName
-    id: str | None
+    id: str
     digest: str | None
     unreadable: str | None = None
 
@@ -117,7 +121,7 @@ class Changed:
     """What exactly has changed in a repository since the standby was last told of it.
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
-    id     of the repository: another one of the same name is not meant
+    name   what it is called now
     head   what HEAD says now, as in RefSnapshot; "" leaves the standby's as it is
     """
 
@@ -131,11 +135,25 @@ class Changed:
 
 @dataclass(frozen=True)
 class Compare:
-    """The repository is new, or gone, or more has changed than one message takes: ask for what it is."""
+    """It is new, has another name, or more has changed than one message takes: ask for what it is.
+
+    name  what it was called when this was told
+    """
 
     term: int
     seq: int
     name: RepositoryName
+    id: str
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A user has deleted it: every node puts its copy into the trash."""
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -149,11 +167,11 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Applied:
-    """The standby has that change of that repository, and all before it, on disk."""
+    """The standby has that change of that repository, and all before it, on disk, under its name."""
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -165,7 +183,7 @@ class Progress:
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
     received: int
 
 
@@ -175,6 +193,22 @@ class Checked:
 
     term: int
     check: int
+
+
+@dataclass(frozen=True)
+class Enroll:
+    """The standby is about to join the sync set with that incarnation; see election/incarnation.py."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The standby has that incarnation on disk."""
+
+    term: int
+    incarnation: str
 
 
 @dataclass(frozen=True)
@@ -216,30 +250,36 @@ class SnapshotEnd:
 
 @dataclass(frozen=True)
 class Gone:
-    """The leader has no repository of that name, as of `seq`."""
+    """The leader has no repository of that id, under whatever name, as of `seq`.
+
+    deleted  a user has deleted it; else it has vanished, or was never there
+    """
 
     term: int
     seq: int
-    name: RepositoryName
+    id: str
+    deleted: bool
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """The leader has that repository, and cannot read it: why. As of `seq`.
 
-    last  (id, digest) of what it was when it was read last in this term; None: it was not
+    name    what it is called now
+    last    the digest of what it was when it was read last in this term; None: it was not
     """
 
     term: int
     seq: int
     name: RepositoryName
+    id: str
     reason: str
-    last: tuple[str, str] | None
+    last: str | None
 
 
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | Changed | Compare | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Alive
-News: TypeAlias = Changed | Compare
+News: TypeAlias = Changed | Compare | Deleted
+FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
+FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone | Unreadable
 Message: TypeAlias = FromLeader | FromStandby | OfRefs
 
@@ -251,11 +291,14 @@ _TYPES: Mapping[str, type[Any]] = {
     "list_end": ListEnd,
     "changed": Changed,
     "compare": Compare,
+    "deleted": Deleted,
     "heartbeat": Heartbeat,
     "join": Join,
     "applied": Applied,
     "progress": Progress,
     "checked": Checked,
+    "enroll": Enroll,
+    "enrolled": Enrolled,
     "alive": Alive,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
@@ -385,6 +428,12 @@ def _name(value: Any) -> RepositoryName:
     return name
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"not true or false: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
+    return value
+
+
 def _line(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"not a text: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
@@ -395,7 +444,7 @@ def _listed(value: Any) -> tuple[Listed, ...]:
     return tuple(
         Listed(
             _name(name),
-            None if identity is None else _id(identity),
+            _id(identity),
             None if digest is None else _digest(digest),
             None if unreadable is None else _line(unreadable),
         )
@@ -403,11 +452,8 @@ def _listed(value: Any) -> tuple[Listed, ...]:
     )
 
 
-def _last(value: Any) -> tuple[str, str] | None:
-    if value is None:
-        return None
-    identity, digest = value
-    return _id(identity), _digest(digest)
+def _maybe_digest(value: Any) -> str | None:
+    return None if value is None else _digest(value)
 
 
 def _delta(value: Any) -> Delta:
@@ -430,10 +476,12 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "head": _head,
     "object_format": _word,
     "instance": _word,
+    "incarnation": _id,
     "reason": _line,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     int: _number,
+    bool: _flag,
     float: _seconds,
     Member: _member,
     RepositoryName: _name,
@@ -441,7 +489,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
-    tuple[str, str] | None: _last,
+    str | None: _maybe_digest,
 }
 
 

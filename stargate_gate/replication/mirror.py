@@ -66,6 +66,7 @@ class MirrorStatus:
     failing              names of repositories that could not be made equal, at the last try
     behind               names of repositories that it knows to differ, or knew to when it last heard of them
     notes                what is wrong with single repositories, though they hold up nothing; a line each
+    orphans              names of repositories that are here, and that the leader has lost
     """
 
     connected: bool
@@ -78,6 +79,7 @@ class MirrorStatus:
     failing: tuple[str, ...]
     behind: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 class Mirror:
@@ -85,6 +87,7 @@ class Mirror:
 
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
+    enroll      awaited with the incarnation of a membership of this node; on disk when it returns
     on_applied  awaited after a repository was written to, for maintenance
 
     Raises:
@@ -103,6 +106,7 @@ class Mirror:
         journal: Journal,
         rescues: Rescues,
         on_checked: Callable[[int, int], None],
+        enroll: Callable[[str], Awaitable[None]],
         on_change: Callable[[], None] | None = None,
         on_applied: Callable[[Repository], Awaitable[None]] | None = None,
     ) -> None:
@@ -120,6 +124,7 @@ class Mirror:
         )
         self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
+        self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
         self._following: asyncio.Task[None] | None = None
@@ -203,6 +208,7 @@ class Mirror:
             failing=tuple(str(job.name) for job in failing),
             behind=_at_work(session) if session is not None else self._behind,
             notes=session.notes.lines if session is not None else (),
+            orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
         )
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -254,6 +260,7 @@ class Mirror:
             is_current=lambda: self._following is current and not _is_ending(current),
             welcomed=lambda: self._welcomed(record),
             level=lambda position: self._level(record.term, position),
+            enroll=self._enroll,
             applied=self._applied,
         )
         self._session = Session(peer, record.leader, record.term, self._here, callbacks)
@@ -296,7 +303,7 @@ class Mirror:
 
 
 def _at_work(session: Session) -> tuple[str, ...]:
-    return tuple(sorted(map(str, session.work.tickets())))
+    return tuple(sorted(map(str, session.work.busy().values())))
 
 
 def _is_ending(task: "asyncio.Task[None] | None") -> bool:

@@ -9,6 +9,8 @@ session takes anything, so a session here takes all that waits before it pauses 
 import asyncio
 import collections
 import contextlib
+import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,14 @@ from typing import Self
 
 import asyncssh
 from asyncssh.constants import EXTENDED_DATA_STDERR
+from asyncssh.kex import get_kex_algs
 
+from stargate_gate.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
+from stargate_gate.peerpass import NONCE_BYTES, make_pass, secret_of
+from stargate_gate.reading import read_regular
 
 LOGIN_NAME = "git"
 WINDOW_BYTES = 1024 * 1024  # of one channel; twice that is the memory of a fetch
@@ -28,8 +35,6 @@ OPEN_LIMIT_S = 30.0  # one channel, while the leader forks
 CLOSE_LIMIT_S = 2.0  # for asyncssh to see that it is cut
 KEEPALIVE_S = 10.0  # below the feed's own heartbeats, for what hangs in a channel
 MAX_STDERR_BYTES = 4096
-# AES-GCM is the fastest where the processor knows AES, and that is any server.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Credentials:
         """
         own = _read("cluster.key", cluster_key)
         return cls(own, tuple(_read("ssh.host_keys", path).convert_to_public() for path in host_keys))
+
+    def fresh_pass(self) -> str:
+        """What lets this node in while strangers crowd the other one's listener; see peerpass.py."""
+        secret = secret_of(self.cluster_key.export_private_key("pkcs8-der"))
+        return make_pass(secret, time.time(), secrets.token_bytes(NONCE_BYTES))
 
     def mismatch(self, leader: str, fingerprints: Sequence[str]) -> ConfigurationError | None:
         """What is wrong if the leader's record names other host keys than this node has; None if nothing."""
@@ -253,18 +263,21 @@ def _options(credentials: Credentials) -> dict[str, object]:
         "password_auth": False,
         "kbdint_auth": False,
         "host_based_auth": False,
-        "encryption_algs": CIPHERS,
+        "kex_algs": available(PEER_KEY_EXCHANGES, get_kex_algs()),
+        "encryption_algs": PEER_CIPHERS,
+        "mac_algs": MACS,
         "compression_algs": None,
         "connect_timeout": CONNECT_LIMIT_S,
         "login_timeout": LOGIN_LIMIT_S,
         "keepalive_interval": KEEPALIVE_S,
-        "client_version": "Stargate",
+        "client_version": f"Stargate {credentials.fresh_pass()}",
     }
 
 
 def _read(key_path: str, path: Path) -> asyncssh.SSHKey:
     try:
-        return asyncssh.read_private_key(path)
+        content, _ = read_regular(path, MAX_KEY_BYTES)
+        return asyncssh.import_private_key(content)
     except OSError as error:
         problem = error.strerror
     except asyncssh.KeyEncryptionError:

@@ -1,6 +1,6 @@
 """What replication asks of the rest of the node. All protocols, no code."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from stargate_gate.election.port import Member
@@ -31,14 +31,20 @@ class TermRecord(Protocol):
         """The sync set of the record that was written last, for certain."""
 
     @property
+    def members(self) -> Mapping[Member, str | None]:
+        """The same, each with its incarnation; None: the record names none."""
+
+    @property
     def needed(self) -> frozenset[Member]:
         """Everybody the record may name: also by a write whose outcome is unknown."""
 
     def valid(self) -> bool:
         """This node leads, provably, at this moment."""
 
-    async def update(self, *, sync_set: Iterable[Member], position: int) -> None:
-        """Put it into the record.
+    async def update_members(
+        self, choose: Callable[[], Mapping[Member, str | None]], *, position: int
+    ) -> frozenset[Member]:
+        """Put what `choose` returns into the record; it is called when no other write is under way.
 
         Raises:
             LeadershipLostError: the term is over.

@@ -2,6 +2,7 @@
 
 marking      before refs change: they get values of this term
 keep         before values of older terms are overwritten or removed
+is_surplus   of a repository that the leader has not got
 keep_whole   before a repository goes to the trash
 settle       after a comparison with the leader
 """
@@ -24,6 +25,7 @@ from stargate_gate.replication.rescue import (
     reachability_input,
 )
 from stargate_gate.replication.rescues import Rescues
+from stargate_gate.replication.unreplicated import Kept
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.plan import encode_ref
 from stargate_gate.repos.process import GitProcesses, finish
@@ -32,6 +34,7 @@ from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
 
+NOBODY_KNOWS = 0  # the term of a value of which no term is known
 READ_LIMIT_S = 600.0  # walking the history of a large repository that has nothing in common with the leader's
 
 
@@ -100,16 +103,38 @@ class Rescue:
         await self._rescues.add(identity, str(repository.name), self._rescued(lost), in_trash=False)
         self._say(repository, lost, "refs overwritten")
 
-    async def keep_whole(self, repository: Repository, identity: str, refs: RefReader) -> bool:
+    async def is_surplus(self, repository: Repository, identity: str, refs: RefReader) -> bool:
+        """Whether that repository, which the leader has not got, may be here alone.
+
+        Not if the whole sync set had all of it: then the leader should have it, too.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        kept = self._journal.kept(identity, self._term)
+        if not kept:
+            return False
+        try:
+            local = (await refs.snapshot(repository)).refs
+        except GitFailedError:
+            return True
+        return not local or bool(in_question(local, {}, kept))
+
+    async def keep_whole(
+        self, repository: Repository, identity: str, refs: RefReader, *, everything: bool = False
+    ) -> bool:
         """Before it goes to the trash: if the leader may lack any of it, it stays there. Safe to repeat.
 
-        Returns whether it does.
+        everything  no other node has it, whatever the journal says
+        Returns whether it stays.
 
         Raises:
             OSError: not now; it must stay where it is.
         """
         kept = self._journal.kept(identity, self._term)
-        if not kept:
+        if everything and kept.rest is None:
+            kept = Kept(kept.terms, NOBODY_KNOWS)
+        if not kept and not everything:
             return False
         try:
             local = (await refs.snapshot(repository)).refs
@@ -124,16 +149,16 @@ class Rescue:
         self._say(repository, lost, "repository to the trash")
         return True
 
-    async def keep_damaged(self, repository: Repository, identity: str, refs: RefReader) -> None:
+    async def keep_damaged(self, repository: Repository, refs: RefReader) -> None:
         """As `keep_whole`, of a damaged copy whose place another takes. What was rescued in it moves as well.
-
-        identity  the one of what takes its place, if its own cannot be read
 
         Raises:
             OSError: not now; it must stay where it is.
         """
-        with contextlib.suppress(OSError, ValueError):
+        try:
             identity = await asyncio.to_thread(repository.id)
+        except (FileNotFoundError, ValueError):
+            return  # nothing was noted of what has no id
         kept = await self.keep_whole(repository, identity, refs)
         if not kept and self._rescues.has(identity):
             await self._rescues.add(identity, str(repository.name), (), in_trash=True)

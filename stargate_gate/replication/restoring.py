@@ -1,6 +1,5 @@
 """Bringing a rescued value back: a push to the leader like any other, under a new name; or giving it up."""
 
-import asyncio
 import os
 import re
 from collections.abc import Callable
@@ -133,14 +132,11 @@ class Restorer:
 
     async def _repository(self, wanted: RescuedRepository) -> Repository:
         """Where it lies now, whatever became of its name."""
-        name = parse_repository_name(wanted.name)
-        try:
-            repository = self._store.find(name)
-            if repository is not None and await asyncio.to_thread(repository.id) == wanted.id:
-                return repository
-        except (UsageError, OSError, ValueError):
-            pass  # there is something else of that name by now
-        repository = await self._store.in_trash(wanted.id)
+        repository = None
+        if not wanted.in_trash:
+            repository = await self._store.by_id(wanted.id, search=True)
+        if repository is None:
+            repository = await self._store.in_trash(wanted.id)
         if repository is None:
             raise UnavailableError(
                 f"{wanted.name} with id {wanted.id} is neither in repositories/ nor in trash/: was it moved?"

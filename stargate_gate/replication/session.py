@@ -11,7 +11,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -28,6 +28,8 @@ from stargate_gate.replication.messages import (
     PROTOCOL,
     Changed,
     Compare,
+    Deleted,
+    Enroll,
     Heartbeat,
     Join,
     ListBegin,
@@ -48,7 +50,7 @@ from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.work import Job, Work
+from stargate_gate.replication.work import Job, Stray, Work
 from stargate_gate.replication.writer import NotReapedError, TermOverError
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
@@ -61,6 +63,7 @@ log = structlog.get_logger()
 MISSED_BEATS = 3  # a leader that has said nothing for so many heartbeats is taken for dead
 WELCOME_LIMIT_S = 15.0  # the leader may first want to see whether another node of this name is alive
 LOOKS_AT_ONCE = 50  # repositories compared with a list at a time; each costs some stat calls
+ORPHANS_EVERY = 10  # lists; one that the leader has lost is asked for again with every tenth
 JOB_BACKOFF = Backoff(0.2, 30.0)  # of one repository that fails: a full disk is not asked all the time
 
 
@@ -87,12 +90,14 @@ class Callbacks:
     is_current  whether refs may be changed for this session still
     welcomed    the leader has taken this standby in
     level       everything of the leader's is here up to that position; also told again, at each heartbeat
+    enroll      note that incarnation of this node's membership, on disk when it returns; raises StargateError
     applied     that repository was written to
     """
 
     is_current: Callable[[], bool]
     welcomed: Callable[[], None]
     level: Callable[[int], None]
+    enroll: Callable[[str], Awaitable[None]]
     applied: Callable[[Repository], Awaitable[None]]
 
 
@@ -111,7 +116,7 @@ class _Check:
 
     number: int
     seq: int
-    tickets: dict[RepositoryName, int]
+    tickets: dict[str, int]
 
 
 class SessionEndedError(Exception):
@@ -145,12 +150,18 @@ class Session:
         self._answers = Answers(term)
         self._list: _List | None = None
         self._comparing: asyncio.Task[None] | None = None
+        self._enrolling: asyncio.Task[None] | None = None
         self._check: _Check | None = None
         self._told = 0  # the leader has told of everything up to there
         self._position = 0  # everything up to there is here
         self._beat_s = 0.0  # between two heartbeats of the leader's
         self._seen_at = 0.0  # when objects of a fetch came last
         self._more = asyncio.Event()
+
+    @property
+    def orphans(self) -> Mapping[str, RepositoryName]:
+        """What is here and should be on the leader, which has lost it: by id."""
+        return self._applier.placement.orphans
 
     async def run(self) -> None:
         """Follow until the connection or the session ends.
@@ -225,9 +236,13 @@ class Session:
                     self._list = _List(message.check, message.seq)
                 case ListPart() | ListEnd():
                     self._receive_list(group, message)
-                case Changed() | Compare():
+                case Changed() | Compare() | Deleted():
                     self.work.add(message, _now())
                     self._wake()
+                case Enroll():
+                    if self._enrolling is not None:
+                        self._enrolling.cancel()
+                    self._enrolling = group.create_task(self._enroll(message.incarnation))
                 case Heartbeat():
                     self._told = max(self._told, message.seq)
                     self._rescue.replicated(message.replicated)
@@ -235,6 +250,21 @@ class Session:
                     self._answers.alive(self._position)
                 case _:
                     raise SessionEndedError(str(out_of_place(message)))
+
+    async def _enroll(self, incarnation: str) -> None:
+        """Note it and say so. A disk that takes no writes keeps this node out of the sync set, no more."""
+        failures = 0
+        while True:
+            try:
+                await self._callbacks.enroll(incarnation)
+            except StargateError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("membership_not_noted", error=error.message, leader=self._leader.name)
+                await asyncio.sleep(JOB_BACKOFF.delay_s(failures))
+            else:
+                self._answers.enrolled(incarnation)
+                return
 
     def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
         """Nothing follows from a list before all of it is there."""
@@ -249,47 +279,55 @@ class Session:
             raise SessionEndedError("the leader's list is not complete")
         if self._comparing is not None:
             self._comparing.cancel()
-        compare = self._compare(arriving, busy=self.work.tickets())
+        compare = self._compare(arriving, busy=self.work.busy())
         self._comparing = group.create_task(compare, name="mirror-compare")
 
     # -- what differs ----------------------------------------------------------------------------------
 
-    async def _compare(self, complete: _List, busy: Collection[RepositoryName]) -> None:
-        """Put to work whatever differs. What is not in the list is asked for by name before it goes.
+    async def _compare(self, complete: _List, busy: Mapping[str, RepositoryName]) -> None:
+        """Put to work whatever differs. What is not in the list is asked for by its id.
 
-        `busy` are those that had something to do when the list was complete. They equal no list, whatever
-        they look like: a job that runs may be on its way back to what the leader had before.
+        `busy` are those that had something to do when the list was complete, by id. They equal no list,
+        whatever they look like: a job that runs may be on its way back to what the leader had before.
         """
         try:
-            here = {repository.name: repository for repository in await self._here.store.list()}
+            census = await self._here.store.census()
         except (StargateError, OSError) as error:
             raise SessionEndedError(f"the repositories here cannot be listed: {error}") from error
-        listed = complete.repositories
-        names = {one.name for one in listed}
-        different = [name for name in here if name not in names]
-        self.notes.clear_all_but({*different, *(one.name for one in listed if one.digest is None)})
-        for start in range(0, len(listed), LOOKS_AT_ONCE):
-            some = listed[start : start + LOOKS_AT_ONCE]
-            same = await asyncio.gather(*(self._is_same(one, here) for one in some))
-            different += [one.name for one, is_same in zip(some, same, strict=True) if not is_same]
-        for name in dict.fromkeys((*different, *busy)):
-            self.work.add(Compare(self._term, 0, name), _now())
+        listed = {one.id for one in complete.repositories}
+        different = {
+            identity: repository.name
+            for identity, repository in census.known.items()
+            if identity not in listed and self._asks_again(identity, complete.check)
+        }
+        unknown = {one.name for one in complete.repositories if one.digest is None}
+        self.notes.clear_all_but({*different.values(), *unknown})
+        for start in range(0, len(complete.repositories), LOOKS_AT_ONCE):
+            some = complete.repositories[start : start + LOOKS_AT_ONCE]
+            same = await asyncio.gather(*(self._is_same(one, census.known.get(one.id)) for one in some))
+            different |= {one.id: one.name for one, is_same in zip(some, same, strict=True) if not is_same}
+        for stray in census.strays:
+            self.work.add(Stray(self._term, stray.name), _now())
+        for identity, name in {**busy, **different}.items():
+            self.work.add(Compare(self._term, 0, name, identity), _now())
         self._check = _Check(complete.check, complete.seq, self.work.tickets())
         self._see_whether_checked()
         self._wake()
 
-    async def _is_same(self, listed: Listed, here: Mapping[RepositoryName, Repository]) -> bool:
+    def _asks_again(self, identity: str, check: int) -> bool:
+        """Whether the leader is asked for one that it has not listed; if it has lost it, now and then."""
+        return identity not in self.orphans or check % ORPHANS_EVERY == int(identity, 16) % ORPHANS_EVERY
+
+    async def _is_same(self, listed: Listed, repository: Repository | None) -> bool:
         """Whether it is here as the list shows it, and nothing in it is left of older terms.
 
         That needs a number of this term which covers it. A list has one for all, from before it began:
         a value may have come back to the leader since, and be with nobody else.
         """
-        repository = here.get(listed.name)
-        if repository is None or listed.digest is None:
+        if repository is None or repository.name != listed.name or listed.digest is None:
             return False
         try:
-            identity = await asyncio.to_thread(repository.id)
-            if identity != listed.id or self._here.journal.kept(identity, self._term):
+            if self._here.journal.kept(listed.id, self._term):
                 return False
             same = await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):
@@ -344,12 +382,12 @@ class Session:
         if job.failed:
             log.info("repository_mirrored_again", repository=str(job.name), tries=job.failed + 1)
         if job.news.seq:
-            self._answers.applied(job.name, job.news.seq)
+            self._answers.applied(job.id, job.news.seq)
         if repository is not None:
             await self._callbacks.applied(repository)
         check = self._check
-        if check is not None and job.ticket >= check.tickets.get(job.name, job.ticket + 1):
-            del check.tickets[job.name]
+        if check is not None and job.ticket >= check.tickets.get(job.id, job.ticket + 1):
+            del check.tickets[job.id]
             self._see_whether_checked()
         self._see_whether_level()
         self._wake()
@@ -365,19 +403,26 @@ class Session:
         def gets_on(received: int) -> None:
             """What is tried again does not: on a full disk bytes move all the time."""
             if news.seq and not job.failed:
-                self._answers.progress(news.name, news.seq, received, _now())
+                self._answers.progress(news.id, news.seq, received, _now())
 
         progress = Progress(alive, gets_on)
-        if isinstance(news, Changed):
-            repository = await self._applier.change(news, progress)
-            if repository is not None:
-                return repository
-        return await self._applier.compare(news.name, progress)
+        match news:
+            case Stray():
+                await self._applier.placement.put_away_stray(news.name)
+                return None
+            case Deleted():
+                await self._applier.deleted(news.id)
+                return None
+            case Changed():
+                repository = await self._applier.change(news, progress)
+                if repository is not None:
+                    return repository
+        return await self._applier.compare(news.id, progress)
 
     def _failed(self, job: Job, error: str) -> None:
         report = log.debug if error == job.error else log.warning
         report("repository_not_mirrored", repository=str(job.name), error=error, tries=job.failed + 1)
-        self._answers.silent(job.name)
+        self._answers.silent(job.id)
         self.work.failed(job, error, _now())
         self._wake()
 

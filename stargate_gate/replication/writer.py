@@ -9,17 +9,14 @@ import structlog
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.errors import (
     GitFailedError,
-    NoSuchRepositoryError,
     StargateError,
     UnavailableError,
-    UsageError,
 )
 from stargate_gate.replication.intent import Intent, remaining
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.progress import Progress
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import git_argv, repository_argv
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
 from stargate_gate.repos.plan import RefChange, Step, encode_ref, steps, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
@@ -74,7 +71,7 @@ class Writer:
             TermOverError: not any more.
         """
         for intent in await self._intents.all():
-            repository = await self._find(parse_repository_name(intent.name), intent.repository_id)
+            repository = await self._store.by_id(intent.repository_id)
             if repository is not None:
                 await self._complete(repository, intent)
             await self._intents.remove(intent.repository_id)
@@ -91,14 +88,6 @@ class Writer:
             await self._change_head(repository, intent.head)
         await self._folders.sync(repository.path)
         log.info("intent_completed", repository=intent.name, changes=sum(map(len, left.transactions)))
-
-    async def _find(self, name: RepositoryName, identity: str) -> Repository | None:
-        """The repository of that name and id, if it is here."""
-        try:
-            repository = await self._store.require(name)
-            return repository if await asyncio.to_thread(repository.id) == identity else None
-        except (NoSuchRepositoryError, FileNotFoundError, UsageError, ValueError):
-            return None
 
     async def _change_refs(
         self, repository: Repository, transactions: Sequence[Sequence[RefChange]], progress: Progress

@@ -1,4 +1,7 @@
-"""Making a repository that was copied in one of ours: an id, our hooks, and no programs in its config."""
+"""Making a repository that was copied in safe to serve: our hooks, and no programs in its config.
+
+Ids are the leader's to give: see identities.py, and `Store`.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +21,7 @@ from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.repository import ID_FILE, Repository, read_id
+from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
 
@@ -32,10 +35,8 @@ Signature: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Adopted:
-    """What is known of an adopted repository; `since` is when its id file was last written (ctime, ns)."""
+    """What is known of an adopted repository."""
 
-    id: str
-    since: int
     signature: Signature
 
 
@@ -45,7 +46,7 @@ def new_id() -> str:
 
 
 class Adoption:
-    """Adopts repositories, and remembers which it has seen, by the stat of their config and id files."""
+    """Adopts repositories, and remembers which it has seen, by the stat of their config files."""
 
     def __init__(self, processes: GitProcesses, hooks: Path) -> None:
         self._processes = processes
@@ -55,25 +56,20 @@ class Adoption:
         self._reported: set[tuple[Path, str]] = set()
 
     def adopted(self, path: Path) -> Adopted | None:
-        """What is known of the repository at `path`; None if it lacks an id or our config.
+        """What is known of the repository at `path`; None if its config is not ours.
 
-        Two stat calls once it is known.
+        One stat call once it is known.
 
         Raises:
             OSError: it is gone meanwhile, or cannot be read.
         """
-        try:
-            identity = (path / ID_FILE).lstat()
-        except FileNotFoundError:
-            return None
-        signature = (*_signature((path / "config").lstat()), *_signature(identity))
+        signature = _signature((path / "config").lstat())
         known = self._seen.get(path)
         if known is not None and known.signature == signature:
             return known
-        id_ = read_id(path)
-        if id_ is None or not gitconfig.is_sealed((path / "config").read_bytes(), self._hooks):
+        if not gitconfig.is_sealed((path / "config").read_bytes(), self._hooks):
             return None
-        self._seen[path] = Adopted(id_, identity.st_ctime_ns, signature)
+        self._seen[path] = Adopted(signature)
         return self._seen[path]
 
     def forget_all_but(self, paths: Collection[Path]) -> None:
@@ -105,22 +101,11 @@ class Adoption:
                     f"repository {repository.name} cannot be served now ({reason}): try again later"
                 ) from error
 
-    async def renew_id(self, repository: Repository) -> None:
-        """Give a copy of another repository an id of its own.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        await asyncio.to_thread(write_durably, repository.path / ID_FILE, new_id().encode() + b"\n")
-        log.info("repository_copy_got_its_own_id", repository=str(repository.name))
-
     async def _adopt(self, repository: Repository) -> None:
         path = repository.path
         content = await asyncio.to_thread((path / "config").read_bytes)
         if not gitconfig.is_sealed(content, self._hooks):
             await self._replace_config(repository, content)
-        if not await asyncio.to_thread(_has_id, path):
-            await asyncio.to_thread(write_durably, path / ID_FILE, new_id().encode() + b"\n")
 
     def _report(self, repository: Repository, error: str) -> None:
         """Say it once for each repository and reason: a list is made every minute."""
@@ -149,13 +134,6 @@ def write_fresh_config(path: Path, object_format: str, hooks: Path) -> None:
 
 def _signature(info: os.stat_result) -> Signature:
     return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-
-def _has_id(path: Path) -> bool:
-    try:
-        return read_id(path) is not None
-    except FileNotFoundError:
-        return False
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:

@@ -49,11 +49,11 @@ class FolderSyncs:
     def __init__(self) -> None:
         self._settled = False
         self._settled_at: _Moment | None = None
-        self._synced_at: OrderedDict[Path, _Moment] = OrderedDict()
+        self._synced_at: OrderedDict[tuple[Path, int], _Moment] = OrderedDict()  # by place and inode
         self._changing: set[Path] = set()
 
     def changing(self, path: Path) -> None:
-        """The repository at `path` is written to from now on; until `sync`, it may be not on disk.
+        """The repository at `path` is written to, or was moved there; until `sync`, it may be not on disk.
 
         Whoever calls sees to it that one task at a time writes to a repository, and then calls `sync`.
         """
@@ -66,11 +66,12 @@ class FolderSyncs:
             OSError: not all is on disk; nothing may be acknowledged.
         """
         began = _Moment.now()
-        before = self._synced_at.get(path, self._settled_at)
+        key = (path, _inode(path))  # what has come to that place since was not synced there
+        before = self._synced_at.get(key, self._settled_at)
         await asyncio.to_thread(sync_changed_folders, path, before.as_of(began) if before is not None else 0)
         self._changing.discard(path)
-        self._synced_at[path] = began
-        self._synced_at.move_to_end(path)
+        self._synced_at[key] = began
+        self._synced_at.move_to_end(key)
         if len(self._synced_at) > MAX_REMEMBERED:
             self._synced_at.popitem(last=False)
 
@@ -96,6 +97,13 @@ class FolderSyncs:
     def distrust(self) -> None:
         """Others, who do not tell of it by `changing`, write to the repositories from now on."""
         self._settled = False
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def sync_everything(top: Path) -> None:

@@ -84,8 +84,13 @@ def git_argv(*args: str, config: Sequence[str] = ()) -> list[str]:
 
 
 def repository_argv(repository: Repository, *args: str, config: Sequence[str] = ()) -> list[str]:
-    """A git command of Stargate's own in `repository`: found by path alone, and no hooks run."""
-    return git_argv(f"--git-dir={repository.path}", *args, config=("core.hooksPath=/dev/null", *config))
+    """A git command of Stargate's own in `repository`: found by path alone, and no hooks run.
+
+    It works in its folder, as git's server programs do: when the repository gets another name, or
+    another one gets its name, the command goes on in the one in which it began.
+    """
+    where = ("-C", str(repository.path), "--git-dir=.")
+    return git_argv(*where, *args, config=("core.hooksPath=/dev/null", *config))
 
 
 def service_argv(service: Service, repository: Repository, *, hooks: Path, peer: bool = False) -> list[str]:

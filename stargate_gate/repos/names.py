@@ -30,12 +30,12 @@ class RepositoryName:
 
 
 def parse_repository_name(raw: str) -> RepositoryName:
-    """The name that a client means by `raw`: "org/app", "org/app.git" and "/org/app.git" are one.
+    """The name that a client means by `raw`: "org/app", "org/app.git", "/org/app.git", "//org/app" are one.
 
     Raises:
         UsageError: it cannot be a repository's name; the message says why.
     """
-    value = raw.removeprefix("/").removesuffix("/").removesuffix(SUFFIX)
+    value = raw.lstrip("/").removesuffix("/").removesuffix(SUFFIX)
     if not value:
         raise _bad(raw, "it is empty")
     if len(value) > MAX_NAME_BYTES:
@@ -69,4 +69,4 @@ def component_problem(component: str) -> str | None:  # noqa: PLR0911 - a list o
 
 def _bad(raw: str, problem: str) -> UsageError:
     shown = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "..."
-    return UsageError(f"not a repository name: {shown!a}: {problem}; write it like org/app")
+    return UsageError(f"not a repository name: {shown!r}: {problem}; write it like org/app")

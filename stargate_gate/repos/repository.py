@@ -44,6 +44,11 @@ def read_id(path: Path) -> str | None:
     return content.strip().decode("ascii") if _ID.fullmatch(content) else None
 
 
+def is_id(text: str) -> bool:
+    """Whether that is how an id looks."""
+    return _ID.fullmatch(text.encode()) is not None and not text.endswith("\n")
+
+
 def is_repository(path: Path) -> bool:
     """Whether a whole bare repository is at `path`. Half-copied ones and links are none; a few stat calls.
 

@@ -8,13 +8,12 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.repos.replacing import finish_replacements
+from stargate_gate.repos.beside import NEW_PREFIX, recover
 from stargate_gate.repos.walk import walk
 
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
@@ -30,19 +29,18 @@ _FOLDERS = ("tmp_objdir-*", "incoming-*")  # in objects/: the quarantine of a pu
 _LOOSE = ("tmp_obj_*",)
 _KEPT_BY = (b"receive-pack ", b"fetch-pack ")  # a running push's mark on its pack; git removes it at the end
 
-NEW_PREFIX = ".new-"  # of a repository being made: hidden, so that neither a walk nor a name finds it
-
 log = structlog.get_logger()
 
 
 def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
     """What a starting node does while nobody writes: sweep these repositories (None: all).
 
-    Half-made ones are removed. Problems with one are logged and do not keep the node from its start.
+    Half-made ones are removed, complete ones come to their place. Problems with one are logged and do not
+    keep the node from its start.
     """
-    for entry in datadir.repositories.glob(f"{NEW_PREFIX}*"):
-        shutil.rmtree(entry, ignore_errors=True)
-    finish_replacements(datadir.repositories, datadir.trash, datetime.now(UTC))
+    for entry in sorted(datadir.repositories.glob(f"{NEW_PREFIX}*")):
+        if (name := recover(datadir.repositories, entry)) is not None:
+            log.info("repository_came_to_its_place", repository=str(name))
     if paths is None:
         paths = frozenset(repository.path for repository in walk(datadir.repositories, _not_now))
     for path in sorted(paths):

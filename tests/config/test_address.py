@@ -151,6 +151,12 @@ def test_what_is_no_tsig_key_is_refused(text: str, problem: str) -> None:
     assert "x7" not in str(caught.value)
 
 
+def test_a_long_text_is_no_tsig_key() -> None:
+    """It is refused before the patterns see it: 10 KB of blanks took seconds, at each update of the name."""
+    with pytest.raises(ValueError, match="too long"):
+        read_tsig_key(KEY.replace("\t", " " * 10_000))
+
+
 def test_a_tsig_key_is_read_as_bind_reads_it() -> None:
     """Comments, quotes and white space do not matter; the secret is not shown."""
     key = read_tsig_key("# mine\n" + KEY.replace('"stargate"', "stargate").replace("\t", " "))

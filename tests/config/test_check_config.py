@@ -63,6 +63,46 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         assert sum(f": {key}" in line for line in lines) == 1
 
 
+PLACEHOLDERS = "ssh-ed25519 AAAA... alice\nrestrict ssh-ed25519 AAAAC3... bob\n"
+
+
+def test_keys_that_can_be_used_are_counted(tmp_path: Path) -> None:
+    """With what is wrong with the other lines."""
+    node = make_cluster(tmp_path).nodes[0]
+    keys = Path(node.config["ssh"]["authorized_keys"])
+    keys.write_text(PLACEHOLDERS + keys.read_text())
+    node.write_config()
+    done = check_config(node.config_file, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"  users    1 usable key in 3 lines of {keys}\n" in done.stdout
+    assert "! line 1: the key is damaged" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (PLACEHOLDERS, "2 lines, 0 usable keys, so nobody can log in"),
+        ("", "0 lines, 0 usable keys, so nobody can log in"),
+        ("# nobody yet\n", "0 lines, 0 usable keys"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXkt\n", "a private key begins here"),
+        ("ssh-ed25519 AAAA\n".encode("utf-16"), "save it as UTF-8"),
+    ],
+)
+def test_a_file_of_keys_that_lets_nobody_in_is_a_problem(
+    tmp_path: Path, content: str | bytes, told: str
+) -> None:
+    """The README's own placeholders were "ok"."""
+    node = make_cluster(tmp_path).nodes[0]
+    Path(node.config["ssh"]["authorized_keys"]).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    node.write_config()
+    done = check_config(node.config_file, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert told in done.stderr
+    assert "b3Blb" not in done.stderr
+
+
 @pytest.mark.parametrize("content", ["", "- a\n", "a: [\n", "\x00"])
 def test_what_is_no_configuration_is_told(tmp_path: Path, content: str) -> None:
     """One line, exit 78."""

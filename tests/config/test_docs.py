@@ -18,6 +18,9 @@ SAMPLES = sorted((DOCS / "examples").glob("*.yaml"))
 IN_WORDS = {
     "node.name": "the host name",
     "node.data_dir": "`$XDG_DATA_HOME/stargate`, else `~/.local/share/stargate`",
+    "limits.max_pushes": "a quarter of `limits.max_sessions`",
+    "limits.max_sessions_per_key": "a quarter of `limits.max_sessions`",
+    "limits.max_sessions_per_address": "half of `limits.max_sessions`",
     "ssh.authorized_keys": "`authorized_keys` in `node.data_dir`",
 }
 SECTIONS = {key for key, model in known_keys().items() if model is not None}

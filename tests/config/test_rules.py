@@ -149,3 +149,36 @@ def test_nothing_listens_twice_on_one_place(
     else:
         (line,) = problems(text)
         assert "cannot be had together with" in line
+
+
+def test_shares_follow_from_all_sessions(write: Any) -> None:
+    """Who changes `max_sessions` alone changes the shares with it; what is given itself stays."""
+    limits = load_config(write("limits: {max_sessions: 40}")).limits
+    assert (limits.max_pushes, limits.max_sessions_per_key, limits.max_sessions_per_address) == (10, 10, 20)
+    limits = load_config(write("limits: {max_sessions: 40, max_pushes: 39}")).limits
+    assert (limits.max_pushes, limits.max_sessions_per_key) == (39, 10)
+    assert load_config(write("limits: {max_sessions: 1}")).limits.max_pushes == 1
+
+
+def test_pushes_leave_sessions_to_reads(problems: Any) -> None:
+    """Or nobody could fetch."""
+    (line,) = problems("limits: {max_sessions: 40, max_pushes: 40}")
+    assert line.startswith("node.yaml:1: limits.max_pushes: 40 leaves no session to reads")
+
+
+def test_many_places_to_listen_on_are_refused_at_once(problems: Any) -> None:
+    """Each is compared with each: 19,000 short ones took more than a minute."""
+    text = "".join(f"    - 127.0.0.1:{port}\n" for port in range(10_000, 20_000))
+    (line,) = problems(f"ssh:\n  listen:\n{text}")
+    assert "ssh.listen: has 10000 addresses; write at most 100" in line
+
+
+def test_a_private_key_in_place_of_its_path_is_not_shown(problems: Any) -> None:
+    """Messages have paths in them."""
+    secret = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"
+    lines = problems(
+        "ssh:\n  host_keys:\n    - |\n      -----BEGIN OPENSSH PRIVATE KEY-----\n"
+        f"      {secret}\n      -----END OPENSSH PRIVATE KEY-----\n"
+    )
+    assert "ssh.host_keys[0]: holds a key or several lines; write the path of a file" in lines[0]
+    assert secret not in "".join(lines)

@@ -85,6 +85,56 @@ async def test_a_member_of_the_sync_set_takes_over_and_everybody_is_carried_over
         assert record.ssh == "b.example:2222"
 
 
+async def test_each_leadership_has_an_incarnation_that_the_disk_knew_before(tmp_path: Path, lock: Path):
+    """The record names it, the leader's disk has it; a former leader keeps the one it had."""
+    async with pair(tmp_path, lock) as (a, b):
+        first = a.term.record.incarnation_of(A)
+        assert first is not None
+        assert first in state_of(tmp_path, "a").known.incarnations
+        await a.end()
+        await b.leads()
+        second = b.term.record.incarnation_of(B)
+        assert second is not None
+        assert state_of(tmp_path, "b").known.incarnations == (second,)
+        assert b.term.record.incarnation_of(A) == first
+
+
+async def test_no_term_is_claimed_with_an_incarnation_that_is_not_on_disk(
+    tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full data_dir: the record stays as it was, and somebody else may lead."""
+
+    def full(*_: object) -> None:
+        raise ElectionUnavailableError("no room")
+
+    async with node(tmp_path, "a", lock) as a:
+        monkeypatch.setattr(a.elector._state, "note_incarnation", full)
+        a.start()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await a.leads()
+        assert (await a.engine.read()).term == 0
+
+
+async def test_a_data_dir_that_was_put_back_does_not_lead_by_itself(tmp_path: Path, lock: Path):
+    """The last leader with the state of an earlier leadership of its own: the lock stays free."""
+    async with pair(tmp_path, lock) as (a, b):
+        saved = state_of(tmp_path, "a").path.read_bytes()
+        await a.end()
+        await b.end()
+        async with node(tmp_path, "a", lock) as again:
+            again.start()
+            await again.leads()
+    state_of(tmp_path, "a").path.write_bytes(saved)
+    async with node(tmp_path, "a", lock) as old:
+        old.start()
+        view = await old.until(lambda view: "was rolled back" in view.reason)
+        assert not view.accepting
+        old.elector.override(60.0)
+        await old.leads()
+        assert old.term.record.forced == old.term.number
+
+
 async def test_an_outsider_watches_a_free_lock_and_says_why(tmp_path: Path, lock: Path):
     """Nobody leads although it could have the lock: it lacks what was acknowledged."""
     async with pair(tmp_path, lock) as (a, b), node(tmp_path, "c", lock) as c:

@@ -48,6 +48,9 @@ records = st.builds(
     clean=st.booleans(),
     successor=st.none() | members,
     forced=st.integers(0, 2**63),
+    incarnations=st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=5).map(
+        lambda one: tuple(sorted(one.items()))
+    ),
 )
 
 
@@ -117,7 +120,8 @@ def test_damage_in_two_ways_is_told_apart():
 
 def test_a_record_of_an_older_version_was_never_forced():
     """The key came later: a rolling upgrade reads records without it."""
-    payload = json.dumps({key: value for key, value in layout._to_json(FULL).items() if key != "forced"})
+    newer = {"forced", "incarnations"}
+    payload = json.dumps({key: value for key, value in layout._to_json(FULL).items() if key not in newer})
     head = f"sha256 {hashlib.sha256(payload.encode()).hexdigest()} bytes {len(payload)}\n"
     slot = (layout.MAGIC + (head + payload).encode()).ljust(SLOT_BYTES, b"\0")
     assert decode(slot).records == (replace(FULL, forced=0),)
@@ -138,8 +142,9 @@ def test_a_whole_slot_with_wrong_types_is_damage(wrong: dict[str, object]):
 
 def test_twenty_members_with_the_longest_names_fit_and_too_many_are_refused():
     """A record that does not fit is an error before anything is written."""
-    long = tuple(Member(f"{index:02}".ljust(253, "n"), "d" * 32) for index in range(60))
-    encode(replace(FULL, sync_set=long[:20]))
+    long = tuple(Member(f"{index:02}".ljust(253, "n"), f"{index:02}".ljust(32, "d")) for index in range(60))
+    known = tuple((f"{index:02}".ljust(32, "d"), "e" * 32) for index in range(21))
+    encode(replace(FULL, sync_set=long[:20], incarnations=known))
     with pytest.raises(ValueError, match="60 members"):
         encode(replace(FULL, sync_set=long))
 

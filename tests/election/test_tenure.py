@@ -341,6 +341,42 @@ async def test_updates_at_once_are_written_one_after_the_other():
     assert [record.version for record in led.storage.written] == [2, 3]
 
 
+async def test_members_are_chosen_when_their_write_begins_and_needed_from_then_on():
+    """A standby that is dismissed while the write waits for its turn is not written by it.
+
+    Else a push would be acknowledged without it in between, and the record would name it afterwards.
+    """
+    led = Leadership()
+    turn = asyncio.Event()
+    wanted = {C: "joins"}
+
+    async def slow(record: ClusterRecord) -> None:
+        await turn.wait()
+
+    led.storage.writing = slow
+    async with led.tenure:
+        first = asyncio.create_task(led.term.update(position=9))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(led.term.update_members(lambda: dict(wanted), position=10))
+        await asyncio.sleep(0.1)
+        assert C not in led.term.needed, "it is not chosen yet"
+        wanted.clear()  # and so it is acknowledged without C here
+        turn.set()
+        await first
+        assert await second == set()
+        assert led.term.record.sync_set == ()
+        turn.clear()
+        wanted[C] = "joins"
+        third = asyncio.create_task(led.term.update_members(lambda: dict(wanted), position=11))
+        await asyncio.sleep(0.1)
+        assert C in led.term.needed, "it is needed as soon as it is chosen"
+        wanted.clear()
+        assert C in led.term.needed, "whatever becomes of the wish"
+        turn.set()
+        assert await third == {C}
+        assert led.term.record.incarnation_of(C) == "joins"
+
+
 async def test_an_update_beside_a_larger_term_ends_the_term():
     """What the storage says for certain counts for the whole leadership."""
     led = Leadership()

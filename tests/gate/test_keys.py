@@ -1,19 +1,27 @@
 """authorized_keys: one broken line costs that line, and every restriction is honoured or refused."""
 
+import asyncio
 import base64
+import contextlib
 import os
+import socket
 import struct
 import subprocess
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate import keyfile
+from stargate_gate.gate.keyblocks import MAX_LINES
+from stargate_gate.gate.keyfile import KeyFile, KeyReader
 from stargate_gate.gate.keyoptions import parse_expiry
-from stargate_gate.gate.keys import AuthorizedKeys, parse_authorized_keys
+from stargate_gate.gate.keys import MAX_PROBLEMS, AuthorizedKeys, parse_authorized_keys
 
+LIMIT_S = 30.0
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
 
@@ -26,6 +34,11 @@ def ed25519(seed: int = 1) -> str:
     """An ed25519 line without options and comment."""
     blob = text(b"ssh-ed25519") + text(bytes([seed]) * 32)
     return "ssh-ed25519 " + base64.b64encode(blob).decode()
+
+
+def numbered(number: int) -> str:
+    """One of many different ed25519 lines."""
+    return "ssh-ed25519 " + base64.b64encode(text(b"ssh-ed25519") + text(number.to_bytes(32))).decode()
 
 
 def rsa(bits: int) -> str:
@@ -121,7 +134,7 @@ def test_without_a_name_the_user_is_the_fingerprint(tmp_path: Path) -> None:
         (rsa(1024), "too weak"),
         ("ssh-ed25519-cert-v01@openssh.com AAAA", "no key of a known type"),
         ("x" * 20_000, "longer than"),
-        ("\x00\x1b[2J", "not known"),
+        ("\x01\x1b[2J", "no key of a known type"),
     ],
 )
 def test_a_bad_line_costs_only_itself_and_is_reported_by_number(line: str, reason: str) -> None:
@@ -268,44 +281,219 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     """In place, by replacement, and twice within one tick of the clock."""
     path = tmp_path / "authorized_keys"
     path.write_text(ed25519(1) + " one\n")
-    file = KeyFile(path)
-    assert [entry.comment for entry in file.current().entries] == ["one"]
+    file = KeyReader(path)
+    assert [entry.comment for entry in file.look().keys.entries] == ["one"]
     path.write_text(ed25519(1) + " two\n")
-    assert [entry.comment for entry in file.current().entries] == ["two"]
+    assert [entry.comment for entry in file.look().keys.entries] == ["two"]
     (tmp_path / "new").write_text(ed25519(1) + " six\n")
     (tmp_path / "new").rename(path)
-    assert [entry.comment for entry in file.current().entries] == ["six"]
+    assert [entry.comment for entry in file.look().keys.entries] == ["six"]
 
 
-def test_an_old_file_is_not_read_again(tmp_path: Path) -> None:
-    """A stat is all that a login costs."""
+def test_what_has_not_changed_is_not_parsed_again(tmp_path: Path) -> None:
+    """Not an old file, and not one that was only touched."""
     path = tmp_path / "authorized_keys"
     path.write_text(ed25519() + "\n")
     os.utime(path, (1_600_000_000, 1_600_000_000))
-    file = KeyFile(path)
-    assert file.current() is file.current()
+    file = KeyReader(path)
+    keys = file.look().keys
+    assert file.look().keys is keys
+    path.touch()
+    assert file.look().keys is keys
+    assert file.look(anew=True).keys is keys
 
 
 def test_an_unreadable_file_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
     """It is said once, and not again until it changes; all is well when the file is back."""
     path = tmp_path / "authorized_keys"
     path.write_text(f"{ed25519()} alice\nbroken\n")
-    file = KeyFile(path)
-    file.current()
+    file = KeyReader(path)
+    file.look()
     content = path.read_bytes()
     path.unlink()
     with capture_logs() as logs:
-        assert len(file.current().entries) == len(file.current().entries) == 1
+        assert len(file.look().keys.entries) == len(file.look().keys.entries) == 1
     assert [entry["event"] for entry in logs] == ["authorized_keys_unreadable"]
-    assert "No such file" in file.problems[0]
-    assert "line 2" in file.problems[1]
+    trouble = file.look().trouble
+    assert trouble is not None
+    assert "No such file" in trouble
+    assert "stay in force" in trouble
     path.write_bytes(content)
-    file.current()
-    assert len(file.problems) == 1
+    assert file.look().trouble is None
+
+
+@pytest.mark.parametrize(
+    "kind", ["nothing", "fifo", "directory", "device", "socket", "writable", "utf16", "long"]
+)
+def test_what_is_no_file_of_keys_changes_nothing(tmp_path: Path, kind: str) -> None:
+    """Attack: a FIFO in the place of the file held the loop until the watchdog ended the node."""
+    path = tmp_path / "authorized_keys"
+    path.write_text(f"{ed25519()} alice\n")
+    file = KeyReader(path)
+    before = file.look().keys
+    path.unlink()
+    with contextlib.ExitStack() as stack:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "directory":
+            path.mkdir()
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        elif kind == "writable":
+            path.write_text(f"{ed25519(2)} mallory\n")
+            path.chmod(0o666)
+        elif kind == "utf16":
+            path.write_text(f"{ed25519(2)} bob\n", encoding="utf-16")
+        elif kind == "long":
+            path.write_bytes(b"\n" * (MAX_LINES + 1) + ed25519(2).encode())
+        now = file.look()
+    assert now.keys is before
+    assert now.trouble is not None
+    words = {
+        "nothing": "No such file",
+        "fifo": "a FIFO",
+        "writable": "chmod",
+        "utf16": "UTF-8",
+        "long": "lines",
+    }
+    assert words.get(kind, kind) in now.trouble
 
 
 def test_without_a_file_nobody_may_log_in(tmp_path: Path) -> None:
-    """And status says why."""
-    file = KeyFile(tmp_path / "authorized_keys")
-    assert file.current() == AuthorizedKeys()
-    assert str(tmp_path) in file.problems[0]
+    """And the trouble says what to do."""
+    found = KeyReader(tmp_path / "authorized_keys").look()
+    assert found.keys == AuthorizedKeys()
+    assert found.trouble is not None
+    assert "nobody can log in: put public keys there" in found.trouble
+
+
+async def test_a_look_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume that does not answer: logins wait a moment for it, keep the keys, and status says so."""
+    path = tmp_path / "authorized_keys"
+    path.write_text(f"{ed25519()} alice\n")
+    file = KeyFile(path)
+    await file.start()
+    hangs = threading.Event()
+    try:
+        path.write_text(f"{ed25519()} bob\n")
+        monkeypatch.setattr(KeyReader, "look", lambda *_, **__: hangs.wait())
+        for _ in range(3):
+            (entry,) = (await file.look()).entries
+            assert entry.comment == "alice"
+        monkeypatch.setattr(keyfile, "SLOW_S", 0.0)
+        assert "does the disk that it is on answer?" in file.problems[0]
+        monkeypatch.undo()
+        hangs.set()
+        async with asyncio.timeout(LIMIT_S):
+            while [entry.comment for entry in (await file.look()).entries] != ["bob"]:
+                pass
+        assert file.problems == ()
+    finally:
+        hangs.set()
+        file.close()
+
+
+async def test_a_large_file_does_not_hold_the_loop(tmp_path: Path) -> None:
+    """Attack: `touch` on a file of 100,000 keys held the loop for longer than a node may hang.
+
+    The loop is asked for a turn again and again while the thread parses: it gets most of its turns.
+    """
+    path = tmp_path / "authorized_keys"
+    path.write_text("")
+    file = KeyFile(path)
+    await file.start()
+    turns = 0
+    try:
+        path.write_text("".join(f"{numbered(number)} u{number}\n" for number in range(20_000)))
+        file.reload()
+        async with asyncio.timeout(LIMIT_S):
+            while len(file.keys.entries) < 20_000:
+                await asyncio.sleep(0.001)
+                turns += 1
+    finally:
+        file.close()
+    assert turns > 20
+
+
+def test_many_broken_lines_are_counted_and_not_listed() -> None:
+    """A status page can show fifty; the good line among them counts."""
+    keys = parse(*["x y"] * 10_000, ed25519())
+    assert len(keys.entries) == 1
+    assert len(keys.problems) == MAX_PROBLEMS + 1
+    assert keys.problems[-1] == f"{10_000 - MAX_PROBLEMS} more lines have problems"
+    assert keys.lines == 10_001
+
+
+SECRET = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW"
+RFC4716 = f"""---- BEGIN SSH2 PUBLIC KEY ----
+Comment: "someone"
+{SECRET}
+---- END SSH2 PUBLIC KEY ----"""
+PPK = f"""PuTTY-User-Key-File-3: ssh-ed25519
+Encryption: none
+Comment: someone
+Public-Lines: 1
+{SECRET}
+Private-Lines: 1
+{SECRET}
+Private-MAC: {SECRET[:20]}"""
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (
+            f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----",
+            "a private key",
+        ),
+        (f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}", "a private key"),
+        (RFC4716, "ssh-keygen -i -f"),
+        (PPK, ".ppk"),
+        (f"-----BEGIN PUBLIC KEY-----\n{SECRET}\n-----END PUBLIC KEY-----", "PKCS8"),
+        (f"-----BEGIN CERTIFICATE-----\n{SECRET}\n-----END CERTIFICATE-----", "take it out"),
+        (SECRET, "no key of a known type"),
+        (f"{SECRET} {SECRET}", "no key of a known type"),
+        (f"ssh-ed25519 {SECRET}", "damaged"),
+        (f"{SECRET},x ssh-ed25519 {SECRET[:-3]}", "damaged"),
+        (f'environment="{SECRET}" {SECRET}', "no key of a known type"),
+        (f'environment="{SECRET} ssh-ed25519', "quote is not closed"),
+        ("ssh-ed25519 AAAA… alice", "damaged"),
+    ],
+)
+def test_what_is_no_line_is_named_and_never_shown(block: str, words: str) -> None:
+    """Key material, above all of private keys, does not go on into status pages and logs."""
+    keys = parse(ed25519(1) + " before", *block.split("\n"), ed25519(2) + " after")
+    assert [entry.comment for entry in keys.entries] == ["before", "after"]
+    (problem,) = keys.problems
+    assert problem.startswith("line 2: ")
+    assert words in problem
+    told = "".join(keys.problems)
+    assert not any(SECRET[at : at + 8] in told for at in range(len(SECRET) - 8))
+
+
+def test_a_mark_in_front_of_the_text_costs_no_key() -> None:
+    """Windows editors put a byte order mark in front of UTF-8."""
+    keys = parse_authorized_keys(b"\xef\xbb\xbf" + ed25519().encode() + b" alice\r\n")
+    assert keys.problems == ()
+    assert keys.entries[0].comment == "alice"
+
+
+STARS = """
+import sys
+from stargate_gate.gate.sources import parse_sources
+print(parse_sources(sys.argv[1]).allow("2001:db8:1111:2222:3333:4444:5555:6666"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [("*" * 60 + "z", False), ("*:" * 30 + "z", False), ("?*" * 30 + "z", False), ("*" * 60 + "6", True)],
+)
+def test_stars_cost_no_time(pattern: str, allowed: bool) -> None:  # noqa: FBT001
+    """Attack: from="********z" took seconds of the loop for each offer of a key that anybody may offer."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARS, pattern], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == f"{allowed}\n"

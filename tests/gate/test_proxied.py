@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.gate.places import PlaceLimits
 from tests.gate.test_server import LIMIT_S, Site, _until
 from tests.support.clients import Done, run, ssh_argv
 from tests.support.cluster import free_port
@@ -124,7 +125,7 @@ async def test_a_load_balancer_that_speaks_for_itself_is_who_it_is(site: Site) -
 
 async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
     """The time to log in counts from the first byte on, and such connections count as not logged in."""
-    async with site.serve(proxies=PROXIES, login_timeout_s=0.3, max_unauthenticated=1) as server:
+    async with site.serve(proxies=PROXIES, login_timeout_s=0.3, places=PlaceLimits(full=1)) as server:
         async with asyncio.timeout(LIMIT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
             writer.write(b"PROXY TCP4 ")

@@ -3,14 +3,27 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import paramiko
 import pytest
 
+from stargate_gate.gate.admission import Shares
 from stargate_gate.repos.pktline import error_line
-from tests.gate.conftest import LEADER, LEADERLESS, REFUSAL, STANDBY, House, commit, connect, git, work_tree
+from tests.gate.conftest import (
+    LEADER,
+    LEADERLESS,
+    NO_LEADER_HERE,
+    REFUSAL,
+    STANDBY,
+    House,
+    commit,
+    connect,
+    git,
+    work_tree,
+)
 
 PROTOCOLS = [0, 1, 2]
 LIMIT_S = 20.0
@@ -57,11 +70,12 @@ async def test_ssh_and_paramiko_see_exit_code_9(house: House) -> None:
     )
     for words in ("repo create a", "repo delete a"):
         admin = await house.ssh(words, key="admin")
-        assert (admin.status, admin.stdout, admin.stderr) == (9, "", f"{REFUSAL}\n")
+        assert (admin.status, admin.stdout, admin.stderr) == (9, "", f"{NO_LEADER_HERE}\n")
 
 
-def by_paramiko(house: House, command: str, key: str = "write") -> tuple[int, bytes, bytes]:
-    """The same with another implementation of SSH."""
+@contextlib.contextmanager
+def closing_client(house: House, key: str = "write") -> Iterator[paramiko.SSHClient]:
+    """Another implementation of SSH, logged in."""
     with contextlib.closing(paramiko.SSHClient()) as client:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         client.connect(
@@ -73,6 +87,12 @@ def by_paramiko(house: House, command: str, key: str = "write") -> tuple[int, by
             allow_agent=False,
             timeout=LIMIT_S,
         )
+        yield client
+
+
+def by_paramiko(house: House, command: str, key: str = "write") -> tuple[int, bytes, bytes]:
+    """The same with another implementation of SSH."""
+    with closing_client(house, key) as client:
         _, out, err = client.exec_command(command, timeout=LIMIT_S)
         return out.channel.recv_exit_status(), out.read(), err.read()
 
@@ -186,11 +206,54 @@ async def test_unknown_commands_are_64_with_a_hint(house: House, command: str, s
     assert done.stderr.rstrip("\n").isprintable()
 
 
+async def test_the_refusal_names_the_address_that_follows_the_leader(house: House) -> None:
+    """Where users should push, with the path, and which node leads; once for a fetch, as git allows."""
+    await house.reopen(address="stargate.local:2222")
+    house.leadership.set(STANDBY)
+    where = f"{NO_LEADER_HERE}; push to ssh://git@stargate.local:2222/org/app"
+    done = await house.ssh("git-receive-pack '/org/app.git'")
+    assert (done.status, done.stdout.encode(), done.stderr) == (9, error_line(where), f"{where}\n")
+    push = await house.git("push", house.url(), "main", cwd=work_tree(house.root / "tree"))
+    assert f"fatal: remote error: {where}\n" in push.stderr
+    admin = await house.ssh("repo create a", key="admin")
+    assert admin.stderr == f"{NO_LEADER_HERE}; use ssh://git@stargate.local:2222\n"
+
+
+async def test_a_command_that_is_not_utf8_is_told_so(house: House) -> None:
+    """Old clients on Windows send Latin-1: 64 and a line, also for a push, and the log can say it."""
+
+    def ask(command: bytes) -> tuple[int, bytes, bytes]:
+        with closing_client(house) as client:
+            channel = client.get_transport().open_session(timeout=LIMIT_S)
+            channel.settimeout(LIMIT_S)
+            channel.exec_command(command)
+            return channel.recv_exit_status(), channel.makefile().read(), channel.makefile_stderr().read()
+
+    for command in (b"git-receive-pack 'caf\xe9'", b"repo create caf\xe9", b"git-upload-pack 'caf\xe9'"):
+        status, out, err = await asyncio.to_thread(ask, command)
+        assert status == 64
+        assert b"the command is not UTF-8" in out + err
+
+
+async def test_help_greets_as_plain_ssh_does(house: House) -> None:
+    """What somebody types who does not know what there is."""
+    plain = await house.ssh()
+    assert plain.status == 0
+    for words in ("help", "?"):
+        assert await house.ssh(words) == plain
+
+
+async def test_two_slashes_are_one(house: House) -> None:
+    """As on other hosts: ssh://host//org/app."""
+    tree = work_tree(house.root / "tree")
+    assert (await house.git("push", "-q", house.url("/org/app"), "main", cwd=tree)).status == 0
+    assert "refs/heads/main" in house.refs()
+
+
 PATH_TRICKS = [
     "../outside",
     "/../outside.git",
     "a/../../outside",
-    "//etc/passwd",
     "./app",
     "a/./b",
     "-upload-pack=x",
@@ -272,7 +335,7 @@ async def test_a_client_that_is_still_sending_gets_its_refusal(house: House) -> 
 async def test_too_many_sessions_are_refused_clearly(house: House) -> None:
     """69; reports and peers come in all the same."""
     await house.make()
-    await house.reopen(max_sessions=1)
+    await house.reopen(shares=Shares(reads=1, pushes=1))
     async with connect(house) as connection:
         held = await connection.create_process("git-upload-pack org/app", encoding=None)
         await asyncio.wait_for(held.stdout.readexactly(4), LIMIT_S)

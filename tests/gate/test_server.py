@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
+from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.server import ServerSettings, SshServer
 from tests.support.clients import Done, run, ssh_argv
@@ -349,7 +350,7 @@ async def test_garbage_on_the_port_leaves_one_line_and_no_traceback(
 
 async def test_a_client_that_never_authenticates_is_dropped(site: Site) -> None:
     """After login_timeout_s, and its place is free again."""
-    async with site.serve(login_timeout_s=0.3, max_unauthenticated=1) as server:
+    async with site.serve(login_timeout_s=0.3, places=PlaceLimits(full=1)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         async with asyncio.timeout(LIMIT_S):
             assert (await reader.readline()).startswith(b"SSH-2.0-Stargate")
@@ -361,7 +362,7 @@ async def test_a_client_that_never_authenticates_is_dropped(site: Site) -> None:
 
 async def test_too_many_strangers_are_turned_away_early(site: Site) -> None:
     """Those who have logged in are not concerned."""
-    async with site.serve(max_unauthenticated=3) as server:
+    async with site.serve(places=PlaceLimits(full=3)) as server:
         site.handler.hold = asyncio.Event()
         guest = asyncio.create_task(site.ssh("health"))
         await asyncio.wait_for(site.handler.started.wait(), LIMIT_S)

@@ -13,7 +13,6 @@ from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.replication.apply import Applier
 from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.writer import TermOverError
-from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
 from tests.support.git import git, git_run
@@ -153,24 +152,26 @@ async def test_what_cannot_be_noted_as_rescued_stays_where_it_is(
     with monkeypatch.context() as patch:
         patch.setattr(site.rescues, "_write", write)
         with pytest.raises(FileNotFoundError):
-            await site.compare()
+            await site.compare(here.id())
     assert site.standby.store.find(APP) is not None
-    assert await site.compare() is None
+    assert await site.compare(here.id()) is None
     assert site.standby.store.find(APP) is None
     assert [one.in_trash for one in site.rescues.all()] == [True]
 
 
-async def test_a_repository_that_the_leader_lacks_goes_to_the_trash(site: Site, there: Repository) -> None:
-    """And nothing happens where there is none either; a name below a repository is none."""
+async def test_a_repository_that_a_user_has_deleted_goes_to_the_trash(site: Site, there: Repository) -> None:
+    """And nothing happens where there is none either. It is known to be deleted here, too, from then on."""
     (one,) = commits(there, 1)
     set_refs(there, {MAIN: one})
     here = await site.compare()
     assert here is not None
-    assert await site.applier.compare(parse_repository_name("org/app/below"), Progress()) is None
+    identity = here.id()
+    assert await site.compare("f" * 32) is None
     await site.leader.room.store.delete(APP)
     for _ in range(2):
-        assert await site.compare() is None
+        assert await site.compare(identity) is None
     assert site.standby.store.find(APP) is None
+    assert await site.standby.store.was_deleted(identity)
     (kept,) = site.standby.datadir.trash.glob("*/org/app.git")
     assert git("rev-parse", MAIN, cwd=kept) == one
 
@@ -324,15 +325,16 @@ async def test_a_term_that_ends_in_the_middle_of_a_comparison(
 
 
 async def test_a_term_that_is_over_makes_and_removes_no_repository(site: Site, there: Repository) -> None:
-    """Neither the one that is missing here, nor the one that the leader lacks."""
+    """Neither the one that is missing here, nor the one that was deleted on the leader."""
+    identity = there.id()
     site.steps = 0
     with pytest.raises(TermOverError):
         await site.compare()
     assert site.standby.store.find(APP) is None
-    await site.standby.store.create(APP)
+    await site.standby.store.create(APP, id=identity)
     await site.leader.room.store.delete(APP)
     with pytest.raises(TermOverError):
-        await site.compare()
+        await site.compare(identity)
     assert site.standby.store.find(APP) is not None
 
 
@@ -371,16 +373,16 @@ async def test_a_cancelled_fetch_is_reaped_and_swept(site: Site, there: Reposito
         if site.moves == 20:
             came.set()
 
-    task = asyncio.create_task(site.applier.compare(APP, Progress(moved)))
+    task = asyncio.create_task(site.applier.compare(there.id(), Progress(moved)))
     async with asyncio.timeout(30):
         await came.wait()
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
     assert not site.standby.processes._running
-    here = site.standby.store.find(APP)
+    assert site.standby.store.find(APP) is None, "it is not complete"
+    assert not list(site.standby.datadir.repositories.rglob("tmp_*"))
+    here = await site.compare()
     assert here is not None
-    assert not list(here.path.rglob("tmp_*"))
-    assert await site.compare() == here
     assert refs_of(here) == {MAIN: commit}
     assert whole(here)

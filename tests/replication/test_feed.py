@@ -13,13 +13,15 @@ from stargate_gate.replication.messages import (
     Applied,
     Changed,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     ListEnd,
     Progress,
     Refused,
 )
 from stargate_gate.replication.syncset import Limits
-from tests.support.feeds import APP, LIMIT_S, TERM, B, House, opened
+from tests.support.feeds import APP_ID, LIMIT_S, TERM, B, House, opened
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ async def test_a_push_waits_until_the_member_has_it_on_disk(house: House) -> Non
     """Told "ok" only when the commit is on every member of the sync set."""
     standby = await house.level()
     seq = await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
     await standby.pipe.hear(Changed, Compare)
     assert await waits(waiting)
     standby.applied(seq)
@@ -51,9 +53,9 @@ async def test_confirming_an_older_change_is_not_enough(house: House) -> None:
     """Acknowledgements are per sequence number."""
     standby = await house.level()
     first, second = await house.push(), await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, second))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, second))
     standby.applied(first)
-    await asyncio.wait_for(house.feed.replicated(APP, first), LIMIT_S)
+    await asyncio.wait_for(house.feed.replicated(APP_ID, first), LIMIT_S)
     assert await waits(waiting)
     standby.applied(second)
     await asyncio.wait_for(waiting, LIMIT_S)
@@ -63,9 +65,9 @@ async def test_a_repeated_push_has_the_number_of_the_change_that_it_repeats(hous
     """ "Everything up-to-date" is an acknowledgement too: it waits for what the first one waits for."""
     standby = await house.level()
     seq = await house.push()
-    again = await house.feed.pushed(await house.repository())
+    again = await house.pushed(await house.repository())
     assert again == seq
-    waiting = asyncio.create_task(house.feed.replicated(APP, again))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, again))
     assert await waits(waiting)
     standby.applied(seq)
     await asyncio.wait_for(waiting, LIMIT_S)
@@ -77,7 +79,7 @@ async def test_a_late_standby_leaves_by_the_record_before_the_push_is_acknowledg
         await house.level()
         house.record.may_write.clear()
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await house.until(lambda: house.record.writing)  # it is late, and the record still names it
         assert await waits(waiting)
         assert house.record.in_force == {B}
@@ -86,13 +88,44 @@ async def test_a_late_standby_leaves_by_the_record_before_the_push_is_acknowledg
         assert house.record.in_force == frozenset()
 
 
+async def test_a_standby_joins_with_an_incarnation_that_it_has_on_disk(house: House) -> None:
+    """It is asked to note one, and is in the record, with that one, only after it has said so."""
+    standby = house.join()
+    standby.pipe.enrolls = False
+    await standby.confirm_list()
+    offer = await standby.pipe.hear(Enroll)
+    assert isinstance(offer, Enroll)
+    seq = await house.push()
+    standby.applied(seq)
+    standby.pipe.say(Enrolled(TERM, "f" * 32))  # of some other time
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
+    await asyncio.wait_for(waiting, LIMIT_S)
+    assert house.record.in_force == set()
+    standby.pipe.say(Enrolled(TERM, offer.incarnation))
+    await house.until(lambda: house.record.members == {B: offer.incarnation})
+
+
+async def test_a_standby_that_joins_again_gets_another_incarnation(tmp_path: Path) -> None:
+    """Late, out of the record, caught up: a data_dir from before that must not count."""
+    async with opened(tmp_path, "sync", limits=Limits(0.2, 60.0)) as house:
+        standby = await house.level()
+        before = house.record.members[B]
+        seq = await house.push()
+        await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
+        assert B not in house.record.members
+        standby.applied(seq)
+        await standby.confirm_list()
+        await house.until(lambda: B in house.record.members)
+        assert house.record.members[B] not in {None, before}
+
+
 async def test_a_failed_record_write_keeps_both_sync_sets_needed(house: House) -> None:
     """Its outcome is unknown: nothing is acknowledged without the union, until a write succeeds."""
     standby = await house.level()
     house.record.failures = sys.maxsize
     standby.pipe.cut()
     await asyncio.wait_for(standby.served, LIMIT_S)
-    waiting = asyncio.create_task(house.feed.replicated(APP, await house.push()))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, await house.push()))
     assert await waits(waiting)
     assert house.record.in_force == {B}
     house.record.failures = 0
@@ -105,10 +138,10 @@ async def test_progress_keeps_a_slow_transfer_alive(tmp_path: Path) -> None:
     async with opened(tmp_path, "sync", limits=Limits(0.5, 60.0)) as house:
         standby = await house.level()
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await standby.pipe.hear(Changed, Compare)
         for _ in range(8):  # over twice ack_timeout_s
-            standby.pipe.say(Progress(TERM, seq, APP, 0))
+            standby.pipe.say(Progress(TERM, seq, APP_ID, 0))
             await asyncio.sleep(0.15)
         assert not waiting.done()
         assert house.record.in_force == {B}
@@ -121,7 +154,7 @@ async def test_strict_refuses_without_a_member(tmp_path: Path) -> None:
     async with opened(tmp_path, "strict", limits=Limits(0.2, 60.0)) as house:
         seq = await house.push()
         with pytest.raises(TryAgainError, match="not replicated in time"):
-            await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+            await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
 
 
 async def test_strict_keeps_a_member_that_is_gone_and_refuses(tmp_path: Path) -> None:
@@ -132,7 +165,7 @@ async def test_strict_keeps_a_member_that_is_gone_and_refuses(tmp_path: Path) ->
         await asyncio.wait_for(standby.served, LIMIT_S)
         seq = await house.push()
         with pytest.raises(TryAgainError):
-            await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+            await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
         assert house.record.in_force == {B}
 
 
@@ -140,14 +173,14 @@ async def test_async_waits_for_nobody(tmp_path: Path) -> None:
     """Not even for a member that lacks it."""
     async with opened(tmp_path, "async") as house:
         await house.level()
-        await asyncio.wait_for(house.feed.replicated(APP, await house.push()), LIMIT_S)
+        await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
 
 
 async def test_a_member_that_was_carried_over_is_needed_until_it_matched(tmp_path: Path) -> None:
     """Each repository counts as pending for it until it was compared in this term."""
     async with opened(tmp_path, "sync", members=[B]) as house:
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         assert await waits(waiting)
         standby = house.join()
         await standby.confirm_list()
@@ -158,7 +191,7 @@ async def test_a_member_that_was_carried_over_is_needed_until_it_matched(tmp_pat
 async def test_one_that_was_carried_over_and_does_not_come_leaves(tmp_path: Path) -> None:
     """The cluster goes on without it, by the record."""
     async with opened(tmp_path, "sync", members=[B], limits=Limits(0.2, 60.0)) as house:
-        await asyncio.wait_for(house.feed.replicated(APP, await house.push()), LIMIT_S)
+        await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
         assert house.record.in_force == frozenset()
 
 
@@ -175,7 +208,7 @@ async def test_nobody_waits_beyond_the_term(house: House) -> None:
     """A push whose term is over is never acknowledged."""
     await house.level()
     seq = await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
     assert await waits(waiting)
     house.record.leads = False
     await house.feed.close()
@@ -187,7 +220,7 @@ async def test_an_acknowledgement_of_another_term_ends_the_connection(house: Hou
     """What is of another term counts for nothing."""
     standby = await house.level()
     seq = await house.push()
-    standby.pipe.say(Applied(TERM - 1, seq, APP))
+    standby.pipe.say(Applied(TERM - 1, seq, APP_ID))
     await asyncio.wait_for(standby.served, LIMIT_S)
     assert house.feed.standbys() == ()
 

@@ -3,21 +3,19 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from stargate_gate.errors import StargateError, UnavailableError
 from stargate_gate.replication.healing import Healer
-from stargate_gate.repos import replacing
 from stargate_gate.repos.maintenance import Maintenance
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.sweep import sweep_data_dir
 from tests.support.git import git, git_run
 from tests.support.leading import commits
 from tests.support.room import Room, open_room
-from tests.support.site import APP, MAIN, Site, refs_of, set_refs, whole
+from tests.support.site import MAIN, Site, refs_of, set_refs, whole
 
 LIMIT_S = 30.0
 
@@ -83,7 +81,6 @@ async def test_a_damaged_copy_is_fetched_anew_and_the_old_one_kept_whole(site: S
     (kept,) = in_trash(site.standby)
     assert (kept / "witness").exists()
     assert leftovers(site.standby) == []
-    assert not (here.path / replacing.NEW).exists()
     assert await site.compare() == here
     assert len(in_trash(site.standby)) == 1, "once is enough"
 
@@ -97,7 +94,6 @@ async def test_nothing_goes_to_the_trash_before_its_replacement_is_here(site: Si
         await site.compare()
     assert (here.path / "packed-refs").read_bytes() == b"\0" * 300
     assert in_trash(site.standby) == []
-    assert leftovers(site.standby) == []
 
 
 async def test_a_fetch_that_fails_for_the_leaders_sake_is_no_damage_here(site: Site) -> None:
@@ -139,7 +135,7 @@ async def test_who_writes_to_it_is_waited_for(site: Site) -> None:
     async with room.processes.writing(here.path):
         healing = asyncio.create_task(site.compare())
         async with asyncio.timeout(LIMIT_S):
-            while not list(room.datadir.repositories.glob(f".*/copy.git/{MAIN}")):
+            while not list(room.datadir.repositories.glob(f".*/app.git/{MAIN}")):
                 await asyncio.sleep(0.01)
         assert in_trash(room) == []
         assert not healing.done()
@@ -147,62 +143,36 @@ async def test_who_writes_to_it_is_waited_for(site: Site) -> None:
     assert len(in_trash(room)) == 1
 
 
-@pytest.mark.parametrize("exchanged", [False, True])
-async def test_a_crash_leaves_the_old_copy_in_its_place_or_in_the_trash(
-    site: Site, monkeypatch: pytest.MonkeyPatch, *, exchanged: bool
+@pytest.mark.parametrize("after", ["the trash", "the fetch"])
+async def test_a_crash_leaves_a_whole_copy_to_come_to_its_place(
+    site: Site, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
-    """Killed before the exchange: the new copy goes. After it: the old one still goes to the trash."""
-    there, here, made = await mirrored(site)
+    """Killed when the old copy is in the trash: the new one comes at the next start. Else the old stays."""
+    _, here, made = await mirrored(site)
     (here.path / "packed-refs").write_bytes(b"\0" * 300)
+    store = site.standby.store
 
     class Killed(BaseException):
         pass
 
-    def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise Killed
 
-    async def discard(*_: object) -> None:
-        """A process that is gone removes nothing."""
-
-    monkeypatch.setattr(replacing, "finish_replacement" if exchanged else "_exchange", dies)
-    monkeypatch.setattr(site.standby.store, "discard", discard)
-    with pytest.raises(BaseException) as caught:
+    monkeypatch.setattr(store, "_move_in" if after == "the trash" else "_to_trash", dies)
+    if after == "the fetch":
+        monkeypatch.setattr("stargate_gate.repos.store.mark_complete", lambda *_: None)
+    with pytest.raises(Killed):
         await site.compare()
-    assert isinstance(caught.value, Killed)
     monkeypatch.undo()
     assert len(leftovers(site.standby)) == 1
     sweep_data_dir(site.standby.datadir, frozenset())
     assert leftovers(site.standby) == []
-    assert len(in_trash(site.standby)) == (1 if exchanged else 0)
-    if exchanged:
+    if after == "the trash":
         assert refs_of(here) == {MAIN: made[2]}
+        assert len(in_trash(site.standby)) == 1
     else:
         assert (here.path / "packed-refs").read_bytes() == b"\0" * 300
-    await site.compare()
-    assert refs_of(here) == refs_of(there)
-
-
-def test_a_file_system_without_exchange_takes_two_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The old copy is in the trash, the new one in its place."""
-
-    def cannot(*_: object) -> None:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(replacing, "_exchange", cannot)
-    root, trash = tmp_path / "repositories", tmp_path / "trash"
-    target = root / "org" / "app.git"
-    target.mkdir(parents=True)
-    trash.mkdir()
-    (target / "old").touch()
-    beside = replacing.make_place(root, APP, "0" * 32)
-    (beside.path / "new").touch()
-    replacing.put_in_place(beside, target, trash, datetime.now(UTC))
-    assert [path.name for path in target.iterdir()] == ["new"]
-    (kept,) = trash.glob("*/org/app.git")
-    assert (kept / "old").exists()
-    assert list(root.glob(".*")) == []
+        assert in_trash(site.standby) == []
 
 
 # -- HEAD ------------------------------------------------------------------------------------------------

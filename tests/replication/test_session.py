@@ -125,7 +125,7 @@ class Pair:
         """One that the leader has welcomed; cut and reaped at the end."""
         peer = RealPeer(self.leader, TERM, self._heard)
         ended = False
-        callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _nothing)
+        callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _enroll, _nothing)
         session = Session(peer, LEADER, TERM, self.here, callbacks)  # type: ignore[arg-type] # in memory
         task = asyncio.create_task(session.run())
         try:
@@ -155,6 +155,10 @@ class Pair:
     def _heard(self, message: Message) -> None:
         self.at_said(message)
         self.said.put_nowait(message)
+
+
+async def _enroll(_: str) -> None:
+    """Noted."""
 
 
 async def _nothing(_: Repository) -> None:
@@ -292,7 +296,7 @@ async def test_what_is_worked_on_equals_no_list(pair: Pair) -> None:
     async with pair.session() as (session, peer):
         peer.may_tell.clear()
         git("update-ref", MAIN, old, cwd=there.path)
-        await peer.say(Compare(TERM, 5, APP))
+        await peer.say(Compare(TERM, 5, APP, there.id()))
         async with asyncio.timeout(LIMIT_S):
             await peer.told.wait()
         git("update-ref", MAIN, new, cwd=there.path)
@@ -343,6 +347,7 @@ async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_pat
         journal=here.journal,
         rescues=here.rescues,
         on_checked=lambda _term, _position: None,
+        enroll=_enroll,
     )
     await pair.make()
     for _ in range(2):

@@ -22,10 +22,9 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.retry import SPREAD, Backoff
 from stargate_gate.replication.syncset import conflict
-from stargate_gate.repos.names import RepositoryName
 
 LIMIT_S = 10.0
-A, B = RepositoryName("a"), RepositoryName("b")
+A, B = "a" * 32, "b" * 32
 
 
 class Pieces:

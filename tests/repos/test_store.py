@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.datadir.files import fsync_dir, read_json
 from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
-from stargate_gate.repos import store as store_module
+from stargate_gate.repos import placing
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import read_head, read_object_format
 from stargate_gate.repos.store import Store
@@ -182,7 +182,7 @@ async def test_a_folder_that_vanishes_meanwhile_is_made_again(
             removed.append(path / "org")
             removed[0].rmdir()
 
-    monkeypatch.setattr(store_module, "fsync_dir", sync)
+    monkeypatch.setattr(placing, "fsync_dir", sync)
     await room.store.create(APP)
     assert removed
     assert await names(room.store) == ["org/app"]

@@ -115,7 +115,7 @@ def test_a_folder_that_lost_its_refs_on_the_leader_is_no_deletion(unstarted: Mak
     shutil.rmtree(a.repository(BAD) / "refs")
     restart(b)
     eventually(lambda: is_in_sync(a), "the standby in the sync set")
-    assert warned(a, BAD, "no whole repository")
+    eventually(lambda: warned(a, BAD), "the leader names it")
     assert content(b)[f"{BAD}.git"] == before
     assert not list((b.data_dir / "trash").iterdir())
     assert tree

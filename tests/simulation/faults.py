@@ -46,6 +46,8 @@ FAULTS = (
     "late write is lost",
     "full disk",
     "reinstallation",
+    "backup",
+    "rollback",
     "blackout",
     "old copy of the record",
     "override",
@@ -62,6 +64,7 @@ RARE = {
     "blackout",
     "old copy of the record",
     "reinstallation",
+    "rollback",
     "volume gone",
 }
 
@@ -223,16 +226,40 @@ def _pause(world: "World", event: Event) -> bool:
 def _reinstall(world: "World", event: Event) -> bool:
     """Not if nobody would be left to lead: that is a loss, and no election mends it."""
     node = world.nodes[event.node]
-    volume = world.volume
-    busy = any(one.process is not None and one.process.busy for one in world.nodes)
-    if volume.late or busy or volume.in_force is None or volume.old_copy:
-        return False
-    living = {one.member for one in world.nodes if one is not node}
-    if not volume.in_force.eligible & living:
+    if not _can_spare(world, node):
         return False
     if node.process is not None:
         crash(world, node.process, power=False)
     node.reinstall(world.engine.now)
+    world.ledger.dirty = True
+    restart_later(world, node, event.seconds)
+    return True
+
+
+def _can_spare(world: "World", node: "Node") -> bool:
+    """Whether another node may lead, by a record that nothing on its way can change."""
+    volume = world.volume
+    busy = any(one.process is not None and one.process.busy for one in world.nodes)
+    if volume.late or busy or volume.in_force is None or volume.old_copy:
+        return False
+    record = volume.in_force
+    return any(world.ledger.may_lead(one, record) for one in world.nodes if one is not node)
+
+
+def _back_up(world: "World", event: Event) -> bool:
+    world.nodes[event.node].back_up(world.engine.taken)
+    return True
+
+
+def _roll_back(world: "World", event: Event) -> bool:
+    """The data_dir is put back as it was before the node's present membership, if it has one."""
+    node = world.nodes[event.node]
+    if node.backup is None or node.backup[1] >= node.member_since or not _can_spare(world, node):
+        return False
+    if node.process is not None:
+        crash(world, node.process, power=False)
+    node.put_back(world.engine.now)
+    node.disk.journal.cut(Random(event.seed))
     world.ledger.dirty = True
     restart_later(world, node, event.seconds)
     return True
@@ -435,6 +462,8 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "late write is lost": lambda world, _: _land(world, lost=True),
     "full disk": _fill,
     "reinstallation": _reinstall,
+    "backup": _back_up,
+    "rollback": _roll_back,
     "blackout": _black_out,
     "old copy of the record": _restore_old_copy,
     "override": lambda world, event: _override(world, event, crash_again=False),

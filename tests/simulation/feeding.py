@@ -7,8 +7,11 @@ from stargate_gate.election.port import Member
 from stargate_gate.replication.messages import (
     Alive,
     Applied,
+    Changed,
     Checked,
     Compare,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Listed,
     News,
@@ -43,6 +46,9 @@ class Feeding:
         self._began = self._engine.now
         self._position = 0
         self._level_from = 0
+        self._offered: str | None = None
+        self._offer_sent = False
+        self.incarnation: str | None = None
         self._times_late = 0
         self._check = 0
         self._confirmed_check = 0
@@ -64,8 +70,8 @@ class Feeding:
     _ended = False
 
     def tell(self, news: News) -> None:
-        if not self.backlog.covered:
-            news = Compare(news.term, news.seq, news.name)
+        if not self.backlog.covered and isinstance(news, Changed):
+            news = Compare(news.term, news.seq, news.name, news.id)
         if not self.backlog.add(news, self._engine.now):
             self._term.world.cover("a standby is far behind")
             self.backlog.clear()
@@ -80,8 +86,8 @@ class Feeding:
     def held_through(self, position: int) -> int:
         return self.backlog.held_through(position)
 
-    def moved_at(self, name: str, since: float) -> float:
-        return max(self._began, self.backlog.moved_at(name) or since)
+    def moved_at(self, identity: str, since: float) -> float:
+        return max(self._began, self.backlog.moved_at(identity) or since)
 
     def late(self) -> None:
         if self.stage is not Stage.CHECKING:
@@ -114,17 +120,24 @@ class Feeding:
         if not self._ended:
             term.disconnect(self)
 
-    def _hear(self, message: Applied | Checked | Alive | Progress) -> None:
+    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
         match message:
             case Applied():
-                self.backlog.applied(message.name, message.seq, self._engine.now)
+                self.backlog.applied(message.id, message.seq, self._engine.now)
             case Progress():
-                self.backlog.progress(message.name, self._engine.now)
+                self.backlog.progress(message.id, self._engine.now)
             case Checked():
                 self._confirm(message.check)
+            case Enrolled():
+                if message.incarnation == self._offered:
+                    self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
-        if self.stage is Stage.CATCHING_UP and self.held_through(self._term.position) >= self._level_from:
+        if (
+            self.stage is Stage.CATCHING_UP
+            and self.incarnation is not None
+            and self.held_through(self._term.position) >= self._level_from
+        ):
             self._become(Stage.LEVEL)
         self._term.moved()
 
@@ -136,6 +149,13 @@ class Feeding:
         self._confirmed_check = check
         if self.stage is Stage.CHECKING:
             self._level_from = self._term.position
+            for node in self._term.world.nodes:
+                if node.member == self.member:
+                    node.joins(self._engine.taken)
+            if self._offered is None or self._term.rules.joins_anew:
+                self._offered, self._offer_sent = self._term.world.new_id("i"), False
+                self.incarnation = None
+                self._engine.wake(self._wake)
             skipped = not self._term.rules.require_before_recording
             self._become(Stage.LEVEL if skipped else Stage.CATCHING_UP)
 
@@ -169,6 +189,9 @@ class Feeding:
                 if self._engine.now >= self._list_due:
                     self._list_due = self._engine.now + FULL_CHECK_S
                     yield from self._send_list()
+                if self._offered is not None and not self._offer_sent:
+                    self._offer_sent = True
+                    connection.send(connection.leader, Enroll(_term.number, self._offered))
                 news = self.backlog.next(self._engine.now)
                 if news is not None:
                     connection.send(connection.leader, news)
@@ -214,6 +237,7 @@ class Shown:
     """The answer to stargate-refs. `complete` when `event` is set, or `failed`.
 
     id, refs  the repository; None: the leader has none
+    deleted   because a user has deleted it
     seq       the number that covers it
     line      for the ledger
     """
@@ -222,6 +246,7 @@ class Shown:
         self.event = Event()
         self.complete = self.failed = False
         self.id: str | None = None
+        self.deleted = False
         self.refs: dict[str, str] = {}
         self.seq = 0
         self.line: Line = frozenset()

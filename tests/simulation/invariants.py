@@ -150,6 +150,9 @@ class Ledger:
         self.dirty = False
         if self.world.volume.old_copy:
             return
+        if self.world.volume.in_force is not None:
+            for node in self.world.nodes:
+                node.see(self.world.volume.in_force)
         for record in self._records():
             if record is None:
                 raise ViolationError("I5", "the cluster record is gone")

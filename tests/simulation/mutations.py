@@ -152,8 +152,13 @@ def _anybody_leads(rec: ClusterRecord, standing: Standing, **others: Any) -> Dec
 
 
 def _names_are_enough(rec: ClusterRecord, standing: Standing, **others: Any) -> Decision:
+    """Nor do incarnations count, which an empty data_dir lacks, too."""
     me = next((one for one in rec.eligible if one.name == standing.me.name), standing.me)
-    return eligibility.decide(rec, replace(standing, me=me), **others)
+    return eligibility.decide(replace(rec, incarnations=()), replace(standing, me=me), **others)
+
+
+def _incarnations_do_not_count(rec: ClusterRecord, standing: Standing, **others: Any) -> Decision:
+    return eligibility.decide(replace(rec, incarnations=()), standing, **others)
 
 
 def _terms_are_forgotten(rec: ClusterRecord, standing: Standing, **others: Any) -> Decision:
@@ -200,7 +205,7 @@ class _SentIsHeld(Backlog):
     def next(self, now: float) -> Any:
         news = super().next(now)
         if news is not None:
-            self.applied(news.name, news.seq, now)
+            self.applied(news.id, news.seq, now)
         return news
 
 
@@ -225,6 +230,7 @@ _TERMS = ("lost lock", "lost lock", "broken connection", "half-broken connection
 _RECORD = ("lost lock", "pause", "write hangs", "late write lands", "write fails", "isolation", "kill")
 _WRITES = ("write fails", "write fails", "write fails", "isolation", "broken connection")
 _MIRROR = ("broken connection", "half-broken connection", "isolation", "kill", "slow network")
+_ROLLED_BACK = ("backup", "rollback", "kill", "isolation")
 _HELD = ("slow network", "isolation")
 _FORCED = ("override", "isolation", "kill", "power loss")
 _AGAIN = ("forward", "several", "again", "again")
@@ -247,6 +253,20 @@ MUTATIONS = (
     ),
     Mutation("anybody may lead", Rules(decide=_anybody_leads), "I2"),
     Mutation("a name is enough to lead", Rules(decide=_names_are_enough), "I2", ("reinstallation", "kill")),
+    Mutation(
+        "whoever was rolled back may lead",
+        Rules(decide=_incarnations_do_not_count),
+        "I2",
+        _ROLLED_BACK,
+        gap=60,
+    ),
+    Mutation(
+        "who joins again keeps its incarnation",
+        Rules(joins_anew=False),
+        "I2",
+        ("backup", "full disk", "rollback"),
+        gap=60,
+    ),
     Mutation(
         "the highest term seen is forgotten",
         Rules(decide=_terms_are_forgotten, distrust=lambda *_: None),
@@ -399,5 +419,13 @@ MUTATIONS = (
         gap=150,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
+    Mutation(
+        "a push is one into whatever has the name",
+        Rules(ids=False),
+        "I2",
+        ("slow network",),
+        wishes=("forward", "several", "remove repository"),
+        few=1,
+    ),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.incarnation import kept, named, noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.record import in_force
 from stargate_gate.election.steps import Read
@@ -323,6 +324,8 @@ class Process:
             yield from self.note(
                 cluster_id=record.cluster_id, highest_term=max(record.term, known.highest_term)
             )
+        if settled(known.incarnations, record) != known.incarnations:
+            yield from self.note(incarnations=settled(self.disk.known.incarnations, record))
 
     def _decide(self, record: ClusterRecord) -> Any:
         now = self.world.engine.now
@@ -398,17 +401,24 @@ class Process:
         yield from complete_intents(self)
         known = self.disk.known
         number = max(record.term, known.highest_term, known.reserved_term) + 1
+        incarnation = self.world.new_id("i")
+        self.node.joins(self.world.engine.taken)
+        yield from self.note(incarnations=noted(known.incarnations, incarnation))
+        members = self.rules.carried_over(record, self.node.member)
         opening = ClusterRecord(
             cluster_id=record.cluster_id,
             term=number,
             version=1,
             leader=self.node.member,
             mode=self.world.mode,
-            sync_set=self.rules.carried_over(record, self.node.member),
+            sync_set=members,
+            incarnations=named({**kept(record, members), self.node.member: incarnation}),
             forced=number if decision.forced else record.forced if self.rules.carry_forced else 0,
         )
         claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
-        yield from self.note(highest_term=claimed.term)
+        yield from self.note(
+            highest_term=claimed.term, incarnations=settled(self.disk.known.incarnations, claimed)
+        )
         self._show(claimed)
         self.leading = leading = Leading(self, tenure, claimed)
         self.override_until = self.aside_until = 0.0

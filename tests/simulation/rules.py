@@ -64,3 +64,5 @@ class Rules:
     snapshots_are_numbered: bool = True
     forget_in_async: bool = False
     retry_failed_jobs: bool = True
+    ids: bool = True  # what has the name of a push's repository, and not its id, is another one
+    joins_anew: bool = True  # who joins the sync set again gets another incarnation

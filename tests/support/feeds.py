@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 from stargate_gate.election.port import Member
@@ -15,6 +15,8 @@ from stargate_gate.replication.messages import (
     Alive,
     Applied,
     Checked,
+    Enroll,
+    Enrolled,
     Heartbeat,
     Join,
     ListEnd,
@@ -24,7 +26,7 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.syncset import Limits, Mode
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git, make_work
 from tests.support.room import Room, open_room
@@ -33,6 +35,7 @@ OnDisk = Callable[[Repository], Awaitable[None]]
 
 ME, B, C = (Member(f"node-{letter}", f"id-{letter}") for letter in "abc")
 APP = parse_repository_name("org/app")
+APP_ID = "a" * 32
 LIMIT_S = 10.0
 TERM = 7
 
@@ -43,7 +46,7 @@ class Record:
     number = TERM
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
-        self.in_force = frozenset(members)
+        self.members: dict[Member, str | None] = dict.fromkeys(members)
         self.attempted: frozenset[Member] = frozenset()
         self.failures = 0
         self.may_write = asyncio.Event()
@@ -52,21 +55,29 @@ class Record:
         self.writing = False
 
     @property
+    def in_force(self) -> frozenset[Member]:
+        return frozenset(self.members)
+
+    @property
     def needed(self) -> frozenset[Member]:
         return self.in_force | self.attempted
 
     def valid(self) -> bool:
         return self.leads
 
-    async def update(self, *, sync_set: Iterable[Member], position: int) -> None:
-        self.attempted = self.attempted | frozenset(sync_set)
+    async def update_members(
+        self, choose: Callable[[], Mapping[Member, str | None]], *, position: int
+    ) -> frozenset[Member]:
+        chosen = dict(choose())
+        self.attempted = self.attempted | frozenset(chosen)
         self.writing = True
         await self.may_write.wait()
         self.writing = False
         if self.failures:
             self.failures -= 1
             raise ElectionUnavailableError("the volume is full")
-        self.in_force, self.attempted = frozenset(sync_set), frozenset()
+        self.members, self.attempted = chosen, frozenset()
+        return frozenset(chosen)
 
 
 class Pipe:
@@ -77,6 +88,7 @@ class Pipe:
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self._more = asyncio.Event()
         self._open = True
+        self.enrolls = True  # the standby's disk takes writes
 
     async def read(self, n: int) -> bytes:
         while not self._said and self._open:
@@ -87,7 +99,10 @@ class Pipe:
     async def write(self, data: bytes) -> None:
         if not self._open:
             raise ConnectionResetError("the standby is gone")
-        self._heard.put_nowait(decode(data.rstrip(b"\n")))
+        message = decode(data.rstrip(b"\n"))
+        if isinstance(message, Enroll) and self.enrolls:
+            self.say(Enrolled(message.term, message.incarnation))
+        self._heard.put_nowait(message)
 
     def say(self, message: Message) -> None:
         self._said.append(encode(message))
@@ -135,8 +150,8 @@ class Standby:
         assert isinstance(end, ListEnd)
         self.pipe.say(Checked(TERM, end.check))
 
-    def applied(self, seq: int, name: RepositoryName = APP) -> None:
-        self.pipe.say(Applied(TERM, seq, name))
+    def applied(self, seq: int, identity: str = APP_ID) -> None:
+        self.pipe.say(Applied(TERM, seq, identity))
 
 
 class House:
@@ -164,7 +179,7 @@ class House:
         await asyncio.to_thread(git, "commit", "-qam", "more", cwd=self.work)
         fetch = ("--git-dir", repository.path, "fetch", "-q", self.work, "HEAD:refs/heads/main")
         await asyncio.to_thread(git, *fetch)  # no push: there is no gate here for its hook to ask
-        return await self.feed.pushed(repository)
+        return await self.pushed(repository)
 
     async def change(self, *words: str | Path) -> None:
         """Run git in the repository, past everybody."""
@@ -178,12 +193,16 @@ class House:
     async def refs(self) -> list[Message]:
         """What a standby is answered that asks for the repository."""
         answer = Answer()
-        await self.feed.serve(["stargate-refs", str(APP)], answer, "test")
+        await self.feed.serve(["stargate-refs", APP_ID], answer, "test")
         return answer.messages
 
     async def repository(self) -> Repository:
-        repository, _ = await self.room.store.ensure(APP)
-        return repository
+        found = self.room.store.find(APP)
+        return found or await self.room.store.create(APP, id=APP_ID)
+
+    async def pushed(self, repository: Repository) -> int:
+        """The feed is told that it was pushed to; the number that covers it."""
+        return await self.feed.pushed(self.room.store.register.identity(repository))
 
     async def until(self, condition: object) -> None:
         async with asyncio.timeout(LIMIT_S):

@@ -65,8 +65,11 @@ class Site:
         repository, _ = await self.leader.room.store.ensure(APP)
         return repository
 
-    async def compare(self) -> Repository | None:
-        return await self.applier.compare(APP, Progress(self.moved))
+    async def compare(self, identity: str | None = None) -> Repository | None:
+        """That of org/app of the leader, or of this id."""
+        if identity is None:
+            identity = (await self.leader.room.store.require(APP)).id()
+        return await self.applier.compare(identity, Progress(self.moved))
 
     async def change(self, there: Repository, *delta: RefChange, head: str = HEAD) -> Repository | None:
         return await self.applier.change(Changed(3, 7, APP, there.id(), head, delta), Progress(self.moved))

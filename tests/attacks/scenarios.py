@@ -1,0 +1,15 @@
+"""All attacks by name. A new one: a file with `attack(ground)`, and a line here."""
+
+from collections.abc import Callable, Mapping
+
+from tests.attacks import door, http, kex, keyfile, sessions, windows
+from tests.attacks.ground import Ground
+
+SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
+    "kex": kex.attack,
+    "door": door.attack,
+    "http": http.attack,
+    "keyfile": keyfile.attack,
+    "sessions": sessions.attack,
+    "windows": windows.attack,
+}
