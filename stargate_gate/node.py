@@ -153,7 +153,7 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._troubled()),
+            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost(), *self._notes()),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
@@ -229,14 +229,16 @@ class Node:
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
 
-    def _troubled(self) -> list[str]:
-        """Repositories that are damaged, or taken away without being deleted, here or there; a line each."""
+    def _lost(self) -> list[str]:
+        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
         if self._feed is not None:
-            return [*vanished_here(self._store.register.vanished().values()), *self._feed.notes.lines]
-        if self._mirror is None:
-            return []
-        status = self._mirror.status()
-        return [*vanished_there(status.orphans), *status.notes]
+            return vanished_here(self._store.register.vanished().values())
+        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        there = self._mirror.status().notes if self._mirror is not None else ()
+        return there if self._feed is None else self._feed.notes.lines
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
