@@ -170,6 +170,7 @@ class Node:
                 *self._rescues.problems,
                 *self._ssh.problems,
                 *self._lost(),
+                *self._notes(),
                 *self._lookout.warnings(),
             ),
             locked_out=lambda: self._ssh.locked_out,
@@ -269,6 +270,11 @@ class Node:
         if self._feed is not None:
             return vanished_here(self._store.register.vanished().values())
         return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        there = self._mirror.status().notes if self._mirror is not None else ()
+        return there if self._feed is None else self._feed.notes.lines
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""

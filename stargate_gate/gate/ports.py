@@ -3,6 +3,7 @@
 All protocols, no code: the gate knows neither the elector nor the feed.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -136,9 +137,18 @@ class Changes(Protocol):
             NotLeaderError: the term is over.
         """
 
+    def sync_set(self) -> frozenset[str]:
+        """The names of the standbys in the sync set now; none where nobody is waited for."""
+
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+
 
 class Peers(Protocol):
     """Runs what only the cluster key may run."""
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has used the processor on that repository for the peer at the address `peer_of`."""
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """Serve one peer at the address `peer_of`; returns the exit status."""

@@ -4,6 +4,7 @@ parse (64) → authorise (77) → gate (9) → find or create (66) → run git �
 → release git's report → exit status
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,12 +48,14 @@ from stargate_gate.gate.turns import Turns
 from stargate_gate.gate.vouching import Push, reason_of, vouch, without_change
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 
+WAITING_EVERY_S = 2.0  # a line of progress for a push that waits for its replicas
+CPU_EVERY_S = 1.0  # how often it is looked whether git works for a peer
 MAX_LOGGED_COMMAND = 200  # characters
 REASONS = {  # why a push was refused, as it is counted
     ExitCode.NOT_LEADER: "not_leader",
@@ -302,7 +305,26 @@ class Gate:
         process = await self._processes.start(
             self._argv(command, repository, visit), env=self._environment(visit), writes=None
         )
-        return await relay(process, visit)
+        if visit.request.identity.access != "peer":
+            return await relay(process, visit)
+        identity = self._store.register.identity(repository).id
+        watch = asyncio.create_task(self._watch(process, identity, visit), name="watch-cpu")
+        try:
+            return await relay(process, visit)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, process: GitProcess, identity: str, visit: _Visit) -> None:
+        """Git may work for a peer for minutes before it sends a byte: it is told that this is no silence."""
+        before = 0.0
+
+        def used(cpu_s: float) -> None:
+            nonlocal before
+            if cpu_s > before:
+                self._peers.worked_for(identity, visit.request.identity.source)
+            before = max(before, cpu_s)
+
+        await process.watch_cpu(CPU_EVERY_S, used)
 
     async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
         answer = Answer()
@@ -333,9 +355,24 @@ class Gate:
             status = await PushPumps(process, visit, push, answer, self._settings.spill).run()
         finally:
             await finish(push.tell())
-        await push.vouch()
+        await self._vouch_aloud(push, answer, visit)
+        if (warning := push.warning()) is not None:
+            await answer.remark(visit, warning)
         await answer.release(visit)
         return status
+
+    async def _vouch_aloud(self, push: Push, answer: Answer, visit: _Visit) -> None:
+        """As `push.vouch`; a client that waits longer sees for whom, every WAITING_EVERY_S."""
+        vouching = asyncio.create_task(push.vouch(), name="vouch")
+        try:
+            while not (await asyncio.wait({vouching}, timeout=WAITING_EVERY_S))[0]:
+                line = None if answer.quiet else push.waits_for(visit.bytes_in)
+                if line is not None:
+                    await answer.remark(visit, line, on_stderr=False)
+        finally:
+            vouching.cancel()
+            await asyncio.wait({vouching})
+        vouching.result()
 
     async def _find_or_create(self, name: RepositoryName) -> tuple[Repository, int]:
         """With the position that covers its creation, if it was made now."""

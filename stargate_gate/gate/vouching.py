@@ -11,6 +11,7 @@ take an hour.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
@@ -89,6 +90,7 @@ class Push:
         self._changes = changes
         self._leadership = leadership
         self._waits = waits
+        self._sync_set = changes.sync_set()
         self._wrote = False
         self._commands = PushCommands()
         self._untold: TryAgainError | None = None
@@ -179,6 +181,16 @@ class Push:
             untold = f"{NOT_IN_TIME}: this node could not tell its standbys"
             self._untold = error if isinstance(error, TryAgainError) else TryAgainError(untold)
 
+    def waits_for(self, sent_bytes: int) -> str | None:
+        """What to tell the pusher of whom it waits for, who has sent that much; None: for nobody."""
+        waits = self._changes.waits_for(self._identity.id, self._position)
+        return waiting_line(waits, sent_bytes) if waits else None
+
+    def warning(self) -> str | None:
+        """What to tell the pusher once it is vouched for, if fewer nodes have it than had when it began."""
+        now = self._changes.sync_set()
+        return shortage_line(self._leadership.view().node, self._sync_set, now)
+
     async def vouch(self) -> None:
         """As the function, for all that was told of this push.
 
@@ -211,6 +223,24 @@ def _nothing_pushed() -> RepositoryGoneError:
 def without_change(error: LeadershipLostError) -> LeadershipLostError:
     """The same loss, for a push that is known to have changed nothing."""
     return LeadershipLostError(f"{_first_clause(error.message)}; nothing was changed, push again")
+
+
+def waiting_line(waits: Mapping[str, int], sent_bytes: int) -> str:
+    """`waits`: a standby's name → the bytes it has got. The share is a guess: its pack is another one."""
+    parts = []
+    for name, received in sorted(waits.items()):
+        share = f" ({received * 100 // sent_bytes} %)" if 0 < received < sent_bytes else ""
+        parts.append(f"{name}: {received >> 20} MiB{share}")
+    return f"waiting for {', '.join(parts)}"
+
+
+def shortage_line(node: str, before: frozenset[str], now: frozenset[str]) -> str | None:
+    """That a push is stored on fewer nodes than the sync set had when it began; None if that is not so."""
+    missing = ", ".join(sorted(before - now))
+    if not missing:
+        return None
+    stored = f"stored on {', '.join((node, *sorted(now)))}{'' if now else ' only'}"
+    return f"warning: {stored}; {missing} was late or gone, and has left the sync set"
 
 
 def _first_clause(message: str) -> str:
