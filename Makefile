@@ -12,11 +12,18 @@ INTEGRATION      ?= integration
 INTEGRATION_ARGS ?= --numprocesses 2 --dist load --maxschedchunk 1
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
-.PHONY: help run test integration image failover-test lint format bench attack clean
+# What another git could do differently: adoption, pushes, mirroring, failover.
+NEWER_TESTS ?= tests/repos tests/hooks tests/gate/test_flow.py tests/gate/test_held_back.py \
+	tests/gate/test_pushcommands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
+	tests/scenarios/test_mirror.py tests/scenarios/test_failover.py tests/scenarios/test_rescue.py
+
+.PHONY: help run test test-newer integration image failover-test lint format bench attack clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
 	@echo 'make test    everything that is tested'
+	@echo 'make test-newer GIT=/path   adoption, pushes, mirroring and failover with another git:'
+	@echo '            the absolute path of the program, or of a folder with git or bin/git in it'
 	@echo 'make failover-test   the failover plan in containers, step by step with times'
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
@@ -30,6 +37,10 @@ run: $(VENV)/.ready
 test: $(VENV)/.tests-ready
 	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
 	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
+
+# `make test` uses the git that is installed; this one another, newer or older.
+test-newer: $(VENV)/.tests-ready
+	@$(BIN)/python -m tests.support.other_git '$(GIT)' $(PYTEST) $(PYTEST_ARGS) $(NEWER_TESTS)
 
 # Only the container tests; one file: make integration INTEGRATION=integration/test_faults.py
 integration: $(VENV)/.tests-ready

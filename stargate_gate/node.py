@@ -53,6 +53,7 @@ from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.local_sessions import LocalSessions
+from stargate_gate.lookout import Lookout
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
@@ -76,7 +77,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
+from stargate_gate.rescued_commands import RescuedCommands, vanished
 
 log = structlog.get_logger()
 
@@ -129,6 +130,7 @@ class Node:
             must_stay=self._rescues.has,
             leads=lambda: self._feed is not None,
         )
+        self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
         self._checks = Checks(
@@ -153,7 +155,12 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
+            warnings=lambda: (
+                *self._rescues.problems,
+                *self._ssh.problems,
+                *self._vanished(),
+                *self._lookout.warnings(),
+            ),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
@@ -229,11 +236,8 @@ class Node:
             status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
         )
 
-    def _lost(self) -> list[str]:
-        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
-        if self._feed is not None:
-            return vanished_here(self._store.register.vanished().values())
-        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+    def _vanished(self) -> list[str]:
+        return vanished(self._store, self._mirror, leads=self._feed is not None)
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -275,6 +279,7 @@ class Node:
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
             asyncio.create_task(self._check_host_keys(), name="host-keys"),
+            asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
         campaign = asyncio.create_task(self._campaign.run(), name="campaign")
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -356,10 +361,9 @@ class Node:
             restorer = Restorer(
                 self._store, self._processes, self._rescues, mirror.credentials, self._leader_address
             )
-        promotion = NodePromotion(
-            self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
-        )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
+        mirror_status = lambda: mirror.status() if mirror is not None else None  # noqa: E731
+        promotion = NodePromotion(self._me, lambda: self._elector, mirror_status)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._vanished)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:

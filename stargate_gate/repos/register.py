@@ -170,6 +170,13 @@ class Register:
         self._identities.put(identity.id, repository, identity.folder)
         return identity
 
+    def renamed(self, before: Repository, after: Repository) -> None:
+        """Its folder was given another name by this node, if it was known at all."""
+        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
+            identity = self.identity(after)
+            if self.holds(before, identity):
+                self._identities.put(identity.id, after, identity.folder)
+
     def forget(self, identity: str) -> None:
         """It was deleted, or put away."""
         self._identities.forget(identity)
