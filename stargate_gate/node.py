@@ -83,7 +83,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
+from stargate_gate.rescued_commands import RescuedCommands, vanished
 from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
@@ -169,7 +169,7 @@ class Node:
             warnings=lambda: (
                 *self._rescues.problems,
                 *self._ssh.problems,
-                *self._lost(),
+                *self._vanished(),
                 *self._notes(),
                 *self._lookout.warnings(),
             ),
@@ -265,11 +265,8 @@ class Node:
             return None
         return mirror_report(self._mirror.status(), time.time())
 
-    def _lost(self) -> list[str]:
-        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
-        if self._feed is not None:
-            return vanished_here(self._store.register.vanished().values())
-        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+    def _vanished(self) -> list[str]:
+        return vanished(self._store, self._mirror, leads=self._feed is not None)
 
     def _notes(self) -> tuple[str, ...]:
         """What is wrong with single repositories, here or on the leader."""
@@ -402,10 +399,9 @@ class Node:
             restorer = Restorer(
                 self._store, self._processes, self._rescues, mirror.credentials, self._leader_address
             )
-        promotion = NodePromotion(
-            self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
-        )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
+        mirror_status = lambda: mirror.status() if mirror is not None else None  # noqa: E731
+        promotion = NodePromotion(self._me, lambda: self._elector, mirror_status)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._vanished)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:

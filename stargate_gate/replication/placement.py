@@ -181,7 +181,7 @@ class Placement:
             StargateError, OSError: not now.
         """
         async with self._turn:
-            stray = self._store.find(name)
+            stray = self._store.find_whole(name)
             if stray is not None and self._id_of(stray) is None:
                 await self._put_stray_away(stray)
 
@@ -194,7 +194,7 @@ class Placement:
 
         Without another name it was put away: look again.
         """
-        occupant = self._store.find(name)
+        occupant = self._store.find_whole(name)
         if occupant is None or occupant == but:
             return None
         identity = self._id_of(occupant)
@@ -242,7 +242,8 @@ class Placement:
 
     async def _put_away(self, repository: Repository, identity: str, reason: str, *, deleted: bool) -> None:
         """Into the trash. What may be here alone is kept for ever; of what was not deleted, all of it."""
-        await self._rescue.keep_whole(repository, identity, self._refs, everything=not deleted)
+        repository, refs = await self._to_read(repository)
+        await self._rescue.keep_whole(repository, identity, refs, everything=not deleted)
         self._require_current()
         log.warning("repository_to_trash", repository=str(repository.name), id=identity, reason=reason)
         await self._store.put_away(repository, deleted=deleted)
@@ -250,11 +251,19 @@ class Placement:
     async def _put_stray_away(self, stray: Repository) -> None:
         """What nobody knows is rescued as a whole, under an id that only the trash uses."""
         entry_id = new_id()
-        await self._rescue.keep_whole(stray, entry_id, self._refs, everything=True)
+        stray, refs = await self._to_read(stray)
+        await self._rescue.keep_whole(stray, entry_id, refs, everything=True)
         self._require_current()
         reason = "it has no id of its own, and only the leader gives one"
         log.warning("repository_to_trash", repository=str(stray.name), id=entry_id, reason=reason)
         await self._store.put_away(stray, deleted=False, entry_id=entry_id)
+
+    async def _to_read(self, repository: Repository) -> tuple[Repository, RefReader | None]:
+        """It, and what reads its refs; nothing does if it is not safe to run git in."""
+        try:
+            return await self._store.adopt(repository), self._refs
+        except UnavailableError:
+            return repository, None
 
     def _id_of(self, repository: Repository) -> str | None:
         """Its id, if it is the one that is known to have it."""

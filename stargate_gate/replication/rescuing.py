@@ -121,10 +121,11 @@ class Rescue:
         return not local or bool(in_question(local, {}, kept))
 
     async def keep_whole(
-        self, repository: Repository, identity: str, refs: RefReader, *, everything: bool = False
+        self, repository: Repository, identity: str, refs: RefReader | None, *, everything: bool = False
     ) -> bool:
         """Before it goes to the trash: if the leader may lack any of it, it stays there. Safe to repeat.
 
+        refs        None: it cannot be read, so nobody knows what is in it
         everything  no other node has it, whatever the journal says
         Returns whether it stays.
 
@@ -136,15 +137,14 @@ class Rescue:
             kept = Kept(kept.terms, NOBODY_KNOWS)
         if not kept and not everything:
             return False
+        lost: tuple[Value, ...] = ()
         try:
-            local = (await refs.snapshot(repository)).refs
+            local = (await refs.snapshot(repository)).refs if refs is not None else None
         except (GitFailedError, NoSuchRepositoryError) as error:
             log.warning("rescued_unread", repository=str(repository.name), error=error.message)
-            lost: tuple[Value, ...] = ()
-        else:
-            lost = in_question(local, {}, kept)
-            if not lost:
-                return False
+            local = None
+        if local is not None and not (lost := in_question(local, {}, kept)):
+            return False
         await self._rescues.add(identity, str(repository.name), self._rescued(lost), in_trash=True)
         self._say(repository, lost, "repository to the trash")
         return True

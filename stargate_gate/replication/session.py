@@ -361,6 +361,7 @@ class Session:
         try:
             if self._here.journal.kept(listed.id, self._term):
                 return False
+            repository = await self._here.store.adopt(repository)
             same = await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):
             return False  # the comparison that follows will say what is wrong

@@ -16,7 +16,7 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
+from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos import placing, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
 from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
@@ -112,6 +112,13 @@ class Store:
         """
         return locate(self._datadir.repositories, name)
 
+    def find_whole(self, name: RepositoryName) -> Repository | None:
+        """As `find`; None as well if what is there is no whole repository. See `remains`."""
+        try:
+            return self.find(name)
+        except BrokenRepositoryError:
+            return None
+
     async def require(self, name: RepositoryName) -> Repository:
         """The repository of that name, adopted if it was copied in; on a leader, with an id of its own.
 
@@ -122,7 +129,7 @@ class Store:
         repository = self.find(name)
         if repository is None:
             raise _missing(name)
-        repository = await self._adoption.adopt(repository)
+        repository = await self.adopt(repository)
         await self.register.identify(repository)
         return repository
 
@@ -135,9 +142,18 @@ class Store:
             UnavailableError: it is damaged.
         """
         repository = await self.register.by_id(identity, search=search)
-        if repository is not None:
-            repository = await self._adoption.adopt(repository)
-        return repository
+        return None if repository is None else await self.adopt(repository)
+
+    async def adopt(self, repository: Repository) -> Repository:
+        """Make it safe to run git in; returns it, since its folder may get its .git by that.
+
+        Raises:
+            UnavailableError: it must not be served, or it is damaged.
+        """
+        adopted = await self._adoption.adopt(repository)
+        if adopted != repository:
+            self.register.renamed(repository, adopted)
+        return adopted
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
         """The repository of that name, and whether it was made now. Many at once get the same one."""
@@ -190,7 +206,7 @@ class Store:
     # -- a mirror's side: repositories by id ------------------------------------------------------------
 
     async def census(self) -> Census:
-        """All repositories, by id, and those that have none of their own. Gives no ids."""
+        """All repositories, by id, and those that have none of their own. Gives no ids, and adopts none."""
         return await self.register.census()
 
     async def begin(
