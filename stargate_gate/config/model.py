@@ -31,7 +31,13 @@ from stargate_gate.config.values import (
 
 DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
-SHARES = {"max_pushes": 4, "max_sessions_per_key": 4, "max_sessions_per_address": 2}  # of limits.max_sessions
+SHARES = {  # of limits.max_sessions
+    "max_pushes": 4,
+    "max_pushes_per_key": 8,
+    "max_sessions_per_key": 4,
+    "max_sessions_per_address": 2,
+    "max_connections_per_key": 2,  # twice its sessions: those over its share must be there to wait for a turn
+}
 
 
 def default_name() -> str:
@@ -139,10 +145,11 @@ class Limits(Section):
     )
     max_sessions: Count = Field(default=200, description="requests that run at a time")
     max_pushes: Count = Field(default=50, description="how many of them are for pushes, and only for them")
+    max_pushes_per_key: Count = Field(default=25, description="how many of the pushes one key may have")
     max_sessions_per_key: Count = Field(default=50, description="how many of them one key may have")
     max_sessions_per_address: Count = Field(default=100, description="how many of them one address may have")
     queue_wait_s: Wait = Field(default=5.0, description="a request waits that long for its turn")
-    max_connections_per_key: Count = Field(default=50, description="connections that one key may have open")
+    max_connections_per_key: Count = Field(default=100, description="connections that one key may have open")
 
     @model_validator(mode="before")
     @classmethod

@@ -54,7 +54,11 @@ class Request:
 
 @dataclass(frozen=True)
 class GateView:
-    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown."""
+    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown.
+
+    stepping_down  this node led and takes no writes any more. `leader` is then the node that takes over,
+                   None if there is none or it is not chosen yet
+    """
 
     accepting: bool
     node: str
@@ -63,6 +67,7 @@ class GateView:
     leader_alive: bool
     term: int
     reason: str
+    stepping_down: bool = False
 
 
 class Leadership(Protocol):
@@ -72,7 +77,10 @@ class Leadership(Protocol):
         """As of now, from memory."""
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes or knows a live leader; the view as it is at the limit."""
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+
+        The view as it is then, or at the limit.
+        """
 
     def token(self) -> str:
         """The leading lock's token; the pre-receive hook asks for it."""
@@ -165,8 +173,5 @@ class Reports(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Does it lead and take writes; one line for people."""
 
-    def status_text(self) -> str:
-        """The status page."""
-
-    def status_json(self) -> str:
-        """The same as one JSON object."""
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        """The exit status of `status` (0 well, 1 warning, 2 critical, 3 unknown), and the report."""

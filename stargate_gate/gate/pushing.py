@@ -1,7 +1,7 @@
 """The pumps of a push: git's advertisement and git's report wait for the sync set.
 
     git starts ─ advertisement captured ─ vouched for ─ released ─┐
-    ┌─ the client's first bytes ─ noted as a write ─ given to git ┘
+    ┌─ the client's first bytes ─ noted as a write ─ given to git ┘  its commands are looked at on their way
     └─ progress passes ─ the report is held ─ git exits ─ (settled and vouched for by the caller) ─ released
 
 Standard error and the silence limit are as in relay.py, but no waiting for the sync set is silence.
@@ -11,9 +11,10 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
-from stargate_gate.errors import TryAgainError, UnavailableError
+from stargate_gate.errors import TryAgainError, UnavailableError, UsageError
 from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError
 from stargate_gate.gate.ports import Channel
+from stargate_gate.gate.pushcommands import PushCommands
 from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
 from stargate_gate.gate.report import (
     BAND_PAYLOAD_BYTES,
@@ -45,6 +46,9 @@ class Witness(Protocol):
         Raises:
             StargateError: it may not; git is ended.
         """
+
+    def given(self, data: bytes) -> None:
+        """Git is about to get `data` of the client's."""
 
 
 class Answer:
@@ -100,6 +104,7 @@ class PushPumps(Pumps):
         self._said = answer
         self._spill = spill
         self._shown = asyncio.Event()
+        self._commands = PushCommands()
 
     async def _feed(self, first: bytes = b"") -> None:
         """Nothing is read before git's refs are shown: a client speaks after that.
@@ -117,6 +122,20 @@ class PushPumps(Pumps):
             with self._patient():
                 await self._witness.writing()
         await super()._feed(lead)
+
+    def _checked(self, data: bytes) -> bytes:
+        """Nothing of a push that is refused, once that is known: git has done nothing by then."""
+        commands = self._commands
+        if not commands.done:
+            commands.feed(data)
+            if commands.refused:
+                for part in commands.answer():
+                    self._report.feed(part)
+                raise UsageError(f"push refused: {commands.problem}; nothing was changed")
+        return b"" if commands.problem is not None else data
+
+    def _giving(self, data: bytes) -> None:
+        self._witness.given(data)
 
     async def _answer(self) -> None:
         await self._take(await self._advertise())

@@ -16,6 +16,7 @@ from structlog.contextvars import bound_contextvars
 
 from stargate_gate.errors import (
     GitFailedError,
+    LeadershipLostError,
     NoSuchRepositoryError,
     StargateError,
     UnavailableError,
@@ -44,7 +45,7 @@ from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
 from stargate_gate.gate.turns import Turns
-from stargate_gate.gate.vouching import Push, reason_of, vouch
+from stargate_gate.gate.vouching import Push, reason_of, vouch, without_change
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
@@ -72,6 +73,8 @@ class GateSettings:
 
     hooks  the folder that holds pre-receive
     spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
+    handover_wait_s, drain_s  how long a push waits for a leader; the second comes on top of the first
+           where this node is stepping down
     shares, queue_wait_s  who may run at the same time, and how long the others wait for it
     address  what users put in their URLs, as host:port; None: this node's own
     """
@@ -80,6 +83,7 @@ class GateSettings:
     spill: Path
     create_on_push: bool = True
     handover_wait_s: float = 5.0
+    drain_s: float = 8.0
     shares: Shares = field(default_factory=Shares)
     queue_wait_s: float = 5.0
     address: str | None = None
@@ -96,6 +100,7 @@ class _Visit:
     bytes_out: int = 0
     repository: str | None = None
     refusal: str | None = None
+    push: Push | None = None
 
     @property
     def duration_s(self) -> float:
@@ -227,7 +232,11 @@ class Gate:
         """Return if this node takes writes. A node that knows no live leader waits for one."""
         view = self._leadership.view()
         if not view.accepting and not view.leader_alive:
-            view = await self._leadership.wait_decided(self._settings.handover_wait_s)
+            limit_s = self._settings.handover_wait_s
+            if view.stepping_down:
+                limit_s += self._settings.drain_s
+            log.debug("push_waits_for_leader", limit_s=limit_s)
+            view = await self._leadership.wait_decided(limit_s)
         name = command.name if isinstance(command, GitService) else None
         if refusal := decision.gate(view, self._settings.address, name):
             raise refusal
@@ -241,7 +250,9 @@ class Gate:
             case Ready():
                 return await self._report(visit, self._reports.ready(), ExitCode.NOT_LEADER)
             case ShowStatus(json=json):
-                await visit.say(self._reports.status_json() if json else self._reports.status_text())
+                level, text = self._reports.status(as_json=json)
+                await visit.say(text)
+                return level
             case PeerCommand():
                 return await self._peers.run(command, visit, visit.request.identity.source)
             case _:
@@ -260,6 +271,8 @@ class Gate:
     async def _run_counted(self, command: Command, visit: _Visit) -> int:
         """What costs processes and disk: bounded. Peers always come in: the sync set depends on it."""
         async with self._turn(visit.request.identity, "push" if decision.writes(command) else "read"):
+            if decision.writes(command):
+                await self._pass_gate(command)  # it may have closed while this one waited for its turn
             match command:
                 case GitService(writes=True):
                     return await self._receive_pack(command, visit)
@@ -318,6 +331,11 @@ class Gate:
         try:
             async with self._leadership.writing():
                 return await self._push(command, visit, answer)
+        except LeadershipLostError as error:
+            await answer.revise(visit, reason_of(error))
+            if visit.push is None or await visit.push.changed_nothing():
+                raise without_change(error) from error
+            raise
         except StargateError as error:
             await answer.revise(visit, reason_of(error))
             raise
@@ -327,6 +345,7 @@ class Gate:
         repository, position = await self._find_or_create(command.name)
         peer = visit.request.identity.access == "peer"
         push = Push(repository, position, self._store, self._changes, self._leadership, waits=not peer)
+        visit.push = push
         process = await self._processes.start(
             self._argv(command, repository, visit),
             env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),

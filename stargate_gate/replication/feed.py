@@ -36,6 +36,7 @@ from stargate_gate.errors import (
     UsageError,
 )
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.replication.acquaintance import Profile, Refilling, differences
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
@@ -63,7 +64,8 @@ from stargate_gate.replication.messages import (
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.published import LastRead, Published, State
-from stargate_gate.replication.syncset import Limits, Mode, conflict
+from stargate_gate.replication.reach import Reach
+from stargate_gate.replication.syncset import Limits, Mode, Stage, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
@@ -82,13 +84,23 @@ OnDisk = Callable[[Repository], Awaitable[None]]
 
 @dataclass(frozen=True)
 class StandbyStatus:
-    """A connected standby as the leader sees it. The lags are upper bounds."""
+    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
+
+    level      it holds everything that it was told, and everything is told to it
+    problem    why it is not found where it says that it is; None if it is, or nobody has looked yet
+    refilling  how far it is, while it is being checked
+    differs    values that should be the same on both nodes and are not, one line each
+    """
 
     name: str
     data_dir_id: str
     in_sync: bool
-    lag_changes: int
+    lag_changes: int | None
     lag_s: float
+    level: bool = True
+    problem: str | None = None
+    refilling: Refilling | None = None
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,8 @@ class Feed:
     on_disk  puts all that was complete in a repository before the call on this node's disk; raises
              TryAgainError if it is not
     journal  told what is written, and what every member of the sync set has
+    profile  what this node tells its standbys of itself
+    reach    looks whether a standby is where it says that it is
     """
 
     def __init__(  # noqa: PLR0917 - node.py passes its parts in this order
@@ -121,6 +135,9 @@ class Feed:
         settings: FeedSettings,
         on_disk: OnDisk,
         journal: LeaderJournal,
+        *,
+        profile: Callable[[], Profile],
+        reach: Reach,
     ) -> None:
         self.term = term.number
         self.me = me
@@ -128,6 +145,8 @@ class Feed:
         self.refs = refs
         self.heartbeat_s = settings.heartbeat_s
         self.full_check_s = settings.full_check_s
+        self.profile = profile
+        self.reach = reach
         self._feedings: dict[Member, Feeding] = {}
         self._keeper = SyncSetKeeper(term, self._feedings, settings.mode, settings.limits)
         self._on_disk = on_disk
@@ -234,10 +253,21 @@ class Feed:
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
         """The connected standbys, by name."""
-        in_force = self._keeper.in_force
-        return tuple(
-            StandbyStatus(member.name, member.data_dir_id, member in in_force, *feeding.lag())
-            for member, feeding in sorted(self._feedings.items())
+        return tuple(self._standby(member, one) for member, one in sorted(self._feedings.items()))
+
+    def _standby(self, member: Member, feeding: Feeding) -> StandbyStatus:
+        about = feeding.about
+        changes, seconds = feeding.lag()
+        return StandbyStatus(
+            member.name,
+            member.data_dir_id,
+            member in self._keeper.in_force,
+            changes,
+            seconds,
+            level=feeding.stage is Stage.LEVEL,
+            problem=feeding.problem or None,
+            refilling=feeding.refilling,
+            differs=differences(self.profile().settings, about.settings, member.name) if about else (),
         )
 
     async def caught_up(self, limit_s: float) -> Member | None:
@@ -288,7 +318,8 @@ class Feed:
                 join = expect(await lines.line(), Join)
         except (TimeoutError, EOFError, MessageError) as error:
             raise UsageError(f"no standby of this version: {error or 'it does not say who it is'}") from error
-        feeding = Feeding(self, join, channel, lines, source)
+        carried = self._keeper.is_carried(join.member)
+        feeding = Feeding(self, join, channel, lines, source, carried=carried)
         if (reason := await self._admit(feeding)) is not None:
             log.warning("standby_refused", standby=join.member.name, source=source, reason=reason)
             await channel.write(encode(Refused(reason)))

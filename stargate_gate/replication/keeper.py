@@ -85,6 +85,10 @@ class SyncSetKeeper:
             self._replicated = max(self._replicated, min(map(self._held_through, members)))
         return self._replicated
 
+    def is_carried(self, member: Member) -> bool:
+        """Whether it is a member from the term before, and neither was late nor has gone."""
+        return member in self._carried
+
     def moved(self) -> None:
         """A standby has come, gone or caught up: see to the record, and wake who waits."""
         self._wake()

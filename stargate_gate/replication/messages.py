@@ -3,6 +3,9 @@
     standby                                  leader
     Join            →                                     who I am
                     ←                        Welcome | Refused
+    About           →                                     where I am reached, and how I am configured;
+                    ←                        About        both once, and again after a change
+                    ←                        Reached      whether I found you there
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
                     ←                        Changed | Compare | Deleted      as it happens
                     ←                        Heartbeat                        every heartbeat_s
@@ -11,8 +14,10 @@
     Checked         →                                     everything of a list is done
                     ←                        Enroll       note this before you join the sync set
     Enrolled        →                                     noted, on disk
+    Refilling       →                                     how far I am with what I lack; before Alive
     Alive           →                                     the answer to each Heartbeat
 
+    stargate-whoami NONCE                    ←  Whoami        the leader asks, where the standby is reached
     stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
 
 A repository is called by its id, and its name is told besides: an operator may change that at any time.
@@ -29,6 +34,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import UsageError
+from stargate_gate.replication.acquaintance import (
+    About,
+    Reached,
+    Refilling,
+    Settings,
+    Whoami,
+    checked_settings,
+)
 from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
@@ -158,11 +171,15 @@ class Deleted:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`."""
+    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`.
+
+    at  the leader's clock, in seconds since 1970, if nothing was left to be sent then; 0 if something was
+    """
 
     term: int
     seq: int
     replicated: int
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -278,10 +295,12 @@ class Unreadable:
 
 
 News: TypeAlias = Changed | Compare | Deleted
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
+FromLeader: TypeAlias = (
+    Welcome | Refused | About | Reached | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
+)
+FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Enrolled | Alive
 OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone | Unreadable
-Message: TypeAlias = FromLeader | FromStandby | OfRefs
+Message: TypeAlias = FromLeader | FromStandby | OfRefs | Whoami
 
 _TYPES: Mapping[str, type[Any]] = {
     "hello": Welcome,
@@ -300,6 +319,10 @@ _TYPES: Mapping[str, type[Any]] = {
     "enroll": Enroll,
     "enrolled": Enrolled,
     "alive": Alive,
+    "about": About,
+    "reached": Reached,
+    "refilling": Refilling,
+    "whoami": Whoami,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
     "snapshot_end": SnapshotEnd,
@@ -478,6 +501,9 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "instance": _word,
     "incarnation": _id,
     "reason": _line,
+    "problem": _line,
+    "ssh": _line,
+    "nonce": _word,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     int: _number,
@@ -489,6 +515,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
+    Settings: checked_settings,
     str | None: _maybe_digest,
 }
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
-from stargate_gate.repos.git import RESERVED, repository_argv
+from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
-from stargate_gate.repos.stamps import Stamp, UncertainError, loose_values, take_stamp
+from stargate_gate.repos.stamps import Stamp, UncertainError, is_reserved, loose_values, take_stamp
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ _BROKEN = re.compile(rb"ignoring (?:broken ref|ref with broken name|dangling sym
 
 @dataclass(frozen=True)
 class RefSnapshot:
-    """All refs of a repository at one moment, but for refs/stargate/*.
+    """All refs of a repository at one moment, but for refs/stargate and refs/stargate/*.
 
     object_format  "sha1" or "sha256"
     head           "ref: refs/heads/x", whether that branch is there or not, or an object id; "" if it is
@@ -224,7 +224,8 @@ def told_head(head: str) -> str:
     A file that was copied in may name anything. A HEAD that names a reserved ref is nobody's business.
     """
     told = head.lower() if _DETACHED.fullmatch(head) else head
-    return told if _TOLD_HEAD.fullmatch(told) and not told.startswith(f"ref: {RESERVED}/") else ""
+    ref = encode_ref(told.removeprefix("ref: "))
+    return told if _TOLD_HEAD.fullmatch(told) and not is_reserved(ref) else ""
 
 
 def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
@@ -263,11 +264,10 @@ def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
 
 def _parse(output: bytes) -> tuple[dict[str, str], frozenset[str]]:
     """The refs with their values, and which of them are symbolic. For a thread: there may be very many."""
-    reserved = RESERVED.encode() + b"/"
     refs, symbolic = {}, []
     for line in output.splitlines():
         oid, ref, target = line.split(b" ")
-        if not ref.startswith(reserved):
+        if not is_reserved(ref):
             refs[decode_ref(ref)] = oid.decode("ascii")
             symbolic += [decode_ref(ref)] if target else []
     return refs, frozenset(symbolic)

@@ -71,11 +71,28 @@ class Store:
         self._default_branch = default_branch
         self._keep = timedelta(days=trash_days)
         self._must_stay = must_stay
-        self._adoption = Adoption(processes, datadir.hooks)
+        self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self._reported: set[str] = set()
         self.register = Register(self._walk, leads)
+        self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
+
+    @property
+    def not_served(self) -> tuple[str, ...]:
+        """What lies among the repositories and is not served, and why: a line each, by name.
+
+        As of the last list, and of requests since.
+        """
+        root = self._datadir.repositories
+        refused = {str(path.relative_to(root)): why for path, why in self._adoption.refused.items()}
+        return tuple(f"{path}: {why}" for path, why in sorted({**self._passed_over, **refused}.items()))
+
+    @property
+    def local_policies(self) -> tuple[str, ...]:
+        """Repositories with settings that other nodes may lack: a line each, with the keys, by name."""
+        root = self._datadir.repositories
+        found = {str(path.relative_to(root)): keys for path, keys in self._adoption.policies.items()}
+        return tuple(f"{path}: {', '.join(keys)}" for path, keys in sorted(found.items()))
 
     @property
     def root(self) -> Path:
@@ -105,7 +122,7 @@ class Store:
         repository = self.find(name)
         if repository is None:
             raise _missing(name)
-        await self._adoption.adopt(repository)
+        repository = await self._adoption.adopt(repository)
         await self.register.identify(repository)
         return repository
 
@@ -119,7 +136,7 @@ class Store:
         """
         repository = await self.register.by_id(identity, search=search)
         if repository is not None:
-            await self._adoption.adopt(repository)
+            repository = await self._adoption.adopt(repository)
         return repository
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
@@ -260,7 +277,7 @@ class Store:
         async def adopt(repository: Repository) -> None:
             async with slots:
                 with contextlib.suppress(UnavailableError, NoSuchRepositoryError):  # logged by the adoption
-                    await self._adoption.adopt(repository)
+                    repository = await self._adoption.adopt(repository)
                     await self.register.identify(repository)
                     served.append(repository)
 
@@ -337,9 +354,7 @@ class Store:
         head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
         try:
             await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=new)
-            furnish = asyncio.to_thread(
-                _furnish, new, object_format, self._datadir.hooks, head_line, identity
-            )
+            furnish = asyncio.to_thread(_furnish, new, object_format, self._datadir, head_line, identity)
             await finish(furnish)
         except BaseException:
             await finish(asyncio.to_thread(remove_beside, new))
@@ -402,14 +417,14 @@ class Store:
         return name
 
     def _walk(self) -> builtins.list[Repository]:
-        found = [*walk(self._datadir.repositories, self._skipped)]
+        skipped: dict[str, str] = {}
+        found = [*walk(self._datadir.repositories, skipped.__setitem__)]
         self._adoption.forget_all_but([repository.path for repository in found])
+        for path, reason in skipped.items():
+            if self._passed_over.get(path) != reason:
+                log.warning("not_a_repository_to_serve", path=path, reason=reason)
+        self._passed_over = skipped
         return found
-
-    def _skipped(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("not_a_repository_to_serve", path=path, reason=reason)
 
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
         """The turn of all who would create or delete a repository of that name."""
@@ -425,9 +440,9 @@ def _unborn(path: Path) -> str | None:
     return None if (path / ref).is_file() else ref
 
 
-def _furnish(new: Path, object_format: str, hooks: Path, head: str | None, identity: str) -> None:
+def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
     """Write what git init does not, and put all on disk, bottom up."""
-    write_fresh_config(new, object_format, hooks)
+    write_fresh_config(new, object_format, datadir)
     give_id(new, identity)
     head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()
     write_durably(new / "HEAD", head_line, mode=FILE_MODE)

@@ -174,11 +174,9 @@ class Ledger:
     def ready(self) -> tuple[bool, str]:
         return self.leads, "ready: leads term 1" if self.leads else "not leader: node-b follows node-a"
 
-    def status_text(self) -> str:
-        return "node-b  leader\nterm    1\n"
-
-    def status_json(self) -> str:
-        return '{"node": "node-b"}'
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        text = '{"node": "node-b"}' if as_json else "node-b  leader\nterm    1\n"
+        return 0 if self.well else 2, text
 
 
 class House:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stargate_gate.election.port import Member
 from stargate_gate.replication import messages
+from stargate_gate.replication.acquaintance import Settings
 from stargate_gate.replication.messages import (
     MAX_LINE_BYTES,
     PART_CHARACTERS,
@@ -68,6 +69,7 @@ BY_TYPE: Mapping[Any, st.SearchStrategy[Any]] = {
     ),
     Mapping[str, str]: st.dictionaries(unreserved, oids, max_size=5),
     tuple[str, ...]: st.lists(unreserved, max_size=5).map(tuple),
+    Settings: st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), max_size=5).map(tuple),
     str | None: st.none() | hexadecimal(64),
 }
 BY_NAME = {"head": heads, "reason": st.text(max_size=60), "instance": words}
