@@ -270,8 +270,7 @@ class Node:
 
     def _notes(self) -> tuple[str, ...]:
         """What is wrong with single repositories, here or on the leader."""
-        there = self._mirror.status().notes if self._mirror is not None else ()
-        return there if self._feed is None else self._feed.notes.lines
+        return self._feed.notes.lines if self._feed else self._mirror.status().notes if self._mirror else ()
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
