@@ -5,10 +5,12 @@
     ├── UsageError                     64   a command, a name or an argument that cannot be meant
     ├── NoSuchRepositoryError          66
     ├── UnavailableError               69   something this node needs cannot be had (now)
+    │   ├── BrokenRepositoryError      69   a folder that is meant to be a repository, and is no whole one
     │   ├── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
     │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
     ├── TryAgainError                  75   not replicated in time
+    │   └── RepositoryGoneError        75   it was deleted, or moved out of sight, during the request
     ├── NotAllowedError                77   this identity may not do that
     └── ConfigurationError             78   the YAML file, or what it points at
     LeadershipLostError                 9   (a NotLeaderError) this node led, and cannot prove it any more
@@ -65,6 +67,10 @@ class UnavailableError(StargateError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class BrokenRepositoryError(UnavailableError):
+    """There is a folder of that name which is meant to be a repository, and is no whole one."""
+
+
 class ElectionUnavailableError(UnavailableError):
     """The leader lock or the cluster record is missing, foreign, damaged, too old or out of reach.
 
@@ -106,6 +112,10 @@ class TryAgainError(StargateError):
     """Not replicated in time; the outcome is unknown to the client."""
 
     exit_code = ExitCode.TRY_AGAIN
+
+
+class RepositoryGoneError(TryAgainError):
+    """The repository in which a request worked is not there any more; one of its name is another one."""
 
 
 class NotAllowedError(StargateError):

@@ -1,28 +1,40 @@
 """`stargate rescued …` on the node's side: what was rescued here, for people and for programs.
 
-May import: replication (rescues, restoring), errors.
+May import: replication (mirror, rescues, restoring), repos (store), errors.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stargate_gate.errors import NoSuchRepositoryError
+from stargate_gate.replication.mirror import Mirror
 from stargate_gate.replication.rescue import Rescued, RescuedRepository
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
+from stargate_gate.repos.store import Store
 
 SHORT = 10  # hex digits of an object id that people are shown
 HEADER = ("REPOSITORY", "OBJECT", "WAS", "OF TERM", "RESCUED", "FROM")
 
 
 class RescuedCommands:
-    """Without a `restorer`, as on a single node, nothing was ever rescued."""
+    """Without a `restorer`, as on a single node, nothing was ever rescued.
 
-    def __init__(self, node: str, rescues: Rescues, restorer: Restorer | None) -> None:
+    orphans  lines about repositories that are here, and that the leader has lost
+    """
+
+    def __init__(
+        self,
+        node: str,
+        rescues: Rescues,
+        restorer: Restorer | None,
+        orphans: Callable[[], Iterable[str]] = lambda: (),
+    ) -> None:
         self._node = node
         self._rescues = rescues
         self._restorer = restorer
+        self._orphans = orphans
 
     def list(self, *, as_json: bool) -> Mapping[str, Any]:
         """Everything that was rescued on this node."""
@@ -31,7 +43,9 @@ class RescuedCommands:
             return {"output": json.dumps([row for one in repositories for row in _objects(one)], indent=2)}
         lines = [*_table([row for one in repositories for row in _rows(one)])]
         lines += [f"! {problem}" for problem in self._rescues.problems]
-        return {"output": "\n".join(lines) or f"no rescued refs on {self._node}"}
+        lines = lines or [f"no rescued refs on {self._node}"]
+        lines += [f"! {orphan}" for orphan in self._orphans()]
+        return {"output": "\n".join(lines)}
 
     async def restore(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Push one value to the leader. Raises StargateError."""
@@ -57,6 +71,17 @@ class RescuedCommands:
         if self._restorer is None:
             raise NoSuchRepositoryError(f"no rescued refs on {self._node}: it is a single node")
         return self._restorer
+
+
+def vanished(store: Store, mirror: Mirror | None, *, leads: bool) -> list[str]:
+    """Repositories that an operator or a disk has taken from the leader, undeleted; a line each."""
+    if leads:
+        return sorted(
+            f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
+            for one in store.register.vanished().values()
+        )
+    names = mirror.status().orphans if mirror is not None else ()
+    return [f"{name} is here and not on the leader, which has lost it: see the runbook" for name in names]
 
 
 def _objects(repository: RescuedRepository) -> Iterator[Mapping[str, Any]]:

@@ -112,7 +112,7 @@ class Replication(Section):
 
     mode: Literal["sync", "strict", "async"] = Field(default="sync", description="what 'ok' promises")
     ack_timeout_s: Period = Field(default=5.0, description="without progress for that long: late")
-    ack_max_s: Period = Field(default=60.0, description="the longest a push waits for its replica")
+    ack_max_s: Period = Field(default=3600.0, description="the longest a push waits for its replica")
     full_check_s: Period = Field(default=60.0, description="how often everything is compared")
     parallel_fetches: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="fetches at a time")
 

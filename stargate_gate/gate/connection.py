@@ -26,6 +26,7 @@ from stargate_gate.gate.channel import SshChannel
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.keys import KeyEntry, fingerprint_of
+from stargate_gate.gate.leaving import is_at, may_outlive_its_address
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.sources import client_address
@@ -90,7 +91,9 @@ class Visitor(asyncssh.SSHServer):
         login_log: LoginLog,
         *,
         stall_limit_s: float,
+        floating: frozenset[str] | None = frozenset(),
     ) -> None:
+        self._floating = floating
         self._keys = keys
         self._cluster_key = cluster_key
         self._desk = desk
@@ -108,6 +111,7 @@ class Visitor(asyncssh.SSHServer):
         self._since = time.monotonic()
         self.identity: Identity | None = None
         self.source = ""
+        self.local = ""
         self.connection: GateConnection
 
     # --- asyncssh's callbacks -------------------------------------------------------------------
@@ -119,6 +123,9 @@ class Visitor(asyncssh.SSHServer):
         self.connection = conn
         conn.visitor = self
         self.source = client_address(str(conn.get_extra_info("peername", ("unknown",))[0]))
+        self.local = str(conn.get_extra_info("sockname", ("unknown",))[0])
+        if self.is_at(self._floating) and (sock := conn.get_extra_info("socket")) is not None:
+            may_outlive_its_address(sock)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""
@@ -213,6 +220,11 @@ class Visitor(asyncssh.SSHServer):
         self._proved = self._candidate
         return True
 
+    def is_at(self, floating: frozenset[str] | None) -> bool:
+        """Whether this connection breaks with the node's floating addresses; a peer's is to another."""
+        peer = self.identity is not None and self.identity.access == "peer"
+        return not peer and is_at(self.local, floating)
+
     def attempt(self) -> None:
         """One more key offered, or one more failure: close when there are too many."""
         self._attempts += 1
@@ -286,6 +298,11 @@ class GateConnection(PacedConnection):
         """End it at once: somebody else needs its place."""
         self.turned_out = reason
         self.abort()
+
+    def visitor_is_at(self, floating: frozenset[str] | None) -> bool:
+        """See `Visitor.is_at`. False before the connection is made."""
+        visitor = getattr(self, "visitor", None)
+        return visitor is not None and visitor.is_at(floating)
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Let the kernel acknowledge at once, which it forgets each time (tcp(7), TCP_QUICKACK).
@@ -368,6 +385,12 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
+        self.leaving = False  # its connection is about to be ended by this node
+
+    @property
+    def connection(self) -> GateConnection:
+        """The one that it belongs to."""
+        return self._visitor.connection
 
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
         """The channel is open."""

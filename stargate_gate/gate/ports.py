@@ -3,14 +3,15 @@
 All protocols, no code: the gate knows neither the elector nor the feed.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.identity import Identity
+from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.repository import Repository
 
 
 class Channel(Protocol):
@@ -53,7 +54,11 @@ class Request:
 
 @dataclass(frozen=True)
 class GateView:
-    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown."""
+    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown.
+
+    stepping_down  this node led and takes no writes any more. `leader` is then the node that takes over,
+                   None if there is none or it is not chosen yet
+    """
 
     accepting: bool
     node: str
@@ -62,6 +67,7 @@ class GateView:
     leader_alive: bool
     term: int
     reason: str
+    stepping_down: bool = False
 
 
 class Leadership(Protocol):
@@ -71,7 +77,10 @@ class Leadership(Protocol):
         """As of now, from memory."""
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes or knows a live leader; the view as it is at the limit."""
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+
+        The view as it is then, or at the limit.
+        """
 
     def token(self) -> str:
         """The leading lock's token; the pre-receive hook asks for it."""
@@ -91,26 +100,35 @@ class Leadership(Protocol):
 class Changes(Protocol):
     """Replication's ear, and its word. Positions count the changes of a term; 0 where there is no feed."""
 
-    async def writing(self, repository: Repository) -> None:
+    async def writing(self, identity: RepositoryIdentity) -> None:
         """Something may be written there from now on.
 
         Durably noted when this returns, so that a crash cannot hide what was not replicated.
+
+        Raises:
+            OSError: it cannot be noted.
+            RepositoryGoneError: the repository was deleted.
         """
 
-    async def written(self, repository: Repository) -> int:
+    async def written(self, identity: RepositoryIdentity) -> int:
         """What `writing` announced has ended, and git is reaped: as `pushed`."""
 
-    async def pushed(self, repository: Repository) -> int:
-        """Tell the standbys what it holds now; the position that covers it."""
+    async def pushed(self, identity: RepositoryIdentity) -> int:
+        """Tell the standbys what it holds now, wherever it lies; the position that covers it.
 
-    async def created(self, repository: Repository) -> int:
+        Raises:
+            TryAgainError: it is not on disk.
+            RepositoryGoneError: it was deleted, or another folder has its id.
+        """
+
+    async def created(self, identity: RepositoryIdentity) -> int:
         """A new repository is there, durably; the position that covers it."""
 
-    async def deleted(self, name: RepositoryName) -> int:
-        """A repository is in the trash, durably; the position that covers that."""
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        """The repository of that id is in the trash, durably; the position that covers that."""
 
-    async def replicated(self, name: RepositoryName, position: int) -> None:
-        """Wait until every member of the sync set has that repository as it was at `position`, on disk.
+    async def replicated(self, identity: str, position: int) -> None:
+        """Wait until every member of the sync set has the repository of that id as it was at `position`.
 
         Returns at once in mode async. The wait has its own limit.
 
@@ -119,9 +137,18 @@ class Changes(Protocol):
             NotLeaderError: the term is over.
         """
 
+    def sync_set(self) -> frozenset[str]:
+        """The names of the standbys in the sync set now; none where nobody is waited for."""
+
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+
 
 class Peers(Protocol):
     """Runs what only the cluster key may run."""
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has used the processor on that repository for the peer at the address `peer_of`."""
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """Serve one peer at the address `peer_of`; returns the exit status."""
@@ -146,8 +173,5 @@ class Reports(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Does it lead and take writes; one line for people."""
 
-    def status_text(self) -> str:
-        """The status page."""
-
-    def status_json(self) -> str:
-        """The same as one JSON object."""
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        """The exit status of `status` (0 well, 1 warning, 2 critical, 3 unknown), and the report."""

@@ -1,7 +1,8 @@
 """What one standby has not confirmed yet, as the leader knows it: its side of the acknowledgements. Pure.
 
-Changes of one repository are told as one. Bounded by repositories, not by changes: beyond that the
-standby is given a new full list, which covers everything.
+Changes of one repository are told as one. It is called by its id: what it is called on the leader changes
+nothing of what was confirmed. Bounded by repositories, not by changes: beyond that the standby is given a
+new full list, which covers everything.
 """
 
 from collections import OrderedDict
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 from stargate_gate.replication.delta import joined
 from stargate_gate.replication.messages import News
-from stargate_gate.repos.names import RepositoryName
 
 FIRST_POSITION = 1  # all that was there before the first change of a term; 0 is no position
 MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
@@ -23,6 +23,7 @@ class _Sent:
     first_seq    the oldest that was not confirmed; `since` when it was told of
     seq          the newest
     moved_at     the standby's last sign of progress on it
+    received     bytes of objects that the standby has got for it, as it says
     """
 
     first_seq: int
@@ -30,6 +31,7 @@ class _Sent:
     changes: int
     since: float
     moved_at: float
+    received: int = 0
 
 
 @dataclass
@@ -50,15 +52,15 @@ class Backlog:
 
     def __init__(self) -> None:
         self.covered = False  # a full list was confirmed, and nothing was dropped since
-        self._unsent: OrderedDict[RepositoryName, _Unsent] = OrderedDict()
-        self._sent: dict[RepositoryName, _Sent] = {}
-        self._matched: dict[RepositoryName, int] = {}  # confirmed one by one up to there, while not covered
+        self._unsent: OrderedDict[str, _Unsent] = OrderedDict()
+        self._sent: dict[str, _Sent] = {}
+        self._matched: dict[str, int] = {}  # confirmed one by one up to there, while not covered
 
     def add(self, news: News, now: float) -> bool:
         """One more change; False if that is too much: then `clear` and send a full list."""
-        before = self._unsent.get(news.name)
+        before = self._unsent.get(news.id)
         if before is None:
-            self._unsent[news.name] = _Unsent(news, news.seq, 1, now)
+            self._unsent[news.id] = _Unsent(news, news.seq, 1, now)
         else:
             before.news = joined(before.news, news)
             before.changes += 1
@@ -68,35 +70,41 @@ class Backlog:
         """What to send now; from here on it counts as sent."""
         if not self._unsent:
             return None
-        name, unsent = self._unsent.popitem(last=False)
-        sent = self._sent.get(name)
+        identity, unsent = self._unsent.popitem(last=False)
+        sent = self._sent.get(identity)
         if sent is None:
-            self._sent[name] = _Sent(unsent.first_seq, unsent.news.seq, unsent.changes, unsent.since, now)
+            self._sent[identity] = _Sent(unsent.first_seq, unsent.news.seq, unsent.changes, unsent.since, now)
         else:
             sent.seq = unsent.news.seq
             sent.changes += unsent.changes
         return unsent.news
 
-    def applied(self, name: RepositoryName, seq: int, now: float) -> None:
+    def applied(self, identity: str, seq: int, now: float) -> None:
         """The standby has that change of that repository and all before it, on disk."""
         if not self.covered:
-            self._matched[name] = max(seq, self._matched.get(name, seq))
-        sent = self._sent.get(name)
+            self._matched[identity] = max(seq, self._matched.get(identity, seq))
+        sent = self._sent.get(identity)
         if sent is None:
             return
         sent.first_seq = max(sent.first_seq, seq + 1)
         sent.moved_at = now
         if seq >= sent.seq:
-            del self._sent[name]
+            del self._sent[identity]
 
-    def progress(self, name: RepositoryName, now: float) -> None:
-        """The standby works on that repository, and something has moved."""
-        if (sent := self._sent.get(name)) is not None:
+    def progress(self, identity: str, now: float, received: int | None = None) -> None:
+        """The work on that repository for the standby gets on; bytes that have come for it, if known."""
+        if (sent := self._sent.get(identity)) is not None:
             sent.moved_at = now
+            sent.received = sent.received if received is None else received
+
+    def received(self, identity: str) -> int:
+        """The bytes of objects that the standby has got of that repository's open changes; 0: none yet."""
+        sent = self._sent.get(identity)
+        return sent.received if sent is not None else 0
 
     def checked(self, seq: int) -> None:
         """The standby has everything of a list that covers all changes up to `seq`."""
-        self._sent = {name: sent for name, sent in self._sent.items() if sent.seq > seq}
+        self._sent = {identity: sent for identity, sent in self._sent.items() if sent.seq > seq}
         for one in self._open():
             one.first_seq = max(one.first_seq, seq + 1)
         self.covered = True
@@ -109,19 +117,19 @@ class Backlog:
         self._matched.clear()
         self.covered = False
 
-    def holds(self, name: RepositoryName, seq: int) -> bool:
+    def holds(self, identity: str, seq: int) -> bool:
         """Whether it has confirmed that repository as it was at `seq`, or later."""
-        unsent, sent = self._unsent.get(name), self._sent.get(name)
+        unsent, sent = self._unsent.get(identity), self._sent.get(identity)
         if (unsent is not None and seq >= unsent.first_seq) or (sent is not None and seq >= sent.first_seq):
             return False
-        matched = self._matched.get(name)
+        matched = self._matched.get(identity)
         return self.covered or (matched is not None and seq <= matched)
 
-    def moved_at(self, name: RepositoryName) -> float | None:
+    def moved_at(self, identity: str) -> float | None:
         """The last sign of progress on that repository's open changes; None if it has none."""
-        if (sent := self._sent.get(name)) is not None:
+        if (sent := self._sent.get(identity)) is not None:
             return max(sent.moved_at, sent.since)
-        unsent = self._unsent.get(name)
+        unsent = self._unsent.get(identity)
         return unsent.since if unsent is not None else None
 
     def held_through(self, position: int) -> int:

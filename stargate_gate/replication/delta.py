@@ -8,6 +8,7 @@ from stargate_gate.replication.messages import (
     MAX_DELTA_CHARACTERS,
     Changed,
     Compare,
+    Deleted,
     Delta,
     News,
 )
@@ -20,25 +21,29 @@ def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
 
     A ref that is there and has no value any more is no deletion.
     """
-    changes = (
-        RefChange(ref, before.refs.get(ref), after.refs.get(ref))
-        for ref in sorted({*before.refs, *after.refs})
-        if before.refs.get(ref) != after.refs.get(ref) and ref not in after.broken
+    if abs(len(before.refs) - len(after.refs)) > MAX_DELTA_CHANGES + len(after.broken):
+        return None
+    changed = {ref for ref, _ in before.refs.items() ^ after.refs.items()} - after.broken
+    if len(changed) > MAX_DELTA_CHANGES:
+        return None
+    return _bounded(
+        tuple(RefChange(ref, before.refs.get(ref), after.refs.get(ref)) for ref in sorted(changed))
     )
-    return _bounded(tuple(changes))
 
 
 def joined(first: News, second: News) -> News:
     """Two pieces of news of one repository as one, `second` being the newer.
 
     A ref that comes back to what it was is no change of nothing: the standby may have seen what was in
-    between, in a list or a snapshot. So it compares.
+    between, in a list or a snapshot. So it compares. Whatever came before a deletion is of no interest.
     """
-    if isinstance(first, Changed) and isinstance(second, Changed) and first.id == second.id:
+    if isinstance(second, Deleted):
+        return second
+    if isinstance(first, Changed) and isinstance(second, Changed):
         delta = _in_a_row(first.delta, second.delta)
         if delta is not None:
             return replace(second, delta=delta)
-    return Compare(second.term, max(first.seq, second.seq), second.name)
+    return Compare(second.term, max(first.seq, second.seq), second.name, second.id)
 
 
 def _in_a_row(first: Delta, second: Delta) -> Delta | None:

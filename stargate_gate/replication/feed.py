@@ -7,34 +7,46 @@ sent on connecting and every full_check_s; they catch what was never told.
 
 One task at a time reads a repository's refs and tells or shows them: its turn. So a standby never sees
 a state that has the number of another one.
+
+Whatever is said of a repository is said of its id, and names its folder's place as of then. An operator may
+move folders while this node works: so what is read counts only if the same folder, with the same id, lay at
+that place before and after the reading (`_read`). What a push has changed is read from the very folder in
+which its git worked (`RepositoryIdentity`), wherever that is by then; and where it is gone, the push is not
+answered with what is in another one.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import (
     GitFailedError,
     NoSuchRepositoryError,
     NotLeaderError,
-    StargateError,
+    RepositoryGoneError,
+    TryAgainError,
     UnavailableError,
     UsageError,
 )
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.replication.acquaintance import Profile, Refilling, differences
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
+    MAX_REASON_CHARACTERS,
     PROTOCOL,
     Changed,
     Compare,
+    Deleted,
     Gone,
     Join,
     Listed,
@@ -44,21 +56,27 @@ from stargate_gate.replication.messages import (
     Refused,
     SnapshotBegin,
     SnapshotEnd,
+    Unreadable,
     encode,
     expect,
     parts,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
-from stargate_gate.replication.published import Published, State
-from stargate_gate.replication.syncset import Limits, Mode, conflict
+from stargate_gate.replication.published import LastRead, Published, State
+from stargate_gate.replication.reach import Reach
+from stargate_gate.replication.syncset import Limits, Mode, Stage, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.identities import RepositoryIdentity
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import is_id, is_remains
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
 JOIN_LIMIT_S = 10.0  # from the start of a feed's channel to the standby's first line
+READ_ATTEMPTS = 3  # of a repository that is moved just when it is read
 CAUGHT_UP_ASK_S = 0.1  # how often a standby that is asked for its position is asked again
 
 OnDisk = Callable[[Repository], Awaitable[None]]
@@ -66,13 +84,23 @@ OnDisk = Callable[[Repository], Awaitable[None]]
 
 @dataclass(frozen=True)
 class StandbyStatus:
-    """A connected standby as the leader sees it. The lags are upper bounds."""
+    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
+
+    level      it holds everything that it was told, and everything is told to it
+    problem    why it is not found where it says that it is; None if it is, or nobody has looked yet
+    refilling  how far it is, while it is being checked
+    differs    values that should be the same on both nodes and are not, one line each
+    """
 
     name: str
     data_dir_id: str
     in_sync: bool
-    lag_changes: int
+    lag_changes: int | None
     lag_s: float
+    level: bool = True
+    problem: str | None = None
+    refilling: Refilling | None = None
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +122,8 @@ class Feed:
     on_disk  puts all that was complete in a repository before the call on this node's disk; raises
              TryAgainError if it is not
     journal  told what is written, and what every member of the sync set has
+    profile  what this node tells its standbys of itself
+    reach    looks whether a standby is where it says that it is
     """
 
     def __init__(  # noqa: PLR0917 - node.py passes its parts in this order
@@ -105,6 +135,9 @@ class Feed:
         settings: FeedSettings,
         on_disk: OnDisk,
         journal: LeaderJournal,
+        *,
+        profile: Callable[[], Profile],
+        reach: Reach,
     ) -> None:
         self.term = term.number
         self.me = me
@@ -112,12 +145,16 @@ class Feed:
         self.refs = refs
         self.heartbeat_s = settings.heartbeat_s
         self.full_check_s = settings.full_check_s
+        self.profile = profile
+        self.reach = reach
         self._feedings: dict[Member, Feeding] = {}
         self._keeper = SyncSetKeeper(term, self._feedings, settings.mode, settings.limits)
         self._on_disk = on_disk
         self._journal = journal
         self._published = Published()
-        self._turns: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
+        self._last_read = LastRead()
+        self.notes = Notes("repository_not_read", time.monotonic)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
     @property
@@ -138,67 +175,99 @@ class Feed:
 
     # -- the gate's side: what has changed -------------------------------------------------------------
 
-    async def writing(self, repository: Repository) -> None:
+    async def writing(self, identity: RepositoryIdentity) -> None:
         """Refs of it are about to get values: noted on disk when this returns. Followed by one `written`.
 
         Raises:
             OSError: it is not; they must stay as they are.
-            UnavailableError: its id cannot be read.
+            RepositoryGoneError: it was deleted.
         """
-        try:
-            identity = await asyncio.to_thread(repository.id)
-        except ValueError as error:
-            raise UnavailableError(f"{repository.name} is damaged: its id cannot be read") from error
-        await self._journal.mark(self.term, UNNUMBERED, identity, str(repository.name), None)
+        repository = await self.store.register.whereabouts(identity)
+        if repository is None:
+            raise RepositoryGoneError("the repository was deleted meanwhile; nothing was changed: try again")
+        await self.expect(identity.id, repository.name)
 
-    async def written(self, repository: Repository) -> int:
-        """As `pushed`, of what `writing` announced.
+    async def expect(self, identity: str, name: RepositoryName) -> None:
+        """As `writing`, of one that is about to get that id."""
+        await self._journal.mark(self.term, UNNUMBERED, identity, str(name), None)
+
+    async def written(self, identity: RepositoryIdentity) -> int:
+        """As `pushed`, of what `writing` or `expect` announced.
 
         Which refs it were is noted when it is told. What cannot be read stays noted as any of them.
         """
-        seq, identity = await self._read_and_tell(repository)
-        if identity is not None:
-            self._journal.refine(identity, self.term, seq, ())
+        seq, was_read = await self._read_and_tell(identity)
+        if was_read:
+            self._journal.refine(identity.id, self.term, seq, ())
         return seq
 
-    async def pushed(self, repository: Repository) -> int:
+    async def pushed(self, identity: RepositoryIdentity) -> int:
         """Read what it holds, put that on disk, and tell it, if it is not what was told last.
 
         In that order: what is read after the syncing might be told, confirmed by all, and lost here.
         Returns the sequence number that covers what the repository holds now. A repository that cannot
-        be read is told of all the same: the standby will compare, and say what is wrong.
+        be read is told of all the same, so that standbys compare; nothing is acknowledged in it.
 
         Raises:
-            TryAgainError: it is not on disk.
+            TryAgainError: it is not on disk, or cannot be read.
+            RepositoryGoneError: it was deleted, or another one is in its place.
         """
-        return (await self._read_and_tell(repository))[0]
+        return (await self._read_and_tell(identity))[0]
 
-    async def created(self, repository: Repository) -> int:
-        """Tell of a new repository; returns the sequence number that covers it."""
-        return await self.pushed(repository)
+    async def created(self, identity: RepositoryIdentity) -> int:
+        """Tell of a new repository, which `expect` announced; returns the sequence number that covers it."""
+        return await self.written(identity)
 
-    async def deleted(self, name: RepositoryName) -> int:
-        """Tell that there is no repository of that name any more; the sequence number of that."""
-        async with self._turn(name):
-            return self._forget(name)
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        """Tell that a user has deleted that repository; the sequence number of that."""
+        async with self._turn(identity):
+            self._published.forget(identity)
+            return self._tell(Deleted(self.term, self.position + 1, name, identity))
 
-    async def replicated(self, name: RepositoryName, seq: int) -> None:
+    async def replicated(self, identity: str, seq: int) -> None:
         """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
 
         Raises:
             TryAgainError: not in time, or nobody is there in mode strict.
             LeadershipLostError: the term is over.
         """
-        await self._keeper.replicated(name, seq)
+        name = self.store.register.name_of(identity)
+        with bound_contextvars(repository=str(name) if name is not None else None):
+            await self._keeper.replicated(identity, seq)
+
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set as it is recorded; nobody in mode async, which waits for nobody."""
+        return self._keeper.names
+
+    def waits_for(self, identity: str, seq: int) -> dict[str, int]:
+        """As `SyncSetKeeper.waits_for`."""
+        return self._keeper.waits_for(identity, seq)
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has worked on that repository here for the standbys at that address: they get on."""
+        for feeding in self._feedings.values():
+            if feeding.source == peer_of:
+                feeding.worked_for(identity)
 
     # -- the node's side -------------------------------------------------------------------------------
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
         """The connected standbys, by name."""
-        in_force = self._keeper.in_force
-        return tuple(
-            StandbyStatus(member.name, member.data_dir_id, member in in_force, *feeding.lag())
-            for member, feeding in sorted(self._feedings.items())
+        return tuple(self._standby(member, one) for member, one in sorted(self._feedings.items()))
+
+    def _standby(self, member: Member, feeding: Feeding) -> StandbyStatus:
+        about = feeding.about
+        changes, seconds = feeding.lag()
+        return StandbyStatus(
+            member.name,
+            member.data_dir_id,
+            member in self._keeper.in_force,
+            changes,
+            seconds,
+            level=feeding.stage is Stage.LEVEL,
+            problem=feeding.problem or None,
+            refilling=feeding.refilling,
+            differs=differences(self.profile().settings, about.settings, member.name) if about else (),
         )
 
     async def caught_up(self, limit_s: float) -> Member | None:
@@ -228,7 +297,7 @@ class Feed:
     # -- the standbys' side ----------------------------------------------------------------------------
 
     async def serve(self, words: Sequence[str], channel: Channel, peer_of: str) -> int:
-        """Run one command of a peer's: `stargate-feed`, or `stargate-refs NAME`; the exit status.
+        """Run one command of a peer's: `stargate-feed`, or `stargate-refs ID`; the exit status.
 
         Raises:
             UsageError: it is another command, or wrong arguments.
@@ -238,8 +307,8 @@ class Feed:
         match tuple(words):
             case ("stargate-feed",):
                 return await self._serve_feed(channel, peer_of)
-            case ("stargate-refs", name):
-                return await self._serve_refs(parse_repository_name(name), channel)
+            case ("stargate-refs", identity) if is_id(identity):
+                return await self._serve_refs(identity, channel)
         raise UsageError(f"{' '.join(words)[:100]!r} is not a command for peers of this version")
 
     async def _serve_feed(self, channel: Channel, source: str) -> int:
@@ -249,7 +318,8 @@ class Feed:
                 join = expect(await lines.line(), Join)
         except (TimeoutError, EOFError, MessageError) as error:
             raise UsageError(f"no standby of this version: {error or 'it does not say who it is'}") from error
-        feeding = Feeding(self, join, channel, lines)
+        carried = self._keeper.is_carried(join.member)
+        feeding = Feeding(self, join, channel, lines, source, carried=carried)
         if (reason := await self._admit(feeding)) is not None:
             log.warning("standby_refused", standby=join.member.name, source=source, reason=reason)
             await channel.write(encode(Refused(reason)))
@@ -286,23 +356,24 @@ class Feed:
             await former.end()
         return reason
 
-    async def _serve_refs(self, name: RepositoryName, channel: Channel) -> int:
+    async def _serve_refs(self, identity: str, channel: Channel) -> int:
         """Send all refs of one repository as they are now, with the number that covers them."""
-        seq, state = await self._show(name)
+        seq, state = await self._show(identity)
         self._require_open()
         if state is None:
-            await channel.write(encode(Gone(self.term, seq, name)))
+            deleted = await self.store.was_deleted(identity)
+            await channel.write(encode(Gone(self.term, seq, identity, deleted)))
             return ExitCode.OK
-        snapshot = state.snapshot
-        if len(snapshot.broken) > MAX_BROKEN_REFS:
-            raise StargateError(
-                f"{len(snapshot.broken)} refs of {name} have no value: repair it on the leader"
-            )
+        if isinstance(state, Unreadable):
+            await channel.write(encode(state))
+            return ExitCode.OK
+        name, snapshot = state.name, state.snapshot
         await channel.write(
             encode(SnapshotBegin(self.term, seq, name, state.id, snapshot.object_format, snapshot.head))
         )
         for part in parts(snapshot.refs.items()):
             await channel.write(encode(RefsPart(self.term, part)))
+            await asyncio.sleep(0)  # the line may take all of it at once, and others want their turn
         self._require_open()
         await channel.write(
             encode(SnapshotEnd(self.term, len(snapshot.refs), tuple(sorted(snapshot.broken))))
@@ -316,80 +387,144 @@ class Feed:
         self._keeper.moved()
 
     async def listed(self, repository: Repository) -> Listed | None:
-        """Its entry in a full list; None if it is gone."""
+        """Its entry in a full list; None if it is gone, or another repository is there by now."""
+        try:
+            identity = self.store.register.identity(repository)
+        except (NoSuchRepositoryError, UnavailableError):
+            return None  # a standby that has it asks for it by its id
         name = repository.name
-        async with self._turn(name):
+        async with self._turn(identity.id):
             try:
-                identity = await asyncio.to_thread(repository.id)
-                digest = await self.refs.digest(repository)
-            except (NoSuchRepositoryError, FileNotFoundError):
-                return None  # the standby asks for it by name, and that is noted
-            except (GitFailedError, OSError, ValueError) as error:
-                log.warning("repository_not_read", repository=str(name), error=str(error))
-                return Listed(name, None, None)
-            self._published.shown(name, identity, digest)
-            return Listed(name, identity, digest)
+                digest, whole = await self._digest(repository, identity)
+            except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                return None
+            except (GitFailedError, OSError) as error:
+                reason = self._cannot_read(name, error)
+                return Listed(name, identity.id, self._last_read.get(identity.id), reason)
+            self._was_read(name, identity.id, digest, whole=whole)
+            self._published.shown(name, identity.id, digest)
+            return Listed(name, identity.id, digest)
 
-    async def _show(self, name: RepositoryName) -> tuple[int, State | None]:
+    async def _show(self, identity: str) -> tuple[int, State | Unreadable | None]:
         """What a standby is to be shown of it (None: it is gone), and the number that covers that.
 
         What was not told yet is told now, as something to compare: a difference would not fit those
         who have seen it.
         """
-        async with self._turn(name):
-            try:
-                repository = await self.store.require(name)
-                state = await self._read(repository)
-            except (NoSuchRepositoryError, FileNotFoundError, UsageError):
-                self._published.forget(name)
-                return self.position, None
-            self._published.shown(name, state.id, state.snapshot.digest)
-            return await self._number(repository, state), state
+        async with self._turn(identity):
+            for _ in range(READ_ATTEMPTS):
+                repository = await self.store.by_id(identity, search=True)
+                if repository is None:
+                    self._published.forget(identity)
+                    self._last_read.forget(identity)
+                    return self.position, None
+                if await asyncio.to_thread(is_remains, repository.path):
+                    problem = UnavailableError("it is no whole repository any more: HEAD or a folder is gone")
+                    return self.position, self._unreadable(repository.name, identity, problem)
+                with contextlib.suppress(NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                    return await self._show_there(repository, identity)
+        raise UnavailableError("the repository is being moved: try again")
 
-    async def _read_and_tell(self, repository: Repository) -> tuple[int, str | None]:
-        """As `pushed`; with the repository's id, if it could be read."""
+    async def _show_there(
+        self, repository: Repository, identity: str
+    ) -> tuple[int, State | Unreadable | None]:
         name = repository.name
-        async with self._turn(name):
-            try:
-                state = await self._read(repository)
-            except (NoSuchRepositoryError, GitFailedError, OSError, ValueError) as error:
-                log.warning("change_not_read", repository=str(name), error=str(error))
-                await self._on_disk(repository)
-                return self._forget(name), None
-            return await self._number(repository, state), state.id
+        try:
+            found = self.store.register.identity(repository)
+            state = await self._read(repository, found)
+        except FileNotFoundError:
+            raise
+        except (GitFailedError, OSError) as error:
+            return self.position, self._unreadable(name, identity, error)
+        if (lost := len(state.snapshot.broken)) > MAX_BROKEN_REFS:
+            problem = UnavailableError(f"{lost} of its refs have no value")
+            return self.position, self._unreadable(name, identity, problem)
+        self._published.shown(name, identity, state.snapshot.digest)
+        return await self._number(repository, found, state), state
 
-    async def _read(self, repository: Repository) -> State:
-        identity = await asyncio.to_thread(repository.id)
-        return State(identity, await self.refs.snapshot(repository))
+    def _unreadable(self, name: RepositoryName, identity: str, problem: Exception) -> Unreadable:
+        self._published.forget(identity)
+        reason, last = self._cannot_read(name, problem), self._last_read.get(identity)
+        return Unreadable(self.term, self.position, name, identity, reason, last)
 
-    async def _number(self, repository: Repository, state: State) -> int:
-        """The number of that state, which is put on disk and told if it was not."""
-        name = repository.name
-        if not self._published.was_read_again(name, state):
+    def _cannot_read(self, name: RepositoryName, error: Exception) -> str:
+        """Note it, for status and log; why, in one line."""
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
+        self.notes.say(name, f"{name} cannot be read here, and takes no pushes: {reason}")
+        return reason
+
+    def _was_read(self, name: RepositoryName, identity: str, digest: str, *, whole: bool) -> None:
+        self._last_read.was(identity, digest, whole=whole)
+        self.notes.clear(name)
+
+    async def _read_and_tell(self, identity: RepositoryIdentity) -> tuple[int, bool]:
+        """As `pushed`; and whether it could be read."""
+        async with self._turn(identity.id):
+            for _ in range(READ_ATTEMPTS):
+                repository = await self.store.register.whereabouts(identity)
+                if repository is None:
+                    break
+                try:
+                    state = await self._read(repository, identity)
+                    return await self._number(repository, identity, state), True
+                except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
+                    continue  # it is being moved
+                except (GitFailedError, OSError) as error:
+                    reason = self._cannot_read(repository.name, error)
+                    await self._on_disk(repository)
+                    self._published.forget(identity.id)
+                    self._tell(Compare(self.term, self.position + 1, repository.name, identity.id))
+                    raise TryAgainError(
+                        f"this node cannot read {repository.name} ({reason}): see its status; "
+                        "the outcome is unknown"
+                    ) from error
+        self._last_read.forget(identity.id)  # no standby may confirm by that what was not read
+        raise RepositoryGoneError("the repository was deleted or moved meanwhile; the outcome is unknown")
+
+    async def _read(self, repository: Repository, identity: RepositoryIdentity) -> State:
+        """What that folder holds. Raises RepositoryGoneError if it was not there all the time."""
+        self._require_same(repository, identity)
+        snapshot = await self.refs.snapshot(repository)
+        digest = await asyncio.to_thread(lambda: snapshot.digest)  # kept; for many refs it takes a while
+        self._require_same(repository, identity)
+        self._was_read(repository.name, identity.id, digest, whole=snapshot.whole)
+        return State(identity.id, repository.name, snapshot)
+
+    async def _digest(self, repository: Repository, identity: RepositoryIdentity) -> tuple[str, bool]:
+        """As `_read`: the digest, and whether no ref has lost its value."""
+        self._require_same(repository, identity)
+        digest = await self.refs.digest_and_whole(repository)
+        self._require_same(repository, identity)
+        return digest
+
+    def _require_same(self, repository: Repository, identity: RepositoryIdentity) -> None:
+        if self.store.register.identity(repository) != identity:
+            raise RepositoryGoneError(f"another repository is called {repository.name} now")
+
+    async def _number(self, repository: Repository, identity: RepositoryIdentity, state: State) -> int:
+        """The number of that state, which is put on disk and told if it was not. Raises as `_read`."""
+        if not self._published.was_read_again(state):
             await self._on_disk(repository)
-            self._published.is_on_disk(name, state)
-        seq = self._published.seq_of(name, state)
+            self._require_same(repository, identity)
+            self._published.is_on_disk(state)
+        seq = self._published.seq_of(state)
         if seq is None:
             seq = self.position + 1
-            news = self._published.tell(name, state, self.term, seq)
+            news = self._published.tell(state, self.term, seq)
             refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
-            self._journal.told(self.term, seq, state.id, str(name), refs)
+            self._journal.told(self.term, seq, state.id, str(state.name), refs)
             self._tell(news)
         return seq
 
-    def _forget(self, name: RepositoryName) -> int:
-        """Something is different there, whatever it is; the sequence number of that."""
-        self._published.forget(name)
-        self._tell(Compare(self.term, self.position + 1, name))
-        return self.position
-
-    def _tell(self, news: News) -> None:
+    def _tell(self, news: News) -> int:
+        """Tell every standby; the number of that."""
         self._keeper.position = news.seq
         for feeding in self._feedings.values():
             feeding.tell(news)
+        return news.seq
 
-    def _turn(self, name: RepositoryName) -> asyncio.Lock:
-        return self._turns.setdefault(name, asyncio.Lock())
+    def _turn(self, identity: str) -> asyncio.Lock:
+        return self._turns.setdefault(identity, asyncio.Lock())
 
     def _require_open(self) -> None:
         if self._closed:

@@ -26,7 +26,6 @@ from stargate_gate.replication.syncset import (
     required,
     wanted,
 )
-from stargate_gate.repos.names import RepositoryName
 
 log = structlog.get_logger()
 
@@ -66,6 +65,11 @@ class SyncSetKeeper:
         return self._term.in_force
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of `in_force`; nobody in mode async."""
+        return frozenset() if self._mode == "async" else frozenset(one.name for one in self.in_force)
+
+    @property
     def required(self) -> frozenset[Member]:
         """Whose confirmation a push needs now."""
         return required(self._presences(), self._term.needed)
@@ -80,6 +84,10 @@ class SyncSetKeeper:
         if self.in_force and self._mode != "async":
             self._replicated = max(self._replicated, min(map(self._held_through, members)))
         return self._replicated
+
+    def is_carried(self, member: Member) -> bool:
+        """Whether it is a member from the term before, and neither was late nor has gone."""
+        return member in self._carried
 
     def moved(self) -> None:
         """A standby has come, gone or caught up: see to the record, and wake who waits."""
@@ -98,7 +106,7 @@ class SyncSetKeeper:
             async with asyncio.timeout(limit_s):
                 await self._changed.wait()
 
-    async def replicated(self, name: RepositoryName, seq: int) -> None:
+    async def replicated(self, identity: str, seq: int) -> None:
         """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
 
         Raises:
@@ -108,19 +116,28 @@ class SyncSetKeeper:
         began = self._now()
         while True:
             changed = self._changed
-            verdict = self._judge(name, seq, began)
+            verdict = self._judge(identity, seq, began)
             for member in verdict.late:
-                self._dismiss(member, name)
+                self._dismiss(member, identity)
             if self._closed or not self._term.valid():
                 raise LeadershipLostError("the term has ended; the outcome is unknown")
             if verdict.acknowledge:
                 return
             if verdict.refused is not None:
-                log.warning("not_replicated", repository=str(name), seq=seq, reason=verdict.refused)
+                log.warning("not_replicated", repository_id=identity, seq=seq, reason=verdict.refused)
                 raise TryAgainError(f"not replicated in time: {verdict.refused}; the outcome is unknown")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(verdict.look_again):
                     await changed.wait()
+
+    def waits_for(self, identity: str, seq: int) -> dict[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+        lacking = {}
+        for member in self.required:
+            feeding = self._feedings.get(member)
+            if feeding is None or not feeding.confirmed(identity, seq):
+                lacking[member.name] = feeding.received(identity) if feeding is not None else 0
+        return lacking
 
     async def close(self) -> None:
         """The term is over: write no more records, let nobody wait. Safe to call twice."""
@@ -140,27 +157,27 @@ class SyncSetKeeper:
         for member in self._carried - self._feedings.keys():
             yield Presence(member, Stage.ABSENT, carried=True)
 
-    def _judge(self, name: RepositoryName, seq: int, began: float) -> Verdict:
+    def _judge(self, identity: str, seq: int, began: float) -> Verdict:
         members = self.required
         lacking = {
             member: moved
             for member in members
-            if (moved := self._lacks(member, name, seq, began)) is not None
+            if (moved := self._lacks(member, identity, seq, began)) is not None
         }
         return judge(Waiting(began, self._now(), members, self.in_force, lacking), self._mode, self._limits)
 
-    def _lacks(self, member: Member, name: RepositoryName, seq: int, began: float) -> float | None:
+    def _lacks(self, member: Member, identity: str, seq: int, began: float) -> float | None:
         """Its last sign of progress on that change, if it has not confirmed it."""
         feeding = self._feedings.get(member)
         if feeding is None:
             return self._gone_at.get(member, began)
-        return None if feeding.confirmed(name, seq) else feeding.moved_at(name, began)
+        return None if feeding.confirmed(identity, seq) else feeding.moved_at(identity, began)
 
     def _held_through(self, member: Member) -> int:
         feeding = self._feedings.get(member)
         return 0 if feeding is None else feeding.held_through(self.position)
 
-    def _dismiss(self, member: Member, name: RepositoryName) -> None:
+    def _dismiss(self, member: Member, identity: str) -> None:
         """It is late: it leaves the record, and comes back by being checked."""
         feeding = self._feedings.get(member)
         late = member in self._carried or (feeding is not None and feeding.stage is not Stage.CHECKING)
@@ -168,7 +185,7 @@ class SyncSetKeeper:
         if feeding is not None:
             feeding.late()
         if late:
-            log.warning("standby_late", standby=member.name, repository=str(name), term=self._term.number)
+            log.warning("standby_late", standby=member.name, repository_id=identity, term=self._term.number)
             self.moved()
 
     def _end_grace(self) -> None:

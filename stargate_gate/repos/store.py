@@ -3,12 +3,11 @@
 import asyncio
 import builtins
 import contextlib
-import errno
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -17,16 +16,24 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
-from stargate_gate.repos import trash
-from stargate_gate.repos.adoption import Adopted, Adoption, new_id, write_fresh_config
+from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
+from stargate_gate.repos import placing, trash
+from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
+from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
 from stargate_gate.repos.git import git_argv, repository_argv
+from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.repository import ID_FILE, Repository, is_there, read_head, read_id
-from stargate_gate.repos.sweep import NEW_PREFIX
-from stargate_gate.repos.walk import candidates, check_folders, locate, walk
+from stargate_gate.repos.register import Births, Register
+from stargate_gate.repos.repository import (
+    Repository,
+    is_remains,
+    read_head,
+    read_id,
+    read_object_format,
+)
+from stargate_gate.repos.walk import candidates, locate, walk
 
 log = structlog.get_logger()
 
@@ -35,7 +42,6 @@ __all__ = ["Repository", "Store"]
 INIT_LIMIT_S = 20.0
 ADOPTIONS_AT_ONCE = 4
 FILE_MODE = 0o640
-MOVE_ATTEMPTS = 5  # an operator may remove an empty folder just when something is moved into it
 REFS_LIMIT_S = 60.0
 OBJECT_FORMATS = ("sha1", "sha256")
 
@@ -53,22 +59,49 @@ class Store:
         default_branch: str,
         trash_days: float,
         must_stay: Callable[[str], bool] = lambda _: False,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`must_stay`, asked with the id of a repository in the trash: whether it stays, whatever its age."""
+        """What the store asks of the node.
+
+        must_stay  asked with the id of a repository in the trash: whether it stays, whatever its age
+        leads      whether this node gives ids to what has none of its own
+        """
         self._datadir = datadir
         self._processes = processes
         self._default_branch = default_branch
         self._keep = timedelta(days=trash_days)
         self._must_stay = must_stay
-        self._adoption = Adoption(processes, datadir.hooks)
+        self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self._reported: set[str] = set()
+        self.register = Register(self._walk, leads)
+        self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
+
+    @property
+    def not_served(self) -> tuple[str, ...]:
+        """What lies among the repositories and is not served, and why: a line each, by name.
+
+        As of the last list, and of requests since.
+        """
+        root = self._datadir.repositories
+        refused = {str(path.relative_to(root)): why for path, why in self._adoption.refused.items()}
+        return tuple(f"{path}: {why}" for path, why in sorted({**self._passed_over, **refused}.items()))
+
+    @property
+    def local_policies(self) -> tuple[str, ...]:
+        """Repositories with settings that other nodes may lack: a line each, with the keys, by name."""
+        root = self._datadir.repositories
+        found = {str(path.relative_to(root)): keys for path, keys in self._adoption.policies.items()}
+        return tuple(f"{path}: {', '.join(keys)}" for path, keys in sorted(found.items()))
 
     @property
     def root(self) -> Path:
         """The folder that all of them are below."""
         return self._datadir.repositories
+
+    def tell(self, births: Births) -> None:
+        """Who is told from now on of each repository that is new on this leader."""
+        self.register.births = births
 
     def find(self, name: RepositoryName) -> Repository | None:
         """The repository of that name, adopted or not yet; a few stat calls.
@@ -79,8 +112,15 @@ class Store:
         """
         return locate(self._datadir.repositories, name)
 
+    def find_whole(self, name: RepositoryName) -> Repository | None:
+        """As `find`; None as well if what is there is no whole repository. See `remains`."""
+        try:
+            return self.find(name)
+        except BrokenRepositoryError:
+            return None
+
     async def require(self, name: RepositoryName) -> Repository:
-        """The repository of that name, adopted if it was copied in.
+        """The repository of that name, adopted if it was copied in; on a leader, with an id of its own.
 
         Raises:
             NoSuchRepositoryError: there is none.
@@ -88,9 +128,32 @@ class Store:
         """
         repository = self.find(name)
         if repository is None:
-            raise NoSuchRepositoryError(f"no repository {name} on this node")
-        await self._adoption.adopt(repository)
+            raise _missing(name)
+        repository = await self.adopt(repository)
+        await self.register.identify(repository)
         return repository
+
+    async def by_id(self, identity: str, *, search: bool = False) -> Repository | None:
+        """The repository of that id, whatever its name, adopted; None if there is none.
+
+        search  look for it in every folder before saying so: an operator may have moved it
+
+        Raises:
+            UnavailableError: it is damaged.
+        """
+        repository = await self.register.by_id(identity, search=search)
+        return None if repository is None else await self.adopt(repository)
+
+    async def adopt(self, repository: Repository) -> Repository:
+        """Make it safe to run git in; returns it, since its folder may get its .git by that.
+
+        Raises:
+            UnavailableError: it must not be served, or it is damaged.
+        """
+        adopted = await self._adoption.adopt(repository)
+        if adopted != repository:
+            self.register.renamed(repository, adopted)
+        return adopted
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
         """The repository of that name, and whether it was made now. Many at once get the same one."""
@@ -119,11 +182,13 @@ class Store:
         """
         async with self._one_at_a_time(name):
             if self.find(name) is not None:
-                raise _exists(name)
+                raise placing.exists(name)
             return await self._create(name, object_format, head, id)
 
-    async def delete(self, name: RepositoryName) -> None:
-        """Move the repository to the trash, durably. Empty folders above it go.
+    async def delete(self, name: RepositoryName) -> str:
+        """Move the repository to the trash, durably, because a user wants it gone; the id that is gone.
+
+        Empty folders above it go. A copy that was not told from what it is a copy of goes under a fresh id.
 
         Raises:
             NoSuchRepositoryError: there is none.
@@ -131,27 +196,110 @@ class Store:
         async with self._one_at_a_time(name):
             repository = self.find(name)
             if repository is None:
-                raise NoSuchRepositoryError(f"no repository {name} on this node")
-            await finish(self._delete(repository))
-        log.info("repository_deleted", repository=str(name))
+                raise _missing(name)
+            with contextlib.suppress(UnavailableError):
+                await self.register.identify(repository)
+            identity = await finish(self._to_trash(repository, deleted=True))
+        log.info("repository_deleted", repository=str(name), id=identity)
+        return identity
+
+    # -- a mirror's side: repositories by id ------------------------------------------------------------
+
+    async def census(self) -> Census:
+        """All repositories, by id, and those that have none of their own. Gives no ids, and adopts none."""
+        return await self.register.census()
+
+    async def begin(
+        self, name: RepositoryName, identity: str, *, object_format: str, head: str | None
+    ) -> Repository:
+        """Make the repository of that id beside the others, where nobody finds it; `complete` ends that.
+
+        What an earlier try has left there is used, if it is of that object format.
+
+        Raises:
+            UnavailableError, OSError, GitFailedError: it could not be made.
+        """
+        path = await asyncio.to_thread(place_beside, self.root, identity, name)
+        if not await asyncio.to_thread(_is_begun, path, identity, object_format):
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await self._init(path, object_format, head, identity)
+        return Repository(name, path)
+
+    async def complete(
+        self, made: Repository, name: RepositoryName, instead_of: Repository | None
+    ) -> Repository:
+        """Put what was begun into its place, as a whole; `instead_of` goes to the trash before.
+
+        Killed in between, the node does the rest at its next start.
+
+        Raises:
+            UsageError: another repository has that name, or there can be none.
+            UnavailableError, OSError: it is not there.
+        """
+        if instead_of is None:
+            return await finish(self._place_made(made, name, None))
+        async with self._processes.alone(instead_of.path):  # what works on the old one must not go on in it
+            return await finish(self._place_made(made, name, instead_of))
+
+    def remains(self, name: RepositoryName) -> Repository | None:
+        """What is left of a repository of that name that is no whole one any more; a few stat calls.
+
+        A folder that has the id of one, or most of its parts: a power cut, or a backup without empty
+        folders, takes HEAD or refs/ away. To be taken for a deletion it has too much.
+        """
+        for path in candidates(self._datadir.repositories, name):
+            if is_remains(path):
+                return Repository(name, path)
+        return None
+
+    async def move(self, repository: Repository, name: RepositoryName) -> Repository:
+        """Give it another name, which is free; durably.
+
+        Raises:
+            UsageError: the name is taken, or there can be nothing of that name.
+            UnavailableError, OSError: it is where it was.
+        """
+        return await finish(self._move(repository, name))
+
+    async def exchange(self, one: Repository, other: Repository) -> tuple[Repository, Repository]:
+        """Let two repositories change names, durably; both, with their new names.
+
+        Raises:
+            OSError: perhaps one has an odd name now; see placing.py.
+        """
+        return await finish(self._exchange(one, other))
+
+    async def put_away(self, repository: Repository, *, deleted: bool, entry_id: str | None = None) -> None:
+        """Move it to the trash, durably.
+
+        deleted   a user wants it gone
+        entry_id  what it is called there, if it has no id of its own
+
+        Raises:
+            OSError: it is where it was.
+        """
+        await finish(self._to_trash(repository, deleted=deleted, entry_id=entry_id))
+
+    async def was_deleted(self, identity: str) -> bool:
+        """Whether a user has deleted the repository of that id; known for as long as the trash is kept."""
+        return await asyncio.to_thread(trash.was_deleted, self._datadir.trash, identity)
 
     async def list(self) -> list[Repository]:
         """All repositories, by name. Those copied in are adopted; what cannot be served is reported once."""
         found = await asyncio.to_thread(self._walk)
         slots = asyncio.Semaphore(ADOPTIONS_AT_ONCE)
-        served = [repository for repository, known in found if known is not None]
+        served = []
 
         async def adopt(repository: Repository) -> None:
             async with slots:
-                with contextlib.suppress(UnavailableError):  # logged by the adoption
-                    await self._adoption.adopt(repository)
+                with contextlib.suppress(UnavailableError, NoSuchRepositoryError):  # logged by the adoption
+                    repository = await self._adoption.adopt(repository)
+                    await self.register.identify(repository)
                     served.append(repository)
 
         async with asyncio.TaskGroup() as group:
-            for repository, known in found:
-                if known is None:
-                    group.create_task(adopt(repository))
-        await self._separate_copies(found)
+            for repository in found:
+                group.create_task(adopt(repository))
         return sorted(served, key=lambda repository: repository.name)
 
     async def empty_trash(self, now: datetime) -> builtins.list[str]:
@@ -198,59 +346,101 @@ class Store:
     async def _create(
         self, name: RepositoryName, object_format: str, head: str | None, identity: str | None
     ) -> Repository:
+        new = self._datadir.repositories / f"{NEW_PREFIX}{secrets.token_hex(8)}"
+        if identity is None:
+            identity = new_id()
+            await self.register.births.expect(identity, name)
+        await self._init(new, object_format, head, identity)
+        try:
+            path = await finish(self._move_in(new, name))
+        except BaseException:
+            await finish(asyncio.to_thread(remove_beside, new))
+            raise
+        repository = Repository(name, path)
+        self.register.put(repository)
+        log.info("repository_created", repository=str(name), object_format=object_format, id=identity)
+        return repository
+
+    async def _init(self, new: Path, object_format: str, head: str | None, identity: str) -> None:
+        """Make an empty repository at `new`, and put it on disk."""
         if object_format not in OBJECT_FORMATS:
             raise UsageError(f"no object format {object_format!a}: sha1 or sha256")
-        new = self._datadir.repositories / f"{NEW_PREFIX}{secrets.token_hex(8)}"
         argv = git_argv("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
         argv += [f"--initial-branch={self._default_branch}", str(new)]
+        head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
         try:
             await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=new)
-            await finish(self._complete(new, name, object_format, head, identity or new_id()))
+            furnish = asyncio.to_thread(_furnish, new, object_format, self._datadir, head_line, identity)
+            await finish(furnish)
         except BaseException:
-            await finish(asyncio.to_thread(shutil.rmtree, new, ignore_errors=True))
+            await finish(asyncio.to_thread(remove_beside, new))
             raise
-        log.info("repository_created", repository=str(name), object_format=object_format)
-        return Repository(name, candidates(self._datadir.repositories, name)[0])
 
-    async def _complete(
-        self, new: Path, name: RepositoryName, object_format: str, head: str | None, identity: str
-    ) -> None:
-        head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
-        await asyncio.to_thread(_furnish, new, object_format, self._datadir.hooks, head_line, identity)
+    async def _move_in(self, new: Path, name: RepositoryName) -> Path:
         async with self._folders:
-            await asyncio.to_thread(_move_in, self._datadir.repositories, new, name)
+            return await asyncio.to_thread(placing.move_in, self.root, new, name)
 
-    async def _delete(self, repository: Repository) -> None:
-        now = datetime.now(UTC)
-        identity = await asyncio.to_thread(_id_or_fresh, repository.path)
+    async def _place_made(
+        self, made: Repository, name: RepositoryName, instead_of: Repository | None
+    ) -> Repository:
+        await asyncio.to_thread(mark_complete, made.path, name)
+        identity = self.register.identity(made)
+        if instead_of is not None:
+            await self._to_trash(instead_of, deleted=False)
+        repository = Repository(name, await self._move_in(made.path, name))
+        await asyncio.to_thread(trash.forget_deletion, self._datadir.trash, identity.id)
+        await asyncio.to_thread(remove_beside, made.path.parent)
+        self.register.put(repository)
+        return repository
+
+    async def _move(self, repository: Repository, name: RepositoryName) -> Repository:
         async with self._folders:
-            await asyncio.to_thread(trash.move_to_trash, self._datadir.trash, repository, identity, now)
-            await asyncio.to_thread(_remove_empty_folders, self._datadir.repositories, repository.path.parent)
+            path = await asyncio.to_thread(placing.move, self.root, repository.path, name)
+        moved = Repository(name, path)
+        self.register.put(moved)
+        log.info("repository_moved", repository=str(name), before=str(repository.name))
+        return moved
 
-    async def _separate_copies(self, found: Sequence[tuple[Repository, Adopted | None]]) -> None:
-        """Give all but the oldest of the repositories with one id an id of their own."""
-        by_id: dict[str, tuple[Repository, Adopted]] = {}
-        for repository, known in found:
-            if known is None:
-                continue
-            first = by_id.setdefault(known.id, (repository, known))
-            if first[0] != repository:
-                older, younger = sorted((first, (repository, known)), key=lambda item: item[1].since)
-                by_id[known.id] = older
-                await self._adoption.renew_id(younger[0])
+    async def _exchange(self, one: Repository, other: Repository) -> tuple[Repository, Repository]:
+        async with self._folders:
+            await asyncio.to_thread(placing.exchange, one.path, other.path)
+        first, second = Repository(other.name, other.path), Repository(one.name, one.path)
+        for moved in (first, second):
+            with contextlib.suppress(UnavailableError):  # one that has no id
+                self.register.put(moved)
+        log.info("repositories_changed_places", repository=str(first.name), other=str(second.name))
+        return first, second
 
-    def _walk(self) -> builtins.list[tuple[Repository, Adopted | None]]:
-        found = []
-        for repository in walk(self._datadir.repositories, self._skipped):
-            with contextlib.suppress(OSError):  # removed meanwhile
-                found.append((repository, self._adoption.adopted(repository.path)))
-        self._adoption.forget_all_but([repository.path for repository, _ in found])
+    async def _to_trash(self, repository: Repository, *, deleted: bool, entry_id: str | None = None) -> str:
+        """Under its own id, if it is known to be the one that has it; the id in the trash."""
+        own = None
+        with contextlib.suppress(UnavailableError, NoSuchRepositoryError):
+            identity = self.register.identity(repository)
+            own = identity.id if self.register.holds(repository, identity) else None
+        name = (own if entry_id is None else entry_id) or new_id()
+        async with self._folders:
+            await asyncio.to_thread(
+                trash.move_to_trash,
+                self._datadir.trash,
+                repository,
+                name,
+                datetime.now(UTC),
+                deleted=deleted and own is not None,
+            )
+            await asyncio.to_thread(placing.remove_empty_folders, self.root, repository.path.parent)
+        if own is not None:
+            self.register.forget(own)
+        return name
+
+    def _walk(self) -> builtins.list[Repository]:
+        skipped: dict[str, str] = {}
+        found = [*walk(self._datadir.repositories, skipped.__setitem__)]
+        self._adoption.forget_all_but([repository.path for repository in found])
+        for path, reason in skipped.items():
+            if self._passed_over.get(path) != reason:
+                log.warning("not_a_repository_to_serve", path=path, reason=reason)
+        self._passed_over = skipped
         return found
-
-    def _skipped(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("not_a_repository_to_serve", path=path, reason=reason)
 
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
         """The turn of all who would create or delete a repository of that name."""
@@ -266,59 +456,22 @@ def _unborn(path: Path) -> str | None:
     return None if (path / ref).is_file() else ref
 
 
-def _furnish(new: Path, object_format: str, hooks: Path, head: str | None, identity: str) -> None:
+def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
     """Write what git init does not, and put all on disk, bottom up."""
-    write_fresh_config(new, object_format, hooks)
-    write_durably(new / ID_FILE, identity.encode("ascii") + b"\n", mode=FILE_MODE)
+    write_fresh_config(new, object_format, datadir)
+    give_id(new, identity)
     head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()
     write_durably(new / "HEAD", head_line, mode=FILE_MODE)
     for folder, _, _ in os.walk(new, topdown=False):
         fsync_dir(Path(folder))
 
 
-def _move_in(root: Path, new: Path, name: RepositoryName) -> None:
-    """Rename the finished repository to its place, durably. Nobody else of this node moves folders now."""
-    target = candidates(root, name)[0]
-    for _ in range(MOVE_ATTEMPTS):
-        try:
-            check_folders(root, name)
-            for folder in reversed([folder for folder in _above(root, target) if not is_there(folder)]):
-                folder.mkdir()
-                fsync_dir(folder.parent)
-            new.rename(target)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-                raise _exists(name) from error
-            raise
-        fsync_dir(target.parent)
-        return
-    raise UnavailableError(f"the folders of {name} vanish while it is made: try again")
-
-
-def _remove_empty_folders(root: Path, folder: Path) -> None:
-    for empty in (folder, *_above(root, folder)):
-        if empty == root:
-            return
-        try:
-            empty.rmdir()
-        except OSError:
-            return  # not empty
-        fsync_dir(empty.parent)
-
-
-def _above(root: Path, path: Path) -> list[Path]:
-    """The folders between `root` and `path`, the nearest to `path` first."""
-    return [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
-
-
-def _id_or_fresh(path: Path) -> str:
+def _is_begun(path: Path, identity: str, object_format: str) -> bool:
     try:
-        return read_id(path) or new_id()
-    except FileNotFoundError:
-        return new_id()  # copied in and deleted before anybody looked at it
+        return read_id(path) == identity and read_object_format(path) == object_format
+    except OSError:
+        return False
 
 
-def _exists(name: RepositoryName) -> UsageError:
-    return UsageError(f"there is already something called {name}: choose another name, or delete it first")
+def _missing(name: RepositoryName) -> NoSuchRepositoryError:
+    return NoSuchRepositoryError(f"no repository {name} on this node")

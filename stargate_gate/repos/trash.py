@@ -1,18 +1,21 @@
 """Where deleted repositories wait until their days are over: trash/<UTC stamp>-<id>/<name>.git.
 
-Beside each, about.json says name, id and time; it is on disk before the repository comes.
+Beside each, about.json says name, id and time, and whether a user has deleted it ("deleted"); it is on disk
+before the repository comes. For as long as a deleted repository lies here, it is known to be one: a node
+that was away meanwhile puts its copy away, too. What a mirror replaces lies here as well, and is not deleted.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
+from stargate_gate.datadir.files import fsync_dir, read_json, remove_tree, write_json_durably
 from stargate_gate.errors import UsageError
 from stargate_gate.repos.names import SUFFIX, parse_repository_name
 from stargate_gate.repos.repository import Repository, is_repository
@@ -23,8 +26,12 @@ ABOUT = "about.json"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 
-def move_to_trash(trash: Path, repository: Repository, identity: str, now: datetime) -> Path:
+def move_to_trash(
+    trash: Path, repository: Repository, identity: str, now: datetime, *, deleted: bool
+) -> Path:
     """Rename the repository into the trash, durably; returns where it is now.
+
+    deleted  a user wants it gone, on every node
 
     Raises:
         OSError: it is where it was.
@@ -32,7 +39,12 @@ def move_to_trash(trash: Path, repository: Repository, identity: str, now: datet
     entry = trash / f"{now.astimezone(UTC).strftime(_STAMP)}-{identity}"
     target = entry / f"{repository.name}{SUFFIX}"
     target.parent.mkdir(parents=True)
-    about = {"name": str(repository.name), "id": identity, "deleted_at": now.astimezone(UTC).isoformat()}
+    about = {
+        "name": str(repository.name),
+        "id": identity,
+        "deleted_at": now.astimezone(UTC).isoformat(),
+        "deleted": deleted,
+    }
     try:
         write_json_durably(entry / ABOUT, about)
         for folder in _up_to(target.parent, trash):
@@ -60,7 +72,7 @@ def empty_trash(
             name, deleted_at = _about(entry)
             if now - deleted_at < keep or must_stay(_id(entry)):
                 continue
-            shutil.rmtree(entry)
+            remove_tree(entry)
         except OSError as error:
             log.warning("trash_not_emptied", entry=entry.name, error=str(error))
             continue
@@ -83,6 +95,37 @@ def in_trash(trash: Path, identity: str) -> Repository | None:
             if is_repository(path := entry / f"{name}{SUFFIX}"):
                 return Repository(name, path)
     return None
+
+
+def was_deleted(trash: Path, identity: str) -> bool:
+    """Whether a user has deleted the repository of that id, and it lies here still.
+
+    Raises:
+        OSError: the trash cannot be read.
+    """
+    return any(True for _ in _deletions(trash, identity))
+
+
+def forget_deletion(trash: Path, identity: str) -> None:
+    """That id is in use again: its deletion did not become known to the node that leads.
+
+    Raises:
+        OSError: it may count as deleted still.
+    """
+    for entry, about in list(_deletions(trash, identity)):
+        write_json_durably(entry / ABOUT, {**about, "deleted": False})
+
+
+def _deletions(trash: Path, identity: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Entries of that id that a user has deleted; one that was taken out again is none."""
+    for entry in trash.iterdir():
+        if _id(entry) != identity:
+            continue
+        with contextlib.suppress(ValueError, KeyError, UsageError):
+            about = read_json(entry / ABOUT) or {}
+            name = parse_repository_name(str(about["name"]))
+            if about.get("deleted") is True and is_repository(entry / f"{name}{SUFFIX}"):
+                yield entry, about
 
 
 def _id(entry: Path) -> str:

@@ -294,7 +294,8 @@ def test_during_rescue(make: MakeCluster) -> None:
     a.start()
     a.wait_healthy()
     root = a.repository(REPOSITORY)
-    with Trap(a, "unlink", [f"{root}/{REF}", f"{root}/./{REF}"], "STOP") as trap:
+    named = [f"{root}/{REF}", f"{root}/./{REF}", f"./{REF}", REF]  # git works in the repository's folder
+    with Trap(a, "unlink", named, "STOP") as trap:
         b.signal(signal.SIGCONT)
         trap.wait_sprung()
         a.kill()
@@ -302,3 +303,97 @@ def test_during_rescue(make: MakeCluster) -> None:
     assert REF not in _end(cluster)
     kept = {ref: oid for ref, oid in refs_of(a, REPOSITORY).items() if ref.startswith("refs/stargate/")}
     assert push.oid in kept.values()
+
+
+# -- a standby that gives a repository the name that it has on the leader ------------------------------
+
+
+def _follow_names(make: MakeCluster, *names: str, mode: str = "strict") -> tuple[Cluster, dict[str, str]]:
+    """Nodes in sync that have these repositories, and look at the names all the time; their commits.
+
+    In mode strict the standby stays in the record, though it dies first.
+    """
+    cluster = make(mode=mode, replication={**PATIENT, "full_check_s": 0.5}, election=CALM)
+    cluster.start()
+    oids = {}
+    for name in names:
+        tree = cluster.client.work_tree(name)
+        oids[name] = cluster.client.commit(tree, f"in {name}")
+        url = cluster.client.url(cluster["node-a"], name)
+        cluster.client.git("push", "-q", url, f"{oids[name]}:{REF}", cwd=tree)
+    cluster.wait_equal()
+    return cluster, oids
+
+
+def _leads_alone(cluster: Cluster) -> NodeProcess:
+    """Both are dead; the standby comes back and leads."""
+    a, b = cluster["node-a"], cluster["node-b"]
+    a.kill()
+    b.wait()
+    b.start()
+    return b.wait_ready()
+
+
+def _follows_again(cluster: Cluster) -> None:
+    cluster["node-a"].start().wait_healthy()
+    cluster["node-b"].wait_in_sync_set("node-a")
+    cluster.wait_equal()
+    for node in cluster.nodes:
+        assert list((node.data_dir / "trash").iterdir()) == []
+        assert node.status()["rescued_refs"] == 0
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_when_a_repository_is_moved_to_its_new_name(make: MakeCluster, *, done: bool) -> None:
+    """One rename: it has its old name, or its new one, and all that it had."""
+    cluster, oids = _follow_names(make, "a")
+    a, b = cluster["node-a"], cluster["node-b"]
+    moved = [b.repository("a"), b.repository("z")]
+    with Trap(b, "rename", moved, "STOP" if done else "KILL") as trap:
+        a.repository("a").rename(a.repository("z"))
+        trap.wait_sprung()
+        b.kill()
+    _leads_alone(cluster)
+    assert refs_of(b, "z" if done else "a")[REF] == oids["a"]
+    _follows_again(cluster)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_when_two_repositories_change_names(make: MakeCluster, *, done: bool) -> None:
+    """One step: each has one name or the other, and both are there."""
+    cluster, oids = _follow_names(make, "a", "b")
+    a, b = cluster["node-a"], cluster["node-b"]
+    with Trap(b, "renameat2", [b.repository("a"), b.repository("b")], "STOP" if done else "KILL") as trap:
+        for one, other in (("a", "t"), ("b", "a"), ("t", "b")):
+            a.repository(one).rename(a.repository(other))
+        trap.wait_sprung()
+        b.kill()
+    _leads_alone(cluster)
+    now = {"a": "b", "b": "a"} if done else {"a": "a", "b": "b"}
+    assert {name: refs_of(b, name)[REF] for name in "ab"} == {name: oids[was] for name, was in now.items()}
+    _follows_again(cluster)
+
+
+def test_when_the_new_one_is_to_come_to_the_place_of_one_that_was_deleted(make: MakeCluster) -> None:
+    """The old one is in the trash, the new one is complete: it comes to its place at the next start."""
+    cluster, _ = _follow_names(make, "a", mode="sync")
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    b.kill()
+    assert client.ssh(a, "repo", "delete", "a").returncode == 0
+    tree = client.work_tree("anew")
+    oid = client.commit(tree, "anew")
+    client.git("push", "-q", client.url(a, "a"), f"{oid}:{REF}", cwd=tree)
+    identity = (a.repository("a") / "stargate-id").read_text().strip()
+    b.start()
+    b.wait_healthy()
+    made = b.data_dir / "repositories" / f".new-{identity}" / "a.git"
+    with Trap(b, "rename", [made], "KILL") as trap:
+        trap.wait_sprung()
+        b.wait()
+    assert not b.repository("a").exists()
+    assert made.exists()
+    b.start()
+    eventually(lambda: "repository_came_to_its_place" in b.log(), "the place")
+    a.wait_in_sync_set("node-b")
+    assert cluster.wait_equal()["a.git"].endswith(f"{oid} {REF}")
+    assert len(list((b.data_dir / "trash").iterdir())) == 1

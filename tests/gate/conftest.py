@@ -14,7 +14,7 @@ import pytest
 from stargate_gate.datadir.layout import DataDir, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.datadir.writers import WritersLock
-from stargate_gate.errors import NotLeaderError
+from stargate_gate.errors import NotLeaderError, RepositoryGoneError
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.decision import not_leader_message
 from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
@@ -23,6 +23,7 @@ from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.leadership import WriteScopes
 from stargate_gate.repos.hooks import install_hooks
+from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.store import Repository, Store
@@ -104,35 +105,58 @@ class Ledger:
 
     replicas: Callable[[str, int], Awaitable[None]] = at_once
     position: int = 0
+    members: frozenset[str] = frozenset()
+    waiting: dict[str, int] = field(default_factory=dict)
     told: list[tuple[str, str]] = field(default_factory=list)
     counted: list[tuple[str, object]] = field(default_factory=list)
     well: bool = True
     leads: bool = True
+    store: Store | None = None
+    names: dict[str, RepositoryName] = field(default_factory=dict)  # by id
 
-    async def writing(self, repository: Repository) -> None:
-        self.told.append(("writing", str(repository.name)))
+    async def writing(self, identity: RepositoryIdentity) -> None:
+        self.told.append(("writing", str(await self._name(identity))))
 
-    async def written(self, repository: Repository) -> int:
-        return self._tell("written", repository.name)
+    async def written(self, identity: RepositoryIdentity) -> int:
+        return self._tell("written", await self._name(identity))
 
-    async def pushed(self, repository: Repository) -> int:
-        return self._tell("pushed", repository.name)
+    async def pushed(self, identity: RepositoryIdentity) -> int:
+        return self._tell("pushed", await self._name(identity))
 
-    async def created(self, repository: Repository) -> int:
-        return self._tell("created", repository.name)
+    async def created(self, identity: RepositoryIdentity) -> int:
+        return self._tell("created", await self._name(identity))
 
-    async def deleted(self, name: RepositoryName) -> int:
+    async def deleted(self, name: RepositoryName, identity: str) -> int:
+        self.names[identity] = name
         return self._tell("deleted", name)
 
-    async def replicated(self, name: RepositoryName, position: int) -> None:
-        self.told.append(("replicated", str(name)))
+    def sync_set(self) -> frozenset[str]:
+        return self.members
+
+    def waits_for(self, identity: str, position: int) -> dict[str, int]:
+        return self.waiting
+
+    async def replicated(self, identity: str, position: int) -> None:
+        self.told.append(("replicated", str(self.names[identity])))
         assert position <= self.position
-        await self.replicas(str(name), position)
+        await self.replicas(str(self.names[identity]), position)
+
+    async def _name(self, identity: RepositoryIdentity) -> RepositoryName:
+        """What it is called now. Raises as the feed does where it is gone."""
+        assert self.store is not None
+        repository = await self.store.register.whereabouts(identity)
+        if repository is None:
+            raise RepositoryGoneError("it was deleted")
+        self.names[identity.id] = repository.name
+        return repository.name
 
     def _tell(self, what: str, name: RepositoryName) -> int:
         self.told.append((what, str(name)))
         self.position += 1
         return self.position
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        self.told.append(("worked_for", identity))
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())
@@ -150,11 +174,9 @@ class Ledger:
     def ready(self) -> tuple[bool, str]:
         return self.leads, "ready: leads term 1" if self.leads else "not leader: node-b follows node-a"
 
-    def status_text(self) -> str:
-        return "node-b  leader\nterm    1\n"
-
-    def status_json(self) -> str:
-        return '{"node": "node-b"}'
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        text = '{"node": "node-b"}' if as_json else "node-b  leader\nterm    1\n"
+        return 0 if self.well else 2, text
 
 
 class House:
@@ -197,6 +219,7 @@ class House:
         self.writers = await WritersLock.open_exclusively_then_share(self.datadir, nothing_to_sweep)
         self.processes = GitProcesses(self.datadir, self.writers)
         self.store = Store(self.datadir, self.processes, default_branch="main", trash_days=7)
+        self.ledger.store = self.store
         await self.leadership.lead()
         await self.open()
 

@@ -9,12 +9,13 @@ from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.messages import Compare
 from stargate_gate.repos.names import parse_repository_name
 
-APP, LIB = parse_repository_name("app"), parse_repository_name("lib")
+APP, LIB = "a" * 32, "b" * 32
+NAME = parse_repository_name("app")
 
 
-def told(backlog: Backlog, *seqs: int, name: object = APP) -> None:
+def told(backlog: Backlog, *seqs: int, identity: str = APP) -> None:
     for seq in seqs:
-        assert backlog.add(Compare(1, seq, name), float(seq))  # type: ignore[arg-type]
+        assert backlog.add(Compare(1, seq, NAME, identity), float(seq))
 
 
 def covered() -> Backlog:
@@ -69,7 +70,7 @@ def test_a_list_covers_what_was_told_before_it_and_not_what_came_after() -> None
     backlog = covered()
     told(backlog, 1)
     backlog.next(1.0)
-    told(backlog, 2, name=LIB)
+    told(backlog, 2, identity=LIB)
     backlog.next(2.0)
     backlog.checked(1)
     assert backlog.holds(APP, 1)
@@ -81,7 +82,7 @@ def test_progress_counts_for_the_repository_it_names() -> None:
     """ack_timeout_s is counted from there."""
     backlog = covered()
     told(backlog, 1)
-    told(backlog, 2, name=LIB)
+    told(backlog, 2, identity=LIB)
     backlog.next(2.0)
     backlog.next(2.0)
     backlog.progress(APP, 9.0)
@@ -103,8 +104,8 @@ def test_beyond_its_bound_nothing_counts_as_held_until_the_next_list(monkeypatch
     """What was dropped cannot be confirmed one by one."""
     backlog = covered()
     monkeypatch.setattr(module, "MAX_REPOSITORIES", 1)
-    assert backlog.add(Compare(1, 1, APP), 1.0)
-    assert not backlog.add(Compare(1, 2, LIB), 1.0)
+    assert backlog.add(Compare(1, 1, NAME, APP), 1.0)
+    assert not backlog.add(Compare(1, 2, NAME, LIB), 1.0)
     backlog.clear()
     assert not backlog.holds(APP, 1)
     assert backlog.held_through(2) == 0
@@ -128,26 +129,26 @@ def test_a_repository_that_matched_is_held_up_to_there_and_no_further() -> None:
         max_size=40,
     )
 )
-def test_held_means_confirmed_at_or_after_that_change(steps: list[tuple[str, object]]) -> None:
+def test_held_means_confirmed_at_or_after_that_change(steps: list[tuple[str, str]]) -> None:
     """Against a model that remembers every single change: never held too early; in the end all is held."""
     backlog, seq = covered(), 0
-    last_told: dict[object, list[int]] = {APP: [], LIB: []}
-    sent: list[tuple[object, int]] = []
-    confirmed: dict[object, int] = {APP: 0, LIB: 0}
+    last_told: dict[str, list[int]] = {APP: [], LIB: []}
+    sent: list[tuple[str, int]] = []
+    confirmed: dict[str, int] = {APP: 0, LIB: 0}
     for step, name in steps:
         if step == "tell":
             seq += 1
-            told(backlog, seq, name=name)
+            told(backlog, seq, identity=name)
             last_told[name].append(seq)
         elif step == "send" and (news := backlog.next(0.0)) is not None:
-            sent.append((news.name, news.seq))
+            sent.append((news.id, news.seq))
         elif step == "apply" and sent:
             done, at = sent.pop(0)
-            backlog.applied(done, at, 0.0)  # type: ignore[arg-type]
+            backlog.applied(done, at, 0.0)
             confirmed[done] = max(confirmed[done], at)
         elif step == "check":
             backlog.checked(seq)
             confirmed = dict.fromkeys(confirmed, seq)
         for which, seqs in last_told.items():
             for at in seqs:
-                assert backlog.holds(which, at) == (confirmed[which] >= at)  # type: ignore[arg-type]
+                assert backlog.holds(which, at) == (confirmed[which] >= at)

@@ -13,6 +13,7 @@ from stargate_gate.replication.messages import (
     MAX_DELTA_CHARACTERS,
     Changed,
     Compare,
+    Deleted,
     Delta,
     News,
 )
@@ -21,7 +22,7 @@ from stargate_gate.repos.plan import RefChange, plan_transactions
 from stargate_gate.repos.refs import RefSnapshot
 
 NAME = RepositoryName("org/app")
-OTHER_ID, ID = "a" * 32, "b" * 32
+ID = "b" * 32
 HEAD = "ref: refs/heads/main"
 
 ref_sets = st.dictionaries(
@@ -34,9 +35,9 @@ def snapshot(refs: Mapping[str, str], broken: frozenset[str] = frozenset()) -> R
     return RefSnapshot("sha1", HEAD, refs, broken)
 
 
-def changed(seq: int, delta: Delta | None, *, id: str = ID, head: str = HEAD) -> Changed:  # noqa: A002
+def changed(seq: int, delta: Delta | None, *, head: str = HEAD) -> Changed:
     assert delta is not None
-    return Changed(1, seq, NAME, id, head, delta)
+    return Changed(1, seq, NAME, ID, head, delta)
 
 
 def after(refs: Mapping[str, str], delta: Delta) -> dict[str, str]:
@@ -114,11 +115,11 @@ A, B, C = (digit * 40 for digit in "abc")
     ("first", "second"),
     [
         (changed(1, (RefChange("refs/x", None, A),)), changed(2, (RefChange("refs/x", B, C),))),
-        (changed(1, (), id=OTHER_ID), changed(2, ())),
-        (Compare(1, 1, NAME), changed(2, ())),
-        (changed(1, ()), Compare(1, 2, NAME)),
-        (Compare(1, 2, NAME), Compare(1, 1, NAME)),
-        (changed(1, ()), Compare(1, 0, NAME)),
+        (Deleted(1, 1, NAME, ID), changed(2, ())),
+        (Compare(1, 1, NAME, ID), changed(2, ())),
+        (changed(1, ()), Compare(1, 2, NAME, ID)),
+        (Compare(1, 2, NAME, ID), Compare(1, 1, NAME, ID)),
+        (changed(1, ()), Compare(1, 0, NAME, ID)),
         (changed(1, (RefChange("refs/x", A, None),)), changed(2, (RefChange("refs/x", None, A),))),
     ],
 )
@@ -127,7 +128,7 @@ def test_what_does_not_follow_becomes_a_comparison(first: News, second: News) ->
 
     So it is when a ref comes back: a standby that was shown what was in between has to come back too.
     """
-    assert joined(first, second) == Compare(1, 2 if 2 in (first.seq, second.seq) else 1, NAME)
+    assert joined(first, second) == Compare(1, 2 if 2 in (first.seq, second.seq) else 1, NAME, ID)
 
 
 def test_joined_news_has_the_newer_head() -> None:
@@ -150,4 +151,11 @@ def test_too_much_for_one_message_is_no_delta() -> None:
     assert delta(refs(MAX_DELTA_CHANGES + 1)) is None
     assert delta(refs(64, MAX_DELTA_CHARACTERS // 64)) is not None
     assert delta(refs(64, MAX_DELTA_CHARACTERS // 64 + 1)) is None
-    assert joined(changed(1, most), changed(2, (RefChange("refs/more", None, A),))) == Compare(1, 2, NAME)
+    assert joined(changed(1, most), changed(2, (RefChange("refs/more", None, A),))) == Compare(1, 2, NAME, ID)
+
+
+@pytest.mark.parametrize("first", [changed(1, ()), Compare(1, 1, NAME, ID), Deleted(1, 1, NAME, ID)])
+def test_what_came_before_a_deletion_is_of_no_interest(first: News) -> None:
+    """The copy goes, whatever it was to become."""
+    deleted = Deleted(1, 2, NAME, ID)
+    assert joined(first, deleted) == deleted

@@ -9,9 +9,11 @@ import pytest
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, TryAgainError
+from stargate_gate.replication.acquaintance import About, Reached
 from stargate_gate.replication.messages import (
     Applied,
     Changed,
+    Checked,
     Compare,
     Enroll,
     Enrolled,
@@ -21,7 +23,7 @@ from stargate_gate.replication.messages import (
     Refused,
 )
 from stargate_gate.replication.syncset import Limits
-from tests.support.feeds import APP, LIMIT_S, TERM, B, House, opened
+from tests.support.feeds import APP_ID, LIMIT_S, TERM, B, House, opened
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ async def test_a_push_waits_until_the_member_has_it_on_disk(house: House) -> Non
     """Told "ok" only when the commit is on every member of the sync set."""
     standby = await house.level()
     seq = await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
     await standby.pipe.hear(Changed, Compare)
     assert await waits(waiting)
     standby.applied(seq)
@@ -53,9 +55,9 @@ async def test_confirming_an_older_change_is_not_enough(house: House) -> None:
     """Acknowledgements are per sequence number."""
     standby = await house.level()
     first, second = await house.push(), await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, second))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, second))
     standby.applied(first)
-    await asyncio.wait_for(house.feed.replicated(APP, first), LIMIT_S)
+    await asyncio.wait_for(house.feed.replicated(APP_ID, first), LIMIT_S)
     assert await waits(waiting)
     standby.applied(second)
     await asyncio.wait_for(waiting, LIMIT_S)
@@ -65,9 +67,9 @@ async def test_a_repeated_push_has_the_number_of_the_change_that_it_repeats(hous
     """ "Everything up-to-date" is an acknowledgement too: it waits for what the first one waits for."""
     standby = await house.level()
     seq = await house.push()
-    again = await house.feed.pushed(await house.repository())
+    again = await house.pushed(await house.repository())
     assert again == seq
-    waiting = asyncio.create_task(house.feed.replicated(APP, again))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, again))
     assert await waits(waiting)
     standby.applied(seq)
     await asyncio.wait_for(waiting, LIMIT_S)
@@ -79,7 +81,7 @@ async def test_a_late_standby_leaves_by_the_record_before_the_push_is_acknowledg
         await house.level()
         house.record.may_write.clear()
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await house.until(lambda: house.record.writing)  # it is late, and the record still names it
         assert await waits(waiting)
         assert house.record.in_force == {B}
@@ -98,7 +100,7 @@ async def test_a_standby_joins_with_an_incarnation_that_it_has_on_disk(house: Ho
     seq = await house.push()
     standby.applied(seq)
     standby.pipe.say(Enrolled(TERM, "f" * 32))  # of some other time
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
     await asyncio.wait_for(waiting, LIMIT_S)
     assert house.record.in_force == set()
     standby.pipe.say(Enrolled(TERM, offer.incarnation))
@@ -111,7 +113,7 @@ async def test_a_standby_that_joins_again_gets_another_incarnation(tmp_path: Pat
         standby = await house.level()
         before = house.record.members[B]
         seq = await house.push()
-        await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+        await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
         assert B not in house.record.members
         standby.applied(seq)
         await standby.confirm_list()
@@ -125,7 +127,7 @@ async def test_a_failed_record_write_keeps_both_sync_sets_needed(house: House) -
     house.record.failures = sys.maxsize
     standby.pipe.cut()
     await asyncio.wait_for(standby.served, LIMIT_S)
-    waiting = asyncio.create_task(house.feed.replicated(APP, await house.push()))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, await house.push()))
     assert await waits(waiting)
     assert house.record.in_force == {B}
     house.record.failures = 0
@@ -138,10 +140,10 @@ async def test_progress_keeps_a_slow_transfer_alive(tmp_path: Path) -> None:
     async with opened(tmp_path, "sync", limits=Limits(0.5, 60.0)) as house:
         standby = await house.level()
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await standby.pipe.hear(Changed, Compare)
         for _ in range(8):  # over twice ack_timeout_s
-            standby.pipe.say(Progress(TERM, seq, APP))
+            standby.pipe.say(Progress(TERM, seq, APP_ID, 0))
             await asyncio.sleep(0.15)
         assert not waiting.done()
         assert house.record.in_force == {B}
@@ -154,7 +156,7 @@ async def test_strict_refuses_without_a_member(tmp_path: Path) -> None:
     async with opened(tmp_path, "strict", limits=Limits(0.2, 60.0)) as house:
         seq = await house.push()
         with pytest.raises(TryAgainError, match="not replicated in time"):
-            await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+            await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
 
 
 async def test_strict_keeps_a_member_that_is_gone_and_refuses(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ async def test_strict_keeps_a_member_that_is_gone_and_refuses(tmp_path: Path) ->
         await asyncio.wait_for(standby.served, LIMIT_S)
         seq = await house.push()
         with pytest.raises(TryAgainError):
-            await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+            await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
         assert house.record.in_force == {B}
 
 
@@ -173,14 +175,14 @@ async def test_async_waits_for_nobody(tmp_path: Path) -> None:
     """Not even for a member that lacks it."""
     async with opened(tmp_path, "async") as house:
         await house.level()
-        await asyncio.wait_for(house.feed.replicated(APP, await house.push()), LIMIT_S)
+        await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
 
 
 async def test_a_member_that_was_carried_over_is_needed_until_it_matched(tmp_path: Path) -> None:
     """Each repository counts as pending for it until it was compared in this term."""
     async with opened(tmp_path, "sync", members=[B]) as house:
         seq = await house.push()
-        waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         assert await waits(waiting)
         standby = house.join()
         await standby.confirm_list()
@@ -191,7 +193,7 @@ async def test_a_member_that_was_carried_over_is_needed_until_it_matched(tmp_pat
 async def test_one_that_was_carried_over_and_does_not_come_leaves(tmp_path: Path) -> None:
     """The cluster goes on without it, by the record."""
     async with opened(tmp_path, "sync", members=[B], limits=Limits(0.2, 60.0)) as house:
-        await asyncio.wait_for(house.feed.replicated(APP, await house.push()), LIMIT_S)
+        await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
         assert house.record.in_force == frozenset()
 
 
@@ -208,7 +210,7 @@ async def test_nobody_waits_beyond_the_term(house: House) -> None:
     """A push whose term is over is never acknowledged."""
     await house.level()
     seq = await house.push()
-    waiting = asyncio.create_task(house.feed.replicated(APP, seq))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
     assert await waits(waiting)
     house.record.leads = False
     await house.feed.close()
@@ -220,7 +222,7 @@ async def test_an_acknowledgement_of_another_term_ends_the_connection(house: Hou
     """What is of another term counts for nothing."""
     standby = await house.level()
     seq = await house.push()
-    standby.pipe.say(Applied(TERM - 1, seq, APP))
+    standby.pipe.say(Applied(TERM - 1, seq, APP_ID))
     await asyncio.wait_for(standby.served, LIMIT_S)
     assert house.feed.standbys() == ()
 
@@ -257,3 +259,56 @@ async def test_two_nodes_of_one_name_are_told_apart(house: House) -> None:
     refused = await twin.pipe.hear(Refused)
     assert isinstance(refused, Refused)
     assert "another node is called 'node-b' too" in refused.reason
+
+
+async def test_a_standby_that_is_not_reached_holds_up_no_push_and_does_not_join(house: House) -> None:
+    """It has confirmed everything; but nobody could follow it."""
+    house.doors.problems[B] = "node-a cannot reach node-b"
+    standby = house.join()
+    heard = [await standby.pipe.hear(Reached, ListEnd) for _ in range(2)]
+    assert Reached(TERM, "node-a cannot reach node-b") in heard
+    (end,) = (one for one in heard if isinstance(one, ListEnd))
+    standby.pipe.say(Checked(TERM, end.check))
+    await house.until(lambda: house.feed.standbys()[0].lag_changes == 0)
+    await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
+    assert house.record.in_force == frozenset()
+    assert house.doors.asked[0] == (B, "node-b.example:2222")
+
+
+async def test_a_standby_that_moves_house_is_looked_for_there_at_once(house: House) -> None:
+    """It joins without a new list: it has confirmed one, and holds everything since."""
+    house.doors.problems[B] = "nobody there"
+    standby = house.join()
+    await standby.confirm_list()
+    await house.until(lambda: house.feed.standbys()[0].problem is not None)
+    seq = await house.push()
+    del house.doors.problems[B]
+    standby.pipe.say(About(TERM, "elsewhere.example:2222", ()))
+    await house.until(lambda: house.doors.asked[-1] == (B, "elsewhere.example:2222"))
+    await standby.pipe.hear(Changed, Compare)
+    assert house.record.in_force == frozenset(), "it lacks a change still"
+    standby.applied(seq)
+    await house.until(lambda: house.record.in_force == {B})
+
+
+async def test_a_member_that_cannot_be_reached_any_more_stays_and_is_named(house: House) -> None:
+    """It holds every acknowledged push: putting it out would leave fewer copies."""
+    standby = await house.level()
+    house.doors.problems[B] = "node-a cannot reach node-b"
+    standby.pipe.say(About(TERM, "elsewhere.example:2222", ()))
+    await house.until(lambda: house.feed.standbys()[0].problem is not None)
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, await house.push()))
+    assert await waits(waiting)
+    assert house.record.in_force == {B}
+    waiting.cancel()
+
+
+async def test_a_member_that_was_carried_over_is_a_member_before_it_is_reached(tmp_path: Path) -> None:
+    """The leader before has reached it; and it is asked for as a successor like any other."""
+    async with opened(tmp_path, "sync", members=[B]) as house:
+        house.doors.problems[B] = "node-a cannot reach node-b"
+        standby = house.join()
+        await standby.confirm_list()
+        await house.until(lambda: house.feed.standbys()[0].level)
+        assert house.record.in_force == {B}
+        assert house.feed.standbys()[0].problem is not None

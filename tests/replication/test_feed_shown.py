@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.errors import GitFailedError, TryAgainError
+from stargate_gate.errors import TryAgainError
 from stargate_gate.replication.keeper import FIRST_POSITION
 from stargate_gate.replication.messages import (
     Changed,
@@ -17,10 +17,11 @@ from stargate_gate.replication.messages import (
     Message,
     RefsPart,
     SnapshotBegin,
+    Unreadable,
 )
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
-from tests.support.feeds import APP, LIMIT_S, B, C, House, opened
+from tests.support.feeds import APP, APP_ID, LIMIT_S, B, C, House, opened
 
 MAIN, OTHER = "refs/heads/main", "refs/heads/other"
 
@@ -46,16 +47,16 @@ async def test_what_a_list_has_shown_in_between_is_told_anew(house: House) -> No
     b = await house.level()
     seq = await house.push()
     b.applied(seq)
-    await asyncio.wait_for(house.feed.replicated(APP, seq), LIMIT_S)
+    await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)
     await house.change("update-ref", OTHER, MAIN)
     await house.change("update-ref", "-d", MAIN)
     c = house.join(C)  # its list shows a repository without that ref
     await c.pipe.hear(ListEnd)
     await house.change("update-ref", MAIN, OTHER)
     await house.change("update-ref", "-d", OTHER)
-    again = await house.feed.pushed(await house.repository())
+    again = await house.pushed(await house.repository())
     assert again > seq
-    waiting = asyncio.create_task(house.feed.replicated(APP, again))
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, again))
     assert isinstance(await b.pipe.hear(Changed, Compare), Changed | Compare)
     assert isinstance(await b.pipe.hear(Changed, Compare), Compare), "no difference fits whoever saw it"
     assert not waiting.done()
@@ -69,7 +70,7 @@ async def test_a_list_that_shows_what_was_told_changes_no_number(house: House) -
     seq = await house.push()
     c = house.join(C)
     await c.pipe.hear(ListEnd)
-    assert await house.feed.pushed(await house.repository()) == seq
+    assert await house.pushed(await house.repository()) == seq
 
 
 async def test_what_was_shown_to_one_who_asked_is_told_anew(house: House) -> None:
@@ -79,21 +80,21 @@ async def test_what_was_shown_to_one_who_asked_is_told_anew(house: House) -> Non
     await house.change("update-ref", OTHER, MAIN)
     shown = seq_of(await house.refs())
     await house.change("update-ref", "-d", OTHER)
-    again = await house.feed.pushed(await house.repository())
+    again = await house.pushed(await house.repository())
     assert seq < shown < again
 
 
 async def test_a_repository_that_was_shown_to_be_gone_is_told_anew(house: House) -> None:
-    """Even if the very same one comes back: the standby has put its copy into the trash."""
+    """Even if the very same one comes back: whoever has seen that may have done something about it."""
     await house.level()
     seq = await house.push()
     repository = await house.repository()
-    aside = repository.path.with_name("aside")
+    aside = repository.path.with_name(".aside")
     repository.path.rename(aside)
     answer = await house.refs()
     assert [type(message) for message in answer] == [Gone]
     aside.rename(repository.path)
-    assert await house.feed.pushed(repository) > seq
+    assert await house.pushed(repository) > seq
 
 
 async def test_a_snapshot_has_the_number_of_what_it_shows(house: House) -> None:
@@ -106,8 +107,8 @@ async def test_a_snapshot_has_the_number_of_what_it_shows(house: House) -> None:
     assert any(isinstance(part, RefsPart) and OTHER in part.refs for part in answer)
     assert seq_of(answer) == seq + 1
     told = await b.pipe.hear(Changed, Compare)
-    assert told == Compare(house.feed.term, seq + 1, APP)
-    assert await house.feed.pushed(await house.repository()) == seq + 1
+    assert told == Compare(house.feed.term, seq + 1, APP, APP_ID)
+    assert await house.pushed(await house.repository()) == seq + 1
 
 
 async def test_asking_twice_tells_nothing_anew(house: House) -> None:
@@ -120,14 +121,19 @@ async def test_asking_twice_tells_nothing_anew(house: House) -> None:
 
 
 async def test_a_repository_that_cannot_be_read_is_not_told_of_by_asking(house: House) -> None:
-    """The one who asks is told to compare what it cannot: it would ask again at once."""
+    """The one who asks is told why, and what it was when it was read last; nothing new is told by that."""
     await house.push()
     repository = await house.repository()
+    digest = await house.room.refs.digest(repository)
     make_unreadable(repository)
     position = house.feed.position
-    with pytest.raises(GitFailedError):
-        await house.refs()
+    for _ in range(3):
+        (answer,) = await house.refs()
+        assert isinstance(answer, Unreadable)
+        assert "packed-refs" in answer.reason
+        assert answer.last == digest
     assert house.feed.position == position
+    assert len(house.feed.notes.lines) == 1
 
 
 async def test_what_is_told_was_read_before_it_was_synced(tmp_path: Path) -> None:
@@ -149,7 +155,7 @@ async def test_what_is_told_was_read_before_it_was_synced(tmp_path: Path) -> Non
         told = await b.pipe.hear(Changed, Compare)
         assert isinstance(told, Changed)
         assert [change.ref for change in told.delta] == [MAIN]
-        assert await house.feed.pushed(await house.repository()) == seq + 1
+        assert await house.pushed(await house.repository()) == seq + 1
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -164,7 +170,7 @@ async def test_what_is_not_on_disk_is_not_told(tmp_path: Path, *, readable: bool
         if not readable:
             make_unreadable(repository)
         with pytest.raises(TryAgainError):
-            await house.feed.pushed(repository)
+            await house.pushed(repository)
         assert house.feed.position == FIRST_POSITION
 
 
@@ -183,14 +189,14 @@ async def test_what_is_told_and_the_same_is_not_synced_again(tmp_path: Path) -> 
         async with asyncio.timeout(LIMIT_S):
             while synced != before:  # HEAD was written just now, and is read by git for a moment
                 before = synced
-                seq = await house.feed.pushed(repository)
+                seq = await house.pushed(repository)
         assert seq_of(await house.refs()) == seq
         assert synced == before
         await house.change("update-ref", MAIN, f"{MAIN}~1")
         await house.change("update-ref", MAIN, (await house.tip()))
-        assert await house.feed.pushed(repository) == seq
+        assert await house.pushed(repository) == seq
         assert synced == before + 1, "it is the same value, and was written anew"
-        assert await house.feed.pushed(repository) == seq
+        assert await house.pushed(repository) == seq
         assert synced == before + 1
 
 
@@ -206,14 +212,14 @@ async def test_one_task_at_a_time_tells_or_shows_a_repository(tmp_path: Path) ->
     async with opened(tmp_path, "sync", on_disk=on_disk) as house:
         repository = await house.repository()
         other, _ = await house.room.store.ensure(parse_repository_name("other"))
-        first = asyncio.create_task(house.feed.pushed(repository))
+        first = asyncio.create_task(house.pushed(repository))
         await asyncio.wait_for(entered.wait(), LIMIT_S)
         await house.change("symbolic-ref", "HEAD", OTHER)
-        second = asyncio.create_task(house.feed.pushed(repository))
+        second = asyncio.create_task(house.pushed(repository))
         asked = asyncio.create_task(house.refs())
         listed = asyncio.create_task(house.feed.listed(repository))
         for _ in range(3):  # whoever has no turn to wait for is done in that time
-            await house.feed.pushed(other)
+            await house.pushed(other)
         assert not any(task.done() for task in (first, second, asked, listed))
         going_on.set()
         async with asyncio.timeout(LIMIT_S):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stargate_gate.election.port import Member
 from stargate_gate.replication import messages
+from stargate_gate.replication.acquaintance import Settings
 from stargate_gate.replication.messages import (
     MAX_LINE_BYTES,
     PART_CHARACTERS,
@@ -50,22 +51,26 @@ refs = st.tuples(st.sampled_from(["refs/heads/", "refs/tags/", "refs/", "refs/no
     "".join
 )
 unreserved = refs.filter(lambda ref: ref != "refs/stargate" and not ref.startswith("refs/stargate/"))
-heads = unreserved.map("ref: {}".format) | oids
+heads = unreserved.map("ref: {}".format) | oids | st.just("")
 words = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
 
 BY_TYPE: Mapping[Any, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**63),
+    bool: st.booleans(),
     float: st.floats(0.001, 86399),
     Member: st.builds(Member, words, words),
     RepositoryName: names,
     tuple[Listed, ...]: st.lists(
-        st.builds(Listed, names, st.none() | ids, st.none() | hexadecimal(64)), max_size=5
+        st.builds(Listed, names, ids, st.none() | hexadecimal(64), st.none() | st.text(max_size=60)),
+        max_size=5,
     ).map(tuple),
     Delta: st.lists(st.builds(RefChange, unreserved, st.none() | oids, st.none() | oids), max_size=5).map(
         tuple
     ),
     Mapping[str, str]: st.dictionaries(unreserved, oids, max_size=5),
     tuple[str, ...]: st.lists(unreserved, max_size=5).map(tuple),
+    Settings: st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), max_size=5).map(tuple),
+    str | None: st.none() | hexadecimal(64),
 }
 BY_NAME = {"head": heads, "reason": st.text(max_size=60), "instance": words}
 
@@ -155,14 +160,14 @@ def test_a_message_that_lacks_a_field_is_an_error(message: Message, data: st.Dat
 def test_a_name_that_is_not_written_as_nodes_write_it_is_refused(bad: Any) -> None:
     """A repository's name arrives checked: no path, no second spelling, no other type."""
     with pytest.raises(MessageError):
-        decode(line_of(Compare(1, 2, RepositoryName("a")), name=bad))
+        decode(line_of(Compare(1, 2, RepositoryName("a"), "c" * 32), name=bad))
 
 
 @pytest.mark.parametrize("bad", [-1, 1.0, "1", None, True, [], 1e300])
 def test_a_number_is_a_whole_one_that_is_not_negative(bad: Any) -> None:
     """A term or a position of another type counts for nothing."""
     with pytest.raises(MessageError):
-        decode(line_of(Applied(1, 2, RepositoryName("a")), term=bad))
+        decode(line_of(Applied(1, 2, "c" * 32), term=bad))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +224,7 @@ def test_deep_nesting_and_huge_numbers_are_message_errors() -> None:
 
 def test_a_message_in_the_wrong_place_is_named() -> None:
     """`expect` says which word came instead."""
-    line = encode(Compare(1, 2, RepositoryName("a")))
+    line = encode(Compare(1, 2, RepositoryName("a"), "c" * 32))
     with pytest.raises(MessageError, match="'compare' is out of place"):
         expect(line, Heartbeat)
 

@@ -22,10 +22,9 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.retry import SPREAD, Backoff
 from stargate_gate.replication.syncset import conflict
-from stargate_gate.repos.names import RepositoryName
 
 LIMIT_S = 10.0
-A, B = RepositoryName("a"), RepositoryName("b")
+A, B = "a" * 32, "b" * 32
 
 
 class Pieces:
@@ -176,7 +175,7 @@ async def test_answers_end_when_the_leader_is_gone() -> None:
 # -- bridge --------------------------------------------------------------------------------------------
 
 
-def _nothing() -> None:
+def _nothing(_: int = 0) -> None:
     """Nobody asks how the bytes get on."""
 
 

@@ -27,7 +27,7 @@ from stargate_gate.replication.unreplicated import (
     encode,
 )
 from stargate_gate.replication.unreplicated import decode as decode_facts
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import parse_repository_name
 
 ONE, OTHER = "1" * 32, "2" * 32
 APP = parse_repository_name("org/app")
@@ -396,21 +396,21 @@ async def test_progress_is_told_at_most_once_a_second_and_not_after_it_is_applie
     """Bytes come in thousands of pieces; the leader needs to hear that something moves."""
     answers = Answers(4)
     for moment in (0.0, 0.1, 0.9):
-        answers.progress(APP, 7, moment)
-    assert await told(answers) == [Progress(4, 7, APP)]
-    answers.progress(APP, 7, 0.95)
-    answers.progress(APP, 7, 1.0)
-    assert await told(answers) == [Progress(4, 7, APP)]
-    answers.progress(APP, 7, 2.5)
-    answers.applied(APP, 7)
-    assert await told(answers) == [Applied(4, 7, APP)]
+        answers.progress(ONE, 7, 100, moment)
+    assert await told(answers) == [Progress(4, 7, ONE, 100)]
+    answers.progress(ONE, 7, 100, 0.95)
+    answers.progress(ONE, 7, 100, 1.0)
+    assert await told(answers) == [Progress(4, 7, ONE, 100)]
+    answers.progress(ONE, 7, 100, 2.5)
+    answers.applied(ONE, 7)
+    assert await told(answers) == [Applied(4, 7, ONE)]
 
 
 async def test_what_failed_says_no_progress() -> None:
     """A repository that rests before another try does not keep the leader waiting."""
     answers = Answers(4)
-    other: RepositoryName = parse_repository_name("org/other")
-    answers.progress(APP, 7, 0.0)
-    answers.progress(other, 8, 0.0)
-    answers.silent(APP)
-    assert await told(answers) == [Progress(4, 8, other)]
+    other = "e" * 32
+    answers.progress(ONE, 7, 100, 0.0)
+    answers.progress(other, 8, 200, 0.0)
+    answers.silent(ONE)
+    assert await told(answers) == [Progress(4, 8, other, 200)]

@@ -6,16 +6,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from stargate_gate.replication.messages import Changed, Compare
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.work import Job, Work
+from stargate_gate.replication.work import Job, Stray, Work
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
 
 NAMES = [RepositoryName(text) for text in ("a", "b", "c")]
+IDS = {name: str(number) * 32 for number, name in enumerate(NAMES)}
 A, B = "a" * 40, "b" * 40
 
 
 def news(name: RepositoryName, seq: int) -> Changed:
-    return Changed(1, seq, name, "c" * 32, "ref: refs/heads/main", (RefChange(f"refs/{seq}", None, A),))
+    return Changed(1, seq, name, IDS[name], "ref: refs/heads/main", (RefChange(f"refs/{seq}", None, A),))
 
 
 def work() -> Work:
@@ -43,7 +44,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), compare=st.booleans())
     def hear(self, name: RepositoryName, *, compare: bool) -> None:
         self.seq += 1
-        self.work.add(Compare(1, self.seq, name) if compare else news(name, self.seq), self.now)
+        self.work.add(Compare(1, self.seq, name, IDS[name]) if compare else news(name, self.seq), self.now)
         self.owed[name] = self.seq
 
     @rule()
@@ -76,7 +77,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_is_owed_is_known(self) -> None:
-        assert set(self.work.tickets()) == set(self.owed)
+        assert set(self.work.tickets()) == {IDS[name] for name in self.owed}
         assert len(self.work) == len(self.owed)
         assert (self.work.oldest() is None) == (not self.owed)
         assert {job.name for job in self.work.failing()} == set(self.failures)
@@ -125,7 +126,7 @@ def test_what_came_first_is_done_first_and_a_failure_holds_up_nobody() -> None:
     assert queue.next_due() == 1.0
     again = next_job(queue, 1.0)
     assert again.name == NAMES[0]
-    assert again.news == Compare(1, 1, NAMES[0]), "after a failure all of it is compared"
+    assert again.news == Compare(1, 1, NAMES[0], IDS[NAMES[0]]), "after a failure all of it is compared"
 
 
 def test_a_repository_that_keeps_failing_is_asked_less_and_less_often() -> None:
@@ -143,3 +144,26 @@ def test_a_repository_that_keeps_failing_is_asked_less_and_less_often() -> None:
     assert rests == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     job = next_job(queue, now)
     assert (job.failed, job.error, job.since, job.news.seq) == (6, "disk full", 0.0, 7)
+
+
+def test_a_repository_that_got_another_name_meanwhile_is_one_job() -> None:
+    """It is the same one, whatever it is called; what is done is done under the newest name."""
+    queue = work()
+    identity = IDS[NAMES[0]]
+    queue.add(news(NAMES[0], 1), 0.0)
+    queue.add(Compare(1, 2, NAMES[1], identity), 0.0)
+    job = next_job(queue, 0.0)
+    assert (job.id, job.name, job.news.seq) == (identity, NAMES[1], 2)
+    assert queue.next(0.0) is None
+
+
+def test_what_has_no_id_is_a_job_of_its_own_and_stays_one() -> None:
+    """Whoever has its name is another one."""
+    queue = work()
+    queue.add(Stray(1, NAMES[0]), 0.0)
+    queue.add(news(NAMES[0], 1), 0.0)
+    first, second = next_job(queue, 0.0), next_job(queue, 0.0)
+    assert isinstance(first.news, Stray)
+    assert second.id == IDS[NAMES[0]]
+    queue.failed(first, "disk full", 0.0)
+    assert isinstance(next_job(queue, 1.0).news, Stray)

@@ -8,6 +8,7 @@ from stargate_gate.replication.delta import before_and_after
 from stargate_gate.replication.intent import Intent, needed, remaining
 from stargate_gate.replication.messages import Changed
 from stargate_gate.replication.rescue import in_question
+from stargate_gate.replication.unreplicated import Kept
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps
@@ -49,8 +50,8 @@ class Applier:
             raise TermOverError
 
     def change(self, change: Changed) -> Steps:
-        repo = self.process.disk.repos.get(change.name)
-        if repo is None or repo.id != change.id:
+        repo = self.process.disk.by_id(change.id)
+        if repo is None:
             return False
         before, after = before_and_after(change.delta)
         transactions = self.rules.plan(before, after)
@@ -61,29 +62,60 @@ class Applier:
         yield from self._finish(repo)
         return True
 
-    def compare(self, name: str) -> Steps:
-        shown = yield from self._ask(name)
+    def compare(self, identity: str, name: str) -> Steps:
+        shown = yield from self._ask(identity, name)
+        disk = self.process.disk
         if shown.id is None:
-            yield from self._trash(name, shown.line)
+            yield from self.gone(identity, name, deleted=shown.deleted, line=shown.line)
             return
-        repo = self.process.disk.repos.get(name)
-        if repo is None or repo.id != shown.id:
-            yield from self._trash(name, shown.line)
+        repo = disk.by_id(identity)
+        is_new = repo is None
+        if repo is None:
             self.require_current()
-            self.process.disk.write()
-            repo = self.process.disk.repos[name] = Repo(name, shown.id)
+            disk.write()
+            repo = Repo(name, identity)  # beside, until it is complete
             self.world.cover("a repository is created by the mirror")
         for _ in range(ATTEMPTS):
             yield
             local = dict(repo.refs)
             if local == shown.refs:
-                self.world.ledger.equal(self.process.disk, name, shown.line)
+                if not is_new:
+                    self.world.ledger.equal(disk, name, shown.line)
                 yield from self._finish(repo)
+                if is_new:
+                    yield from self._come(repo, shown.line)
                 self.settle(shown.seq, repo)
                 return
             yield from self._overwrite(repo, local, shown)
             self.world.cover("a repository is compared")
         raise UnfitError
+
+    def _come(self, repo: Repo, line: Line) -> Steps:
+        """It comes to its place; who has it goes, if the leader has not got it."""
+        disk = self.process.disk
+        while (occupant := disk.repos.get(repo.name)) is not None:
+            asked = yield from self._ask(occupant.id, occupant.name)
+            if asked.id is not None:
+                raise UnfitError
+            yield from self._trash(occupant, asked.line, deleted=asked.deleted, everything=not asked.deleted)
+        self.require_current()
+        disk.write()
+        disk.repos[repo.name] = repo
+        disk.deleted.discard(repo.id)
+        self.world.ledger.equal(disk, repo.name, line)
+        self.world.ledger.dirty = True
+
+    def gone(self, identity: str, name: str, *, deleted: bool, line: Line = frozenset()) -> Steps:
+        """The leader has none of that id. What the whole sync set had stays, if no user has deleted it."""
+        repo = self.process.disk.by_id(identity)
+        if repo is None:
+            return
+        if not deleted:
+            kept = self.process.disk.journal.kept(identity, self.term)
+            if not kept or (repo.refs and not in_question(repo.refs, {}, kept)):
+                self.world.cover("a repository stays that the leader lacks")
+                return
+        yield from self._trash(repo, line | self.leader_disk.line(name), deleted=deleted)
 
     def _overwrite(self, repo: Repo, local: dict[str, str], shown: Shown) -> Steps:
         """Once more what the leader has, whatever is here."""
@@ -97,14 +129,14 @@ class Applier:
         if self.rules.rescue == "after":
             yield from self._keep(repo, local, shown)
 
-    def _ask(self, name: str) -> Steps:
+    def _ask(self, identity: str, name: str) -> Steps:
         """stargate-refs: the repository as the leader shows it, with the number that covers that."""
         yield
         leading = self.leader.leading
         if not self._leader_answers() or leading is None or leading.number != self.term or leading.closed:
             raise BrokenError
         asked = Shown()
-        self.leader.start("show", leading.show(name, asked))
+        self.leader.start("show", leading.show(identity, name, asked))
         while not asked.complete and not asked.failed:
             yield asked.event, 1.0
             if not self._leader_answers():
@@ -185,7 +217,7 @@ class Applier:
             self.process.folders.changing.add(repo.id)
             yield
             disk.write()
-            if disk.repos.get(repo.name) is not repo:
+            if disk.by_id(repo.id) not in {None, repo}:
                 return False
             if not fits(repo.refs, transaction) and self.rules.check_old_values:
                 return False
@@ -208,13 +240,13 @@ class Applier:
         yield
         self.process.disk.intents.pop(repo.id, None)
 
-    def _trash(self, name: str, line: Line) -> Steps:
+    def _trash(self, repo: Repo, line: Line, *, deleted: bool, everything: bool = False) -> Steps:
         """It goes to the trash, and stays there for ever if the leader may lack any of it."""
-        disk = self.process.disk
-        repo = disk.repos.get(name)
-        if repo is None:
-            return
-        lost = in_question(repo.refs, {}, disk.journal.kept(repo.id, self.term))
+        disk, name = self.process.disk, repo.name
+        kept = disk.journal.kept(repo.id, self.term)
+        if everything and kept.rest is None:
+            kept = Kept(kept.terms, 0)
+        lost = in_question(repo.refs, {}, kept)
         if lost and self.rules.rescue != "never":
             yield
             disk.write()
@@ -226,6 +258,8 @@ class Applier:
         disk.write()
         self.world.ledger.trashes(self, repo, line)
         disk.repos.pop(name, None)
+        if deleted:
+            disk.deleted.add(repo.id)
         self.world.ledger.equal(disk, name, line)
         self.world.cover("a repository goes to the trash")
 
@@ -234,8 +268,8 @@ def complete_intents(process: "Process", require: Callable[[], None] = lambda: N
     """What was begun is finished: Writer.complete. `require` raises what stops it. Raises FullError."""
     disk, world = process.disk, process.world
     for identity, intent in sorted(disk.intents.items()):
-        repo = disk.repos.get(intent.name)
-        if repo is not None and repo.id == identity:
+        repo = disk.by_id(identity)
+        if repo is not None:
             world.cover("an intent is completed")
             for changes in remaining(intent, repo.refs).transactions:
                 require()

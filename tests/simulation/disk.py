@@ -72,6 +72,7 @@ class Disk:
     journal: JournalFile = field(default_factory=JournalFile)
     intents: dict[str, Intent] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)  # rescued, or in the trash
+    deleted: set[str] = field(default_factory=set)  # ids of repositories in the trash that a user has deleted
     full: bool = False
     at_journal_sync: Callable[[], None] | None = None  # a crash that waits for the next one
 
@@ -85,6 +86,10 @@ class Disk:
         repo.put(change.ref, change.new)
         if change.new is not None:
             self.lines[repo.name] = self.line(repo.name) | {change.new}
+
+    def by_id(self, identity: str) -> Repo | None:
+        """The repository of that id."""
+        return next((repo for repo in self.repos.values() if repo.id == identity), None)
 
     def line(self, name: str) -> Line:
         """What came before the repository of that name as it is here."""

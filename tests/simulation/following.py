@@ -12,6 +12,7 @@ from stargate_gate.replication.messages import (
     Changed,
     Checked,
     Compare,
+    Deleted,
     Enroll,
     Enrolled,
     Heartbeat,
@@ -188,10 +189,10 @@ class Session:
                     if self._comparing is not None:
                         self.world.engine.end(self._comparing)
                     self._comparing = self.mirror.start("compare", self._compare(message))
-                case Changed() | Compare():
+                case Changed() | Compare() | Deleted():
                     self.work.add(message, self.world.engine.now)
                     if not self.rules.apply_before_applied:
-                        self.say(Applied(self.term, message.seq, message.name))
+                        self.say(Applied(self.term, message.seq, message.id))
                     self._wake()
                 case Enroll():
                     self.mirror.start("enroll", self._enroll(message.incarnation))
@@ -216,23 +217,24 @@ class Session:
                 return
 
     def _compare(self, complete: List) -> Steps:
-        busy = self.work.tickets() if self.rules.busy_is_different else {}
+        busy = self.work.busy() if self.rules.busy_is_different else {}
         yield
-        here = dict(self.process.disk.repos)
-        listed = {one.name: one for one in complete.repositories}
-        different = [name for name in here if name not in listed]
+        listed = {one.id for one in complete.repositories}
+        different: dict[str, Any] = {
+            repo.id: repo.name for repo in self.process.disk.repos.values() if repo.id not in listed
+        }
         for one in complete.repositories:
             yield
-            repo = self.process.disk.repos.get(one.name)
-            if repo is None or repo.id != one.id or repo.snapshot().digest != one.digest:
-                different.append(one.name)
+            repo = self.process.disk.by_id(one.id)
+            if repo is None or repo.snapshot().digest != one.digest:
+                different[one.id] = one.name
             elif self._unsettled(repo):
                 self.world.cover("what equals a list is not settled")
-                different.append(one.name)
+                different[one.id] = one.name
             else:
-                self.world.ledger.equal(self.process.disk, one.name, complete.lines[one.name])
-        for name in dict.fromkeys([*different, *busy]):
-            self.work.add(Compare(self.term, 0, name), self.world.engine.now)
+                self.world.ledger.equal(self.process.disk, repo.name, complete.lines[repo.name])
+        for identity, name in {**different, **busy}.items():
+            self.work.add(Compare(self.term, 0, name, identity), self.world.engine.now)
         tickets = self.work.tickets() if self.rules.work_before_checked else {}
         self._check = _Check(complete.check, complete.seq, tickets)
         self._see_whether_checked()
@@ -290,10 +292,10 @@ class Session:
         self.work.done(job)
         yield
         if job.news.seq:
-            self.say(Applied(self.term, job.news.seq, job.name))
+            self.say(Applied(self.term, job.news.seq, job.id))
         check = self._check
-        if check is not None and job.ticket >= check.tickets.get(job.name, job.ticket + 1):
-            del check.tickets[job.name]
+        if check is not None and job.ticket >= check.tickets.get(job.id, job.ticket + 1):
+            del check.tickets[job.id]
             self._see_whether_checked()
         self._see_whether_level()
         self._wake()
@@ -304,4 +306,7 @@ class Session:
                 self.world.cover("a change is applied")
                 return
             self.world.cover("a change does not fit")
-        yield from self._applier.compare(job.name)
+        if isinstance(job.news, Deleted):
+            yield from self._applier.gone(job.id, str(job.name), deleted=True)
+            return
+        yield from self._applier.compare(job.id, str(job.name))

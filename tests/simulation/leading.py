@@ -7,11 +7,12 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.campaign import DRAIN_LAST_SHARE
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.messages import Changed, Compare, Listed, News
+from stargate_gate.replication.messages import Changed, Compare, Deleted, Listed, News
 from stargate_gate.replication.published import Published, State
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
@@ -149,10 +150,13 @@ class Leading:
         self.world.ledger.opens(self.process, self.record)
 
     def step_down(self, drain_s: float) -> Steps:
-        """No new pushes, the running ones finish, a standby is caught up, the record is clean."""
+        """The running pushes finish, then no new ones, a standby is caught up, the record is clean."""
         engine = self.world.engine
+        began, deadline = engine.now, engine.now + drain_s
+        first = [task for task, _ in self.pushes]
+        while any(task.alive for task in first) and engine.now < began + drain_s * (1 - DRAIN_LAST_SHARE):
+            yield None, 0.5
         self.is_open = False
-        deadline = engine.now + drain_s
         while any(task.alive for task, _ in self.pushes) and engine.now < deadline:
             yield None, 0.5
         yield from self._end_pushes()
@@ -203,47 +207,53 @@ class Leading:
 
     def written(self, repo: "Repo") -> Steps:
         """As `pushed`, of what `writing` announced."""
-        seq, identity = yield from self._read_and_tell(repo)
-        if identity is not None:
-            self.process.disk.journal.refine(identity, self.number, seq)
+        seq = yield from self._read_and_tell(repo)
+        if seq is not None:
+            self.process.disk.journal.refine(repo.id, self.number, seq)
         return seq
 
     def pushed(self, repo: "Repo") -> Steps:
         """Read, put on disk, tell what has changed; the sequence number that covers it.
 
         In that order: what was read after the syncing might be told, confirmed by all, and lost here.
+        None: it was deleted meanwhile.
         """
-        return (yield from self._read_and_tell(repo))[0]
+        return (yield from self._read_and_tell(repo))
 
-    def deleted(self, name: str) -> Steps:
-        """There is no repository of that name any more."""
-        yield from self._take_turn(name)
-        self._end_turn(name)
-        return self._forget(name)
+    def deleted(self, repo: "Repo") -> Steps:
+        """A user has deleted it."""
+        yield from self._take_turn(repo.id)
+        self._end_turn(repo.id)
+        self.published.forget(repo.id)
+        self._tell(Deleted(self.number, self.position + 1, repo.name, repo.id))
+        return self.position
 
     def listed(self, name: str) -> Steps:
         """Its entry in a full list, and its line for the ledger; None if it is gone."""
-        yield from self._take_turn(name)
+        found = self.process.disk.repos.get(name)
+        if found is None:
+            return None
+        yield from self._take_turn(found.id)
         try:
             yield
             repo = self.process.disk.repos.get(name)
-            if repo is None:
+            if repo is not found:
                 return None
             self._shown(repo)
             entry = Listed(name, repo.id, repo.snapshot().digest)
             return entry, self.process.disk.line(name)
         finally:
-            self._end_turn(name)
+            self._end_turn(found.id)
 
-    def show(self, name: str, asked: "Shown") -> Steps:
-        """Answer a standby that asks for a repository's refs."""
+    def show(self, identity: str, name: str, asked: "Shown") -> Steps:
+        """Answer a standby that asks for a repository's refs; `name` is for the ledger."""
         try:
-            yield from self._take_turn(name)
+            yield from self._take_turn(identity)
             try:
                 yield
-                yield from self._show(name, asked)
+                yield from self._show(identity, name, asked)
             finally:
-                self._end_turn(name)
+                self._end_turn(identity)
             yield
             asked.failed = self.closed
         except FullError:
@@ -251,12 +261,12 @@ class Leading:
         asked.complete = not asked.failed
         self.world.engine.wake(asked.event)
 
-    def _show(self, name: str, asked: "Shown") -> Steps:
+    def _show(self, identity: str, name: str, asked: "Shown") -> Steps:
         disk = self.process.disk
-        repo, asked.line = disk.repos.get(name), disk.line(name)
+        repo, asked.line = disk.by_id(identity), disk.line(name)
         if repo is None:
-            self.published.forget(name)
-            asked.seq = self.position
+            self.published.forget(identity)
+            asked.seq, asked.deleted = self.position, identity in disk.deleted
             return
         asked.id, snapshot = repo.id, repo.snapshot()
         asked.refs, asked.seq = dict(snapshot.refs), self.position
@@ -265,33 +275,37 @@ class Leading:
             asked.seq = yield from self._number(repo, snapshot)
 
     def _read_and_tell(self, repo: "Repo") -> Steps:
-        """The number, and the repository's id if it can be read."""
-        name = repo.name
-        yield from self._take_turn(name)
+        """The number; None if it was deleted: what has its name now is another one."""
+        yield from self._take_turn(repo.id)
         try:
             yield
-            now = self.process.disk.repos.get(name)
+            now = self.process.disk.repos.get(repo.name)
+            if now is not repo and self.rules.ids:
+                self.world.cover("a push's repository is gone")
+                return None
             if now is None:
-                return self._forget(name), None
-            return (yield from self._number(now, now.snapshot())), now.id
+                self.published.forget(repo.id)
+                self._tell(Compare(self.number, self.position + 1, repo.name, repo.id))  # type: ignore[arg-type]
+                return self.position
+            return (yield from self._number(now, now.snapshot()))
         finally:
-            self._end_turn(name)
+            self._end_turn(repo.id)
 
     def _number(self, repo: "Repo", snapshot: "RefSnapshot") -> Steps:
         """The number of that state, which is put on disk and told if it was not. Raises FullError."""
         name, disk = repo.name, self.process.disk
-        state = State(repo.id, snapshot)
-        if self.rules.sync_before_telling and not self.published.was_read_again(name, state):
+        state = State(repo.id, name, snapshot)  # type: ignore[arg-type]
+        if self.rules.sync_before_telling and not self.published.was_read_again(state):
             yield from self.process.wait_for_disk()
             disk.write()
             disk.sync(repo)
-            self.published.is_on_disk(name, state)
+            self.published.is_on_disk(state)
         if not self.rules.read_before_syncing:
-            state = State(repo.id, repo.snapshot())
-        seq = self.published.seq_of(name, state)
+            state = State(repo.id, name, repo.snapshot())  # type: ignore[arg-type]
+        seq = self.published.seq_of(state)
         if seq is None:
             seq = self.position + 1
-            news = self.published.tell(name, state, self.number, seq)
+            news = self.published.tell(state, self.number, seq)
             refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
             if self.rules.note_what_is_told:
                 disk.journal.told(self.number, seq, repo.id, name, refs)
@@ -301,25 +315,20 @@ class Leading:
     def _shown(self, repo: "Repo") -> None:
         """A standby is about to see what may not have been told."""
         if self.rules.shown_is_told_anew:
-            self.published.shown(repo.name, repo.id, repo.snapshot().digest)
-
-    def _forget(self, name: str) -> int:
-        self.published.forget(name)
-        self._tell(Compare(self.number, self.position + 1, name))
-        return self.position
+            self.published.shown(repo.name, repo.id, repo.snapshot().digest)  # type: ignore[arg-type]
 
     def _tell(self, news: News) -> None:
         self.position = news.seq
         for feeding in self.feedings.values():
             feeding.tell(news)
 
-    def _take_turn(self, name: str) -> Steps:
-        while name in self._turns:
+    def _take_turn(self, identity: str) -> Steps:
+        while identity in self._turns:
             yield self.turn, None
-        self._turns.add(name)
+        self._turns.add(identity)
 
-    def _end_turn(self, name: str) -> None:
-        self._turns.discard(name)
+    def _end_turn(self, identity: str) -> None:
+        self._turns.discard(identity)
         self.world.engine.wake(self.turn)
 
     def connect(self, connection: "Connection", member: Member) -> None:
@@ -357,12 +366,12 @@ class Leading:
         self.process.note_replicated(self.number, through)
         return through
 
-    def replicated(self, name: str, seq: int) -> Steps:
+    def replicated(self, identity: str, seq: int) -> Steps:
         """Wait for it: "ok", "not in time" or "lost"."""
         engine = self.world.engine
         began = engine.now
         while True:
-            verdict = self._judge(name, seq, began)
+            verdict = self._judge(identity, seq, began)
             for member in sorted(verdict.late):
                 self._dismiss(member)
             if not self.valid():
@@ -379,17 +388,20 @@ class Leading:
         self.world.engine.wake(self.changed)
         self._see_to_record()
 
+    def is_carried(self, member: Member) -> bool:
+        return member in self._carried
+
     def _presences(self) -> "Iterator[Presence]":
         for member, feeding in self.feedings.items():
             yield Presence(member, feeding.stage, member in self._carried)
         for member in sorted(self._carried - self.feedings.keys()):
             yield Presence(member, Stage.ABSENT, carried=True)
 
-    def _judge(self, name: str, seq: int, began: float) -> Verdict:
+    def _judge(self, identity: str, seq: int, began: float) -> Verdict:
         members = self.rules.required(self._presences(), self.needed)
         lacking = {}
         for member in sorted(members):
-            moved = self._lacks(member, name, seq, began)
+            moved = self._lacks(member, identity, seq, began)
             if moved is not None:
                 lacking[member] = moved
         push = Waiting(began, self.world.engine.now, members, self.in_force, lacking)
@@ -398,11 +410,11 @@ class Leading:
             self.world.cover(f"a push is acknowledged with {min(len(members), 2)} standbys")
         return verdict
 
-    def _lacks(self, member: Member, name: str, seq: int, began: float) -> float | None:
+    def _lacks(self, member: Member, identity: str, seq: int, began: float) -> float | None:
         feeding = self.feedings.get(member)
         if feeding is None:
             return self._gone_at.get(member, began)
-        return None if feeding.backlog.holds(name, seq) else feeding.moved_at(name, began)
+        return None if feeding.backlog.holds(identity, seq) else feeding.moved_at(identity, began)
 
     def _held_through(self, member: Member) -> int:
         feeding = self.feedings.get(member)

@@ -205,7 +205,7 @@ class _SentIsHeld(Backlog):
     def next(self, now: float) -> Any:
         news = super().next(now)
         if news is not None:
-            self.applied(news.name, news.seq, now)
+            self.applied(news.id, news.seq, now)
         return news
 
 
@@ -287,6 +287,12 @@ MUTATIONS = (
     Mutation("who is late is not waited for", Rules(required=_only_who_is_level), "I2", _MIRROR),
     Mutation("who is required again is not waited for", Rules(required=_only_the_record), "I2", _MIRROR),
     Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
+    Mutation(
+        "level is who holds what was told before its list",
+        Rules(level_from_where_required=False),
+        "I2",
+        (*_MIRROR, "not reached"),
+    ),
     Mutation("who was not checked holds", Rules(backlog=_UncoveredHolds), "I2", _TROUBLE, gap=150, seed=96),
     Mutation(
         "who matched once holds",
@@ -321,7 +327,7 @@ MUTATIONS = (
     Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=24
+        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
     ),
     Mutation(
         "a standby hears of another term",
@@ -409,7 +415,7 @@ MUTATIONS = (
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=50
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
     ),
     Mutation(
         "a forced leadership is noted before what it means",
@@ -419,5 +425,13 @@ MUTATIONS = (
         gap=150,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
+    Mutation(
+        "a push is one into whatever has the name",
+        Rules(ids=False),
+        "I2",
+        ("slow network",),
+        wishes=("forward", "several", "remove repository"),
+        few=1,
+    ),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import FullError, Repo, fits
 from tests.simulation.engine import Event, Steps
@@ -94,7 +95,7 @@ class Push:
         if not self.process.rules.mark_before_push:
             yield from self._writing(leading, repo)
         seq = yield from self.tell(leading)
-        if (yield from leading.replicated(name, seq)) != "ok":
+        if seq is None or (yield from leading.replicated(repo.id, seq)) != "ok":
             return UNKNOWN
         if not done:
             return REFUSED
@@ -121,11 +122,14 @@ class Push:
         disk.write()
         repo = disk.repos.get(name)
         if repo is None:
-            repo = disk.repos[name] = Repo(name, self.world.new_id(f"{name}-"))
+            repo = Repo(name, self.world.new_id(f"{name}-"))
+            disk.journal.mark(leading.number, UNNUMBERED, repo.id, name, None)
+            disk.journal.sync(disk.write)
+            disk.repos[name] = repo
             ledger.wrote(leading.number, repo, EXISTS, repo.id)
             ledger.stands(repo)
             self.world.cover("a repository is created")
-            yield from leading.pushed(repo)
+            yield from leading.written(repo)
         return repo
 
     def _writing(self, leading: "Leading", repo: Repo) -> Steps:
@@ -151,7 +155,7 @@ class Push:
         for change in commands:
             yield
             disk.write()
-            if disk.repos.get(repo.name) is not repo or not fits(repo.refs, [change]):
+            if not fits(repo.refs, [change]):
                 self.world.cover("a ref is refused")
                 continue
             key = ledger.wrote(leading.number, repo, change.ref, change.new)
@@ -168,8 +172,11 @@ class Push:
         )
 
     def tell(self, leading: "Leading") -> Steps:
-        """Git is reaped: what it has written is told, whatever became of the push; its number."""
-        seq = 0
+        """Git is reaped: what it has written is told, whatever became of the push; its number.
+
+        None if the repository was deleted meanwhile.
+        """
+        seq: int | None = 0
         if self._wrote is not None:
             seq = yield from leading.written(self._wrote)
             self._wrote = None
@@ -179,7 +186,7 @@ class Push:
         """On disk here, told, and held by the sync set."""
         yield
         seq = yield from leading.pushed(repo)
-        return (yield from leading.replicated(repo.name, seq)) == "ok"
+        return seq is not None and (yield from leading.replicated(repo.id, seq)) == "ok"
 
     def _acknowledge(self, leading: "Leading", writes: list[tuple[str, str, tuple[int, int]]]) -> str:
         """The gate again, and the report is released."""
@@ -210,7 +217,8 @@ class Push:
         self.world.cover("a repository is deleted")
         self.world.say(self.process.node, f"deletes {name}")
         yield
-        seq = yield from leading.deleted(name)
-        if (yield from leading.replicated(name, seq)) != "ok":
+        disk.deleted.add(repo.id)
+        seq = yield from leading.deleted(repo)
+        if (yield from leading.replicated(repo.id, seq)) != "ok":
             return UNKNOWN
         return self._acknowledge(leading, writes)

@@ -26,6 +26,7 @@ class Rules:
     either: Callable[..., Any] = term._both
     carried: Callable[..., Any] = syncset.carried
     wanted: Callable[..., Any] = syncset.wanted
+    next_stage: Callable[..., Any] = syncset.next_stage
     required: Callable[..., Any] = syncset.required
     judge: Callable[..., Any] = syncset.judge
     backlog: Callable[..., Any] = backlog.Backlog
@@ -46,6 +47,7 @@ class Rules:
     check_term_of_standby: bool = True
     check_term_of_leader: bool = True
     require_before_recording: bool = True
+    level_from_where_required: bool = True  # and not from where the list that it confirmed began
     wait_for_advertisement: str = "after the capture"
     lease: bool = True
     gate_again: bool = True
@@ -64,4 +66,5 @@ class Rules:
     snapshots_are_numbered: bool = True
     forget_in_async: bool = False
     retry_failed_jobs: bool = True
+    ids: bool = True  # what has the name of a push's repository, and not its id, is another one
     joins_anew: bool = True  # who joins the sync set again gets another incarnation

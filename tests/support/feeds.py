@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
+from stargate_gate.replication.acquaintance import About, Profile
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.messages import (
@@ -26,7 +27,7 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.syncset import Limits, Mode
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git, make_work
 from tests.support.room import Room, open_room
@@ -35,6 +36,7 @@ OnDisk = Callable[[Repository], Awaitable[None]]
 
 ME, B, C = (Member(f"node-{letter}", f"id-{letter}") for letter in "abc")
 APP = parse_repository_name("org/app")
+APP_ID = "a" * 32
 LIMIT_S = 10.0
 TERM = 7
 
@@ -77,6 +79,18 @@ class Record:
             raise ElectionUnavailableError("the volume is full")
         self.members, self.attempted = chosen, frozenset()
         return frozenset(chosen)
+
+
+class Doors:
+    """The standbys' front doors: all of them open, until a test says what is wrong with one."""
+
+    def __init__(self) -> None:
+        self.problems: dict[Member, str] = {}
+        self.asked: list[tuple[Member, str]] = []
+
+    async def reach(self, standby: Member, ssh: str) -> str | None:
+        self.asked.append((standby, ssh))
+        return self.problems.get(standby)
 
 
 class Pipe:
@@ -143,21 +157,22 @@ class Standby:
         self.member = member
         self.served = asyncio.create_task(feed.serve(["stargate-feed"], self.pipe, "test"))
         self.pipe.say(Join(PROTOCOL, member, "instance"))
+        self.pipe.say(About(TERM, f"{member.name}.example:2222", ()))
 
     async def confirm_list(self) -> None:
         end = await self.pipe.hear(ListEnd)
         assert isinstance(end, ListEnd)
         self.pipe.say(Checked(TERM, end.check))
 
-    def applied(self, seq: int, name: RepositoryName = APP) -> None:
-        self.pipe.say(Applied(TERM, seq, name))
+    def applied(self, seq: int, identity: str = APP_ID) -> None:
+        self.pipe.say(Applied(TERM, seq, identity))
 
 
 class House:
     """A feed, its record, a repository, and the standbys that came."""
 
-    def __init__(self, room: Room, record: Record, feed: Feed, work: Path) -> None:
-        self.room, self.record, self.feed, self.work = room, record, feed, work
+    def __init__(self, room: Room, record: Record, feed: Feed, work: Path, doors: "Doors") -> None:
+        self.room, self.record, self.feed, self.work, self.doors = room, record, feed, work, doors
         self.standbys: list[Standby] = []
 
     def join(self, member: Member = B) -> Standby:
@@ -178,7 +193,7 @@ class House:
         await asyncio.to_thread(git, "commit", "-qam", "more", cwd=self.work)
         fetch = ("--git-dir", repository.path, "fetch", "-q", self.work, "HEAD:refs/heads/main")
         await asyncio.to_thread(git, *fetch)  # no push: there is no gate here for its hook to ask
-        return await self.feed.pushed(repository)
+        return await self.pushed(repository)
 
     async def change(self, *words: str | Path) -> None:
         """Run git in the repository, past everybody."""
@@ -192,12 +207,16 @@ class House:
     async def refs(self) -> list[Message]:
         """What a standby is answered that asks for the repository."""
         answer = Answer()
-        await self.feed.serve(["stargate-refs", str(APP)], answer, "test")
+        await self.feed.serve(["stargate-refs", APP_ID], answer, "test")
         return answer.messages
 
     async def repository(self) -> Repository:
-        repository, _ = await self.room.store.ensure(APP)
-        return repository
+        found = self.room.store.find(APP)
+        return found or await self.room.store.create(APP, id=APP_ID)
+
+    async def pushed(self, repository: Repository) -> int:
+        """The feed is told that it was pushed to; the number that covers it."""
+        return await self.feed.pushed(self.room.store.register.identity(repository))
 
     async def until(self, condition: object) -> None:
         async with asyncio.timeout(LIMIT_S):
@@ -223,8 +242,12 @@ async def opened(
         async def sync(repository: Repository) -> None:
             await folders.sync(repository.path)
 
-        feed = Feed(record, ME, room.store, room.refs, settings, on_disk or sync, NoJournal())
-        house = House(room, record, feed, make_work(tmp_path / "work"))
+        doors = Doors()
+        feed = Feed(
+            record, ME, room.store, room.refs, settings, on_disk or sync, NoJournal(),
+            profile=Profile, reach=doors.reach,
+        )  # fmt: skip
+        house = House(room, record, feed, make_work(tmp_path / "work"), doors)
         try:
             yield house
         finally:

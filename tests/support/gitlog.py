@@ -10,7 +10,7 @@ SCRIPT = """#!/bin/sh
 dir=none word=none
 for arg; do
     case $arg in
-        --git-dir=*) dir=${arg#--git-dir=} ;;
+        --git-dir=*) ;;
         fetch|update-ref|for-each-ref|init|symbolic-ref|cat-file|repack|gc|pack-refs|upload-pack|receive-pack)
             if [ "$word" = none ]; then word=$arg; fi ;;
         *.git) dir=$arg ;;

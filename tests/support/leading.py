@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from stargate_gate.replication.apply import LeaderRepository
 from stargate_gate.replication.messages import (
@@ -20,6 +21,7 @@ from stargate_gate.repos.repository import Repository
 from tests.support.git import git
 from tests.support.room import Room
 
+TERM = 3
 SEQ = 1  # covers all that was there before the first change of a term
 
 
@@ -59,21 +61,22 @@ class GitChannel:
 class RealLeader:
     """`apply.Leader`: says what the repositories of a room are at that moment.
 
-    asked  called with a name before its refs are read
+    asked  called with an id before its refs are read
     seq    the number that covers them
     """
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.seq = SEQ
-        self.asked: Callable[[RepositoryName], None] = lambda _: None
+        self.asked: Callable[[str], None] = lambda _: None
 
-    async def repository(self, name: RepositoryName) -> LeaderRepository | None:
-        self.asked(name)
-        repository = self.room.store.find(name)
+    async def repository(self, identity: str) -> LeaderRepository | Gone:
+        self.asked(identity)
+        repository = await self.room.store.by_id(identity, search=True)
         if repository is None:
-            return None
-        return LeaderRepository(repository.id(), await self.room.refs.snapshot(repository), self.seq)
+            return Gone(TERM, self.seq, identity, await self.room.store.was_deleted(identity))
+        snapshot = await self.room.refs.snapshot(repository)
+        return LeaderRepository(identity, repository.name, snapshot, self.seq)
 
     async def upload_pack(self, name: RepositoryName) -> GitChannel:
         repository = await self.room.store.require(name)
@@ -143,7 +146,7 @@ class RealPeer:
             self.feed = leader
             self.followed.set()
         else:
-            await self._tell_refs(parse_repository_name(name), leader)
+            await self._tell_refs(name, leader)
         return standby
 
     async def say(self, *messages: Message) -> None:
@@ -154,15 +157,15 @@ class RealPeer:
         for line in data.splitlines():
             self._said(decode(line))
 
-    async def _tell_refs(self, name: RepositoryName, channel: End) -> None:
-        found = await self.leader.repository(name)
+    async def _tell_refs(self, identity: str, channel: End) -> None:
+        found = await self.leader.repository(identity)
         self.told.set()
         await self.may_tell.wait()
-        if found is None:
-            await channel.write(encode(Gone(self._term, SEQ, name)))
+        if isinstance(found, Gone):
+            await channel.write(encode(replace(found, term=self._term)))
             return
         refs = found.refs
-        begin = SnapshotBegin(self._term, found.seq, name, found.id, refs.object_format, refs.head)
+        begin = SnapshotBegin(self._term, found.seq, found.name, found.id, refs.object_format, refs.head)
         await channel.write(encode(begin))
         await channel.write(encode(RefsPart(self._term, dict(refs.refs))))
         await channel.write(encode(SnapshotEnd(self._term, len(refs.refs), tuple(sorted(refs.broken)))))

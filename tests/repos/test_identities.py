@@ -1,0 +1,303 @@
+"""Which folder keeps an id, whatever was renamed or copied, and whoever has looked meanwhile."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stargate_gate.errors import NoSuchRepositoryError
+from stargate_gate.repos.identities import HOME_FILE, Folder, Identities, Look, RepositoryIdentity, look
+from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
+from tests.support.git import git, make_work
+from tests.support.room import Room
+
+APP, FORK, RENAMED = RepositoryName("org/app"), RepositoryName("org/fork"), RepositoryName("org/renamed")
+
+
+def copied(room: Room, source: RepositoryName, target: RepositoryName) -> Path:
+    """`cp -a`, with all times."""
+    root = room.datadir.repositories
+    path = root / f"{target}.git"
+    shutil.copytree(root / f"{source}.git", path, symlinks=True)
+    shutil.copystat(root / f"{source}.git", path)
+    return path
+
+
+def renamed(room: Room, source: RepositoryName, target: RepositoryName) -> Path:
+    """`mv`."""
+    root = room.datadir.repositories
+    return (root / f"{source}.git").rename(root / f"{target}.git")
+
+
+async def after_a_restart(room: Room) -> Store:
+    """The store of a node that has just started."""
+    store = Store(room.datadir, room.processes, default_branch="main", trash_days=7)
+    await store.census()
+    return store
+
+
+class Births:
+    """Who is told, and of what."""
+
+    def __init__(self) -> None:
+        self.expected: list[tuple[str, str]] = []
+        self.told: list[str] = []
+
+    async def expect(self, identity: str, name: RepositoryName) -> None:
+        self.expected.append((identity, str(name)))
+
+    async def born(self, identity: RepositoryIdentity) -> None:
+        self.told.append(identity.id)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_copy_gets_an_id_of_its_own_before_anything_is_pushed_to_it(
+    room: Room, *, restarted: bool
+) -> None:
+    """Whoever asks for it first; the one that was there keeps its own, also after a restart."""
+    identity = (await room.store.create(APP)).id()
+    copied(room, APP, FORK)
+    store = await after_a_restart(room) if restarted else room.store
+    assert (await store.require(FORK)).id() != identity
+    assert (await store.require(APP)).id() == identity
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_copy_whose_owner_was_set_afterwards_is_still_the_copy(
+    room: Room, *, restarted: bool
+) -> None:
+    """`chown -R` makes every file look new: the original's id file is the younger one then."""
+    original = await room.store.create(APP)
+    identity = original.id()
+    copied(room, APP, FORK)
+    for path in original.path.rglob("*"):
+        os.chown(path, -1, -1)
+        path.chmod(path.stat().st_mode)
+    store = await after_a_restart(room) if restarted else room.store
+    assert (await store.require(FORK)).id() != identity
+    assert (await store.require(APP)).id() == identity
+
+
+async def test_a_rename_keeps_the_id_and_tells_nobody_of_a_new_one(room: Room) -> None:
+    """It is the same folder."""
+    identity = (await room.store.create(APP)).id()
+    births = Births()
+    room.store.tell(births)
+    path = renamed(room, APP, RENAMED)
+    assert (await room.store.require(RENAMED)).id() == identity
+    assert await room.store.by_id(identity) == Repository(RENAMED, path)
+    assert births.expected == births.told == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("first", [APP, RENAMED])
+async def test_of_a_rename_and_a_copy_back_the_renamed_one_is_the_original(
+    room: Room, first: RepositoryName, *, restarted: bool
+) -> None:
+    """`mv app renamed; cp -a renamed app`: whichever is asked for first."""
+    identity = (await room.store.create(APP)).id()
+    renamed(room, APP, RENAMED)
+    copied(room, RENAMED, APP)
+    store = await after_a_restart(room) if restarted else room.store
+    await store.require(first)
+    assert (await store.require(RENAMED)).id() == identity
+    assert (await store.require(APP)).id() != identity
+
+
+async def test_a_copy_of_something_that_was_renamed_is_still_the_copy(room: Room) -> None:
+    """`mv app renamed; cp -a renamed fork`: the fork is pushed to before anybody looks at the other."""
+    identity = (await room.store.create(APP)).id()
+    renamed(room, APP, RENAMED)
+    copied(room, RENAMED, FORK)
+    assert (await room.store.require(FORK)).id() != identity
+    assert (await room.store.require(RENAMED)).id() == identity
+
+
+async def test_what_is_put_back_from_a_backup_is_what_it_was(room: Room, tmp_path: Path) -> None:
+    """Another folder under the same name, and the one before is gone."""
+    repository = await room.store.create(APP)
+    identity = repository.id()
+    shutil.copytree(repository.path, tmp_path / "backup")
+    shutil.rmtree(repository.path)
+    shutil.copytree(tmp_path / "backup", repository.path)
+    assert (await room.store.require(APP)).id() == identity
+
+
+async def test_a_move_across_file_systems_is_a_move(room: Room, tmp_path: Path) -> None:
+    """It is a copy and a removal; nobody else has that id then."""
+    repository = await room.store.create(APP)
+    identity = repository.id()
+    shutil.copytree(repository.path, tmp_path / "elsewhere")
+    shutil.rmtree(repository.path)
+    shutil.copytree(tmp_path / "elsewhere", room.datadir.repositories / "org/renamed.git")
+    assert (await room.store.require(RENAMED)).id() == identity
+
+
+async def test_a_folder_of_many_that_is_renamed_keeps_their_ids(room: Room) -> None:
+    """`mv org org2`."""
+    ids = [(await room.store.create(RepositoryName(f"org/r{number}"))).id() for number in range(5)]
+    root = room.datadir.repositories
+    (root / "org").rename(root / "org2")
+    found = [await room.store.by_id(identity, search=True) for identity in ids]
+    assert [str(one.name) for one in found if one is not None] == [f"org2/r{number}" for number in range(5)]
+
+
+async def test_only_a_leader_gives_ids(room: Room, tmp_path: Path) -> None:
+    """A standby serves what was copied in, and leaves what it is to the leader."""
+    repository = await room.store.create(APP)
+    copied(room, APP, FORK)
+    git("clone", "-q", "--bare", make_work(tmp_path / "work"), room.datadir.repositories / "strange.git")
+    standby = Store(room.datadir, room.processes, default_branch="main", trash_days=7, leads=lambda: False)
+    census = await standby.census()
+    assert census.known == {repository.id(): repository}
+    assert {str(one.name) for one in census.strays} == {"org/fork", "strange"}
+    assert {str(one.name) for one in await standby.list()} == {"org/app", "org/fork", "strange"}
+    await standby.require(FORK)
+    assert not (room.datadir.repositories / "strange.git/stargate-id").exists()
+    assert Repository(FORK, room.datadir.repositories / "org/fork.git").id() == repository.id()
+
+
+async def test_whatever_is_new_is_announced_before_it_has_its_id(room: Room, tmp_path: Path) -> None:
+    """Made, copied here, copied in, moved in from elsewhere: until it is told, others lack it."""
+    births = Births()
+    room.store.tell(births)
+    made = await room.store.create(APP)
+    copied(room, APP, FORK)
+    git("clone", "-q", "--bare", make_work(tmp_path / "work"), room.datadir.repositories / "in.git")
+    moved_in = copied(room, APP, RepositoryName("moved"))
+    (moved_in / "stargate-id").write_text("9" * 32 + "\n")
+    ids = {str(one.name): one.id() for one in await room.store.list()}
+    assert ids["org/app"] == made.id()
+    assert ids["moved"] == "9" * 32
+    assert {name: identity for identity, name in births.expected} == ids
+    assert set(births.told) == set(ids.values()) - {made.id()}, "the gate tells of what it makes"
+
+
+async def test_an_id_that_cannot_be_announced_is_not_given(room: Room) -> None:
+    """A crash could hide that nobody else has it."""
+    identity = (await room.store.create(APP)).id()
+    path = copied(room, APP, FORK)
+
+    class Full(Births):
+        async def expect(self, identity: str, name: RepositoryName) -> None:
+            raise OSError(28, "No space left on device")
+
+    room.store.tell(Full())
+    with pytest.raises(Exception, match="cannot be served now"):
+        await room.store.require(FORK)
+    assert Repository(FORK, path).id() == identity
+    room.store.tell(Births())
+    assert (await room.store.require(FORK)).id() != identity
+
+
+async def test_a_damaged_id_file_of_a_known_folder_gets_the_same_id_again(room: Room) -> None:
+    """Power loss may empty it; its copies on other nodes know it by that id."""
+    repository = await room.store.create(APP)
+    identity = repository.id()
+    (repository.path / "stargate-id").write_bytes(b"")
+    assert (await room.store.require(APP)).id() == identity
+
+
+async def test_whereabouts_is_of_the_folder_and_not_of_the_name(room: Room) -> None:
+    """Of a push's repository: renamed it is found, copied back over its name it is not taken for it."""
+    repository = await room.store.create(APP)
+    identity = room.store.register.identity(repository)
+    path = renamed(room, APP, RENAMED)
+    copied(room, RENAMED, APP)
+    assert await room.store.register.whereabouts(identity) == Repository(RENAMED, path)
+    shutil.rmtree(path)
+    assert await room.store.register.whereabouts(identity) is None
+    with pytest.raises(NoSuchRepositoryError):
+        room.store.register.identity(Repository(RENAMED, path))
+
+
+async def test_what_was_deleted_is_known_by_its_id_while_the_trash_is_kept(room: Room) -> None:
+    """And not what a mirror has put there, nor what was taken out again, nor what came back."""
+    identity = (await room.store.create(APP)).id()
+    assert await room.store.delete(APP) == identity
+    assert await room.store.was_deleted(identity)
+    other = await room.store.create(APP)
+    other_id = other.id()
+    await room.store.put_away(other, deleted=False)
+    assert not await room.store.was_deleted(other_id)
+    (lying,) = room.datadir.trash.glob(f"*-{identity}/org/app.git")
+    lying.rename(room.datadir.repositories / "back.git")
+    assert not await room.store.was_deleted(identity)
+    assert await room.store.by_id(identity, search=True) is not None
+
+
+async def test_a_copy_that_is_deleted_at_once_does_not_delete_the_original(room: Room) -> None:
+    """It gets an id of its own first."""
+    identity = (await room.store.create(APP)).id()
+    copied(room, APP, FORK)
+    assert await room.store.delete(FORK) != identity
+    assert not await room.store.was_deleted(identity)
+
+
+async def test_many_at_once_agree_who_is_who(room: Room) -> None:
+    """Ten requests for ten copies."""
+    identity = (await room.store.create(APP)).id()
+    names = [RepositoryName(f"copy{number}") for number in range(10)]
+    for name in names:
+        copied(room, APP, name)
+    found = await asyncio.gather(*(room.store.require(name) for name in (*names, APP, *names)))
+    ids = {one.name: one.id() for one in found}
+    assert ids[APP] == identity
+    assert len(set(ids.values())) == 11
+
+
+def test_a_walk_that_missed_a_folder_forgets_nobody() -> None:
+    """It may have been moved just then: a copy that is found meanwhile does not inherit its id."""
+    identities, one = Identities(), "1" * 32
+    original, copy = Repository(APP, Path("/app")), Repository(FORK, Path("/fork"))
+    here = Look(one, Folder(1, 10), home=True, since=1, signature=())
+    there = Look(one, Folder(1, 20), home=False, since=2, signature=())
+    identities.settle([(original, here)])
+    identities.settle([])
+    assert not identities.has(one)
+    assert identities.vanished() == {one: original}
+    known = identities.get(one)
+    assert known is not None
+    assert known.folder == here.folder
+    census = identities.settle([(copy, there), (original, here)])
+    assert census.known == {one: original}
+    assert census.strays == (copy,)
+
+
+def test_without_inode_numbers_that_stay_the_older_one_keeps_the_id(tmp_path: Path) -> None:
+    """Some file systems number anew with each mount: then nobody is at home."""
+    one = "1" * 32
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stargate-id").write_text(f"{one}\n")
+        (tmp_path / name / HOME_FILE).write_text("1\n")
+    looks = [(Repository(RepositoryName(name), tmp_path / name), look(tmp_path / name)) for name in "ba"]
+    assert not any(seen.home for _, seen in looks)
+    assert [str(one.name) for one in Identities().settle(looks).known.values()] == ["a"]
+
+
+async def test_a_repository_that_one_search_misses_is_found_by_the_next(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator moves its folder from where the search comes to where it has been: it is not gone."""
+    identity = (await room.store.create(APP)).id()
+    root = room.datadir.repositories
+    walk = room.store.register._walk
+    moved = []
+
+    def moving() -> list[Repository]:
+        found = list(walk())
+        if not moved:
+            moved.append((root / "org").rename(root / "a"))
+            return []
+        return found
+
+    renamed(room, APP, RENAMED)  # so that it has to be searched for
+    monkeypatch.setattr(room.store.register, "_walk", moving)
+    found = await room.store.by_id(identity, search=True)
+    assert found is not None
+    assert str(found.name) == "a/renamed"
