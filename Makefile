@@ -31,12 +31,15 @@ help:
 	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
 	@echo 'make clean   removes what the others made'
 
-run: $(VENV)/.ready
+run: $(VENV)/.run-ready
 	@exec $(BIN)/stargate demo
 
+# The container tests run also after a failure of the others; either failure is a failure of the whole.
 test: $(VENV)/.tests-ready
-	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
-	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
+	@status=0; set -x; \
+	$(PYTEST) $(PYTEST_ARGS) $(TESTS) || status=$$?; \
+	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION) || status=$$?;) \
+	exit $$status
 
 # `make test` uses the git that is installed; this one another, newer or older.
 test-newer: $(VENV)/.tests-ready
@@ -46,8 +49,8 @@ test-newer: $(VENV)/.tests-ready
 integration: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION)
 
-image: $(VENV)/.tests-ready
-	$(WITH_ENGINE) $(BIN)/python -m integration.build_image
+image: $(VENV)/.image-ready
+	@$(WITH_ENGINE) --keep $(BIN)/python -m integration.build_image
 
 failover-test: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) --capture=no --quiet integration/test_failover_plan.py
@@ -70,13 +73,24 @@ bench: $(VENV)/.tests-ready
 attack: $(VENV)/.tests-ready
 	$(BIN)/python -m tests.attacks $(ATTACK)
 
-# Made again whenever what it is made from changes.
-$(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages
+# What is installed, for whom: to run it; to build the image; to work on it; to test it. Each is made again
+# whenever what it is made from changes.
+MADE_FROM := pyproject.toml constraints.txt .ci/system-packages .ci/install.py
+
+$(VENV)/.run-ready: $(MADE_FROM)
 	@PYTHON=$(PYTHON) sh .ci/system-packages
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) .ci/install.py $(VENV) --editable .
 	@touch $@
+
+$(VENV)/.image-ready: $(MADE_FROM)
+	@PYTHON=$(PYTHON) sh .ci/system-packages
+	@$(PYTHON) .ci/install.py $(VENV) --editable '.[image]'
+	@touch $@
+
+$(VENV)/.ready: $(MADE_FROM)
+	@PYTHON=$(PYTHON) sh .ci/system-packages
+	@$(PYTHON) .ci/install.py $(VENV) --editable '.[dev]'
+	@touch $(VENV)/.run-ready $(VENV)/.image-ready $@
 
 $(VENV)/.tests-ready: $(VENV)/.ready .ci/system-packages
 	@PYTHON=$(PYTHON) sh .ci/system-packages tests

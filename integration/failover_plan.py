@@ -147,7 +147,8 @@ class FailoverPlan:
 
     def _who_answers(self) -> str:
         done = self.client.ssh("status", "--json", ok=False)
-        return str(json.loads(done.out)["node"]) if done.status == 0 else ""
+        answered = done.status in {0, 1, 2, 3}  # well, warning, critical, unknown: ssh's own failure is 255
+        return str(json.loads(done.out)["node"]) if answered and done.out else ""
 
     def _paramiko(self, node: Node) -> Done:
         pinned = self.client.run("cat", f"{HOME}/.ssh/known_hosts").out.split(maxsplit=1)[1]

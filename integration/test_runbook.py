@@ -57,7 +57,7 @@ def stopped(cluster: Cluster, node: Node) -> Iterator[Machine]:
 def test_setting_up(session: Session) -> None:
     """Keys, YAML, check and bootstrap as root and git on a bare machine; then the node leads."""
     with session.cluster(OPERATORS) as cluster:
-        machine = cluster.add_machine("bare")
+        machine = cluster.add_machine("bare", tmpfs={"/mnt/shared/stargate": ""})  # a mount of its own
         machine.sh("rm -rf /etc/stargate; install -d -m 0750 -o root -g git /etc/stargate")
         machine.sh("install -d -m 0700 -o git -g git /mnt/shared/stargate")
         on(machine, "setup-keys", user="root")
@@ -102,7 +102,7 @@ def test_a_planned_switchover_and_an_upgrade(pair: Cluster) -> None:
     assert leader.stop() == 0
     on(standby, "wait-ready")
     alone = standby.sh(f"{SHELL_LINES}\n{script('switchover-check')}", ok=False)
-    assert alone.status == 1
+    assert alone.status == 2, "the sync set is empty"
     leader.start()
     on(standby, "upgrade-wait" if leader.name == "node-b" else "wait-pair")
     pair.client.point_name_at(standby.address)
@@ -139,8 +139,10 @@ def test_another_node_and_a_third_one(cluster: Cluster) -> None:
     standby.start()
     on(leader, "upgrade-wait")
     assert standby.refs("app") == leader.refs("app")
-    cluster.add_node("node-c").start()
-    on(leader, "third-wait")
+    third = cluster.add_node("node-c")
+    third.start()
+    on(third, "third-wait")
+    leader.wait_sync_set("node-c")
 
 
 def test_keys_are_rotated(cluster: Cluster) -> None:
@@ -189,6 +191,33 @@ def test_a_leader_that_was_alone_is_lost_and_comes_back(cluster: Cluster) -> Non
     assert "no rescued refs" in on(leader, "rescued-list").out
 
 
+@contextmanager
+def new_volume(cluster: Cluster, node: Node) -> Iterator[Machine]:
+    """A stopped node's machine with a new volume at /mnt/shared: root's, and without a folder in it.
+
+    It is the volume that the nodes have at /mnt/shared/stargate. So at the end what was made in the folder is
+    moved up, and they find it.
+    """
+    volumes = {
+        name: {**mount, "bind": mount["bind"].removesuffix("/stargate")}
+        if "/mnt/shared" in mount["bind"]
+        else mount
+        for name, mount in cluster.disks_of(node).items()
+    }
+    machine = cluster.add_machine(f"{node.name}-new-volume", volumes=volumes)
+    try:
+        configuration, _ = node.container.get_archive("/etc/stargate")
+        machine.container.put_archive("/etc", b"".join(configuration))
+        # Docker puts what the image has at /mnt/shared into a volume that is empty.
+        machine.sh("rm -rf /mnt/shared/stargate && chown root:root /mnt/shared && chmod 755 /mnt/shared")
+        yield machine
+        machine.sh("mv /mnt/shared/stargate/leader.lock /mnt/shared/ && rmdir /mnt/shared/stargate")
+        machine.sh("chown git:git /mnt/shared && chmod 700 /mnt/shared")
+    finally:
+        machine.container.remove(force=True)
+        cluster.machines.remove(machine)
+
+
 def test_a_lock_volume_that_is_gone_for_good(cluster: Cluster) -> None:
     """A new cluster out of the repositories: everything is there, and both are in step."""
     leader, standby = cluster.settle()
@@ -200,6 +229,8 @@ def test_a_lock_volume_that_is_gone_for_good(cluster: Cluster) -> None:
         on(machine, "forget-cluster")
     with stopped(cluster, leader) as machine:
         on(machine, "forget-cluster")
+    with new_volume(cluster, leader) as machine:
+        on(machine, "new-lock-folder", user="root")
         assert f"{leader.name} leads first" in on(machine, "new-lock").out
     leader.start()
     leader.wait_ready()

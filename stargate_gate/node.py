@@ -8,12 +8,12 @@ Stop:   readyz 503 → no new pushes → drain → the standby caught up → rec
 """
 
 import asyncio
-import functools
 import os
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
-from typing import NoReturn
+from pathlib import Path
 
 import structlog
 
@@ -23,18 +23,18 @@ from stargate_gate.address.items import addresses_of
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import DataDir, open_data_dir
+from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.election.bootstrap import bootstrap_single
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock import FlockEngine
 from stargate_gate.election.identity import ElectionState
-from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.port import Member
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.errors import ConfigurationError, UnavailableError
+from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
@@ -46,6 +46,7 @@ from stargate_gate.gate.hostkeys import (
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
@@ -57,18 +58,23 @@ from stargate_gate.lookout import Lookout
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.reloading import Reloader
+from stargate_gate.replication.acquaintance import Profile, settings_of
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.instep import FILE_NAME as IN_STEP
+from stargate_gate.replication.instep import InStep
 from stargate_gate.replication.intents import FOLDER as INTENTS
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import FILE_NAME as JOURNAL
 from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
 from stargate_gate.replication.mirror import Mirror, MirrorSettings
+from stargate_gate.replication.reach import Dialler, no_peers
 from stargate_gate.replication.rescues import FOLDER as RESCUES
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
 from stargate_gate.replication.syncset import Limits
-from stargate_gate.reports import NodeReports, mode_in_force
+from stargate_gate.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.maintenance import Maintenance
@@ -78,15 +84,17 @@ from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
 from stargate_gate.rescued_commands import RescuedCommands, vanished
+from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
 
 DATA_DIR_CHECK = "data_dir"
-VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
-async def run_node(config: Config) -> None:
+async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -> None:
     """Run one node until SIGTERM or SIGINT, then step down and return.
+
+    At each of `hangups` it reads `config_file` again; see reloading.py.
 
     Raises:
         ConfigurationError: a file that the configuration names cannot be used, or differs from what
@@ -96,6 +104,7 @@ async def run_node(config: Config) -> None:
     datadir = open_data_dir(config.node.data_dir)
     async with AsyncExitStack() as stack:
         stack.enter_context(NodeLock.acquire(datadir))
+        keep_name(datadir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         install_hooks(datadir)
         writers = await WritersLock.open_exclusively_then_share(
             datadir, lambda paths: asyncio.to_thread(sweep_data_dir, datadir, paths)
@@ -103,7 +112,7 @@ async def run_node(config: Config) -> None:
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
-        await Node(config, datadir, processes).run()
+        await Node(config, datadir, processes).run(config_file, hangups)
 
 
 class Node:
@@ -147,11 +156,13 @@ class Node:
         self._address = FloatingAddress(self._me.name, addresses_of(config))
         reports = NodeReports(
             config,
+            self._me,
             leadership=self._view,
             accepting=lambda: self._leadership.view().accepting,
             standbys=self._standbys,
             position=lambda: self._feed.position if self._feed else 0,
             mirror=self._mirror_report,
+            differs=self._differs,
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
@@ -159,13 +170,14 @@ class Node:
                 *self._rescues.problems,
                 *self._ssh.problems,
                 *self._vanished(),
+                *self._notes(),
                 *self._lookout.warnings(),
             ),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me.name, lambda: self._feed, self._store, self._maintenance)
+        self._publisher = Publisher(self._me, lambda: self._feed, self._store, self._maintenance)
         self._store.tell(self._publisher)
         gate = Gate(
             self._store,
@@ -180,6 +192,7 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
+                drain_s=config.election.drain_s,
                 shares=_shares(config),
                 queue_wait_s=config.limits.queue_wait_s,
                 address=str(config.cluster.address) if config.cluster else None,
@@ -198,6 +211,7 @@ class Node:
                 max_sessions=config.limits.max_sessions,
                 max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
+                floating=self._address.hosts,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -222,8 +236,26 @@ class Node:
         return status.leader if status is not None and status.connected else None
 
     def _standbys(self) -> tuple[StandbyReport, ...]:
-        found = self._feed.standbys() if self._feed is not None else ()
-        return tuple(StandbyReport(s.name, s.in_sync, s.lag_changes, s.lag_s) for s in found)
+        return standby_reports(self._feed.standbys()) if self._feed is not None else ()
+
+    def _differs(self) -> tuple[str, ...]:
+        if self._feed is not None:
+            return tuple(text for one in self._feed.standbys() for text in one.differs)
+        return self._mirror.status().differs if self._mirror is not None else ()
+
+    def _profile(self) -> Profile:
+        """What this node tells its peers of itself."""
+        settings = settings_of(
+            self._config,
+            version=__version__,
+            host_keys=fingerprints(self._host_keys),
+            user_keys=self._ssh.keys_digest(),
+        )
+        return Profile(str(self._advertised()), settings)
+
+    def _advertised(self) -> Endpoint:
+        """Where peers reach this node."""
+        return self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
 
     def _addresses(self) -> tuple[AddressReport, ...]:
         return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
@@ -231,13 +263,14 @@ class Node:
     def _mirror_report(self) -> MirrorReport | None:
         if self._mirror is None or self._view().role == "leader":
             return None
-        status = self._mirror.status()
-        return MirrorReport(
-            status.connected, status.leader, status.behind_changes, status.behind_s, status.last_error
-        )
+        return mirror_report(self._mirror.status(), time.time())
 
     def _vanished(self) -> list[str]:
         return vanished(self._store, self._mirror, leads=self._feed is not None)
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        return self._feed.notes.lines if self._feed else self._mirror.status().notes if self._mirror else ()
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -247,13 +280,15 @@ class Node:
 
     # -- start and stop --------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, config_file: Path | None, hangups: Hangups) -> None:
         """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            reloader = Reloader(self._config, config_file, self._ssh.reload_keys)
+            stack.callback(asyncio.create_task(reloader.run(hangups), name="reload").cancel)
             stack.push_async_callback(self._address.close)
             await self._address.start()
             if self._journal is not None:
@@ -274,11 +309,12 @@ class Node:
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Until `stop`; a room that fails ends the node, loudly."""
-        assert self._campaign is not None  # noqa: S101
+        elector = self._elector
+        assert self._campaign is not None and elector is not None  # noqa: S101, PT018
         background = [
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
-            asyncio.create_task(self._check_host_keys(), name="host-keys"),
+            asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
             asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
         campaign = asyncio.create_task(self._campaign.run(), name="campaign")
@@ -309,7 +345,6 @@ class Node:
             bootstrap_single(path, state, self._me)
         engine = FlockEngine(path, state, lease_s=election.lease_s)
         stack.push_async_callback(engine.close)
-        ssh = self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
         elector = Elector(
             engine,
             self._me,
@@ -321,7 +356,7 @@ class Node:
                 handover_wait_s=election.handover_wait_s,
             ),
             advertised=Advertised(
-                ssh=str(ssh),
+                ssh=str(self._advertised()),
                 http=str(health[0]) if health else "",
                 host_keys=fingerprints(self._host_keys),
                 mode=mode_in_force(self._config),
@@ -349,6 +384,8 @@ class Node:
             intents=Intents(self._datadir.state / INTENTS),
             journal=self._journal,
             rescues=self._rescues,
+            in_step=InStep(self._datadir.state / IN_STEP),
+            profile=self._profile,
             on_checked=self._checked,
             enroll=self._enroll,
             on_change=self._leadership.changed,
@@ -383,11 +420,22 @@ class Node:
             self._config.election.heartbeat_s,
             replication.full_check_s,
         )
-
         journal = self._journal if self._journal is not None else NoJournal()
 
+        reach = Dialler(self._me, self._mirror.credentials).reach if self._mirror is not None else no_peers
+
         def make_feed(term: Term) -> Feed:
-            return Feed(term, self._me, self._store, self._refs, settings, self._publisher.on_disk, journal)
+            return Feed(
+                term,
+                self._me,
+                self._store,
+                self._refs,
+                settings,
+                self._publisher.on_disk,
+                journal,
+                profile=self._profile,
+                reach=reach,
+            )
 
         return Campaign(
             self._config,
@@ -396,6 +444,7 @@ class Node:
             self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
+            clients=self._ssh,
             make_feed=make_feed,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
@@ -411,21 +460,6 @@ class Node:
         self._metrics.leadership_changed()
         log.info("leading", node=self._me.name, term=term)
 
-    async def _check_host_keys(self) -> NoReturn:
-        """All nodes are one host behind one address: a key that differs would look like an attack.
-
-        Raises:
-            ConfigurationError: this node's host keys are not the leader's.
-        """
-        assert self._elector is not None  # noqa: S101
-        mine = frozenset(fingerprints(self._host_keys))
-        while True:
-            view = self._elector.view()
-            record = view.record
-            if record is not None and record.leader != self._me and record.host_keys:
-                _require_same_host_keys(record, mine)
-            await self._elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
-
     def _announce(self, health: list[Endpoint]) -> None:
         config = self._config
         log.info(
@@ -434,7 +468,7 @@ class Node:
             version=__version__,
             pid=os.getpid(),
             data_dir=str(self._datadir.root),
-            ssh=[f"{host}:{port}" for host, port in self._ssh_addresses],
+            ssh=[str(Endpoint(*one)) for one in self._ssh_addresses],
             http=[str(one) for one in health],
         )
         notify_systemd("READY=1")
@@ -450,7 +484,7 @@ class Node:
             lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
         lines += [
             "A first push makes the repository:",
-            f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
+            f"    git push ssh://git@{Endpoint(host, port)}/me/project HEAD:main",
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])
@@ -467,13 +501,13 @@ def _places(config: Config) -> PlaceLimits:
 
 
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
-    """A single node keeps none, and one from earlier would not tell of what it does now."""
+    """A single node keeps none."""
     path = datadir.state / JOURNAL
     if config.cluster is None:
         forget_journal(path)
         return None
-    repositories = walk(datadir.repositories, lambda _path, _reason: None)
-    return Journal.open(path, has_repositories=next(iter(repositories), None) is not None)
+    first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
+    return Journal.open(path, has_repositories=first is not None)
 
 
 def _shares(config: Config) -> Shares:
@@ -481,20 +515,7 @@ def _shares(config: Config) -> Shares:
     return Shares(
         reads=max(1, limits.max_sessions - limits.max_pushes),
         pushes=limits.max_pushes,
+        pushes_per_key=limits.max_pushes_per_key,
         per_key=limits.max_sessions_per_key,
         per_address=limits.max_sessions_per_address,
     )
-
-
-def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
-    return view.record != before
-
-
-def _require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
-    if frozenset(record.host_keys) != mine:
-        theirs = ", ".join(sorted(record.host_keys))
-        problem = (
-            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-        )
-        raise ConfigurationError([problem])

@@ -92,7 +92,8 @@ class OperatorCommands:
         raise UsageError(f"unknown command {command!r}: this node may be of an older version")
 
     def _status(self, args: Args) -> Args:
-        return {"output": self._reports.status_json() if args.get("json") else self._reports.status_text()}
+        level, text = self._reports.status(as_json=args.get("json") is True)
+        return {"exit": level, "output": text}
 
     def _promote(self, args: Args) -> Args:
         if args.get("accept_data_loss") is not True:

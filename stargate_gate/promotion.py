@@ -3,12 +3,14 @@
 May import: election (elector, views), replication (the mirror's status), health (how long is that), errors.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.health.report import duration
+from stargate_gate.health.wording import duration, time_of_day
+from stargate_gate.replication.instep import Equality
 from stargate_gate.replication.mirror import MirrorStatus
 
 PROMOTE_FOR_S = 60.0  # how long an operator's override stands
@@ -21,13 +23,17 @@ class Standing:
 
     record   of the last leadership; None: it cannot be read
     checked  (term, position): it had everything of that leader up to there, at least; None: of nobody
-    mirror   how it follows, or tried to
+    mirror   how it follows, or tried to; it knows when it was equal to a leader last
+    now      seconds since 1970
+    started  when this node was started, in seconds since 1970
     """
 
     me: Member
     record: ClusterRecord | None
     checked: tuple[int, int] | None
     mirror: MirrorStatus | None
+    now: float
+    started: float
 
 
 def risk(standing: Standing) -> str:
@@ -47,30 +53,37 @@ def risk(standing: Standing) -> str:
 
 def _lost(standing: Standing, record: ClusterRecord) -> Iterator[str]:
     me, checked = standing.me.name, standing.checked
+    in_step = standing.mirror.in_step if standing.mirror is not None else None
+    if in_step is not None and (checked is None or (in_step.term, in_step.position) >= checked):
+        checked = (in_step.term, in_step.position)
+    else:
+        in_step = None  # what is known to be equal is newer than what has a time
     if checked is None:
         yield f"{me} was never equal to a leader: whole repositories may be missing"
     elif checked[0] < record.term:
         yield (
-            f"{me} was last equal to a leader in term {checked[0]}, at position {checked[1]} or later: what "
-            f"was pushed after that, and in all terms up to {record.term}, may be missing"
+            f"{me} was last equal to a leader in term {checked[0]}, at position {checked[1]}"
+            f"{_when(standing, in_step)}: what was acknowledged after that, and in all terms up to "
+            f"{record.term}, may be missing"
         )
     else:
-        yield from _lost_of_term(standing, record, checked[1])
+        whose = f"{record.leader.name}'s term {record.term}"
+        yield (
+            f"{me} had everything of {whose} up to position {checked[1]}{_when(standing, in_step)}: what was "
+            f"acknowledged after that may be missing"
+        )
+        if (lacking := record.position - checked[1]) > 0:
+            yield f"the record has position {record.position}: at least {lacking} changes are missing"
     yield from _known_to_differ(standing.mirror)
 
 
-def _lost_of_term(standing: Standing, record: ClusterRecord, position: int) -> Iterator[str]:
-    mirror = standing.mirror
-    ago = ""
-    if mirror is not None and mirror.term == record.term and mirror.behind_s:
-        ago = f", {duration(mirror.behind_s)} ago"
-    whose = f"{record.leader.name}'s term {record.term}"
-    yield (
-        f"{standing.me.name} had everything of {whose} up to position {position}{ago}: what was pushed after "
-        f"that may be missing"
-    )
-    if (lacking := record.position - position) > 0:
-        yield f"the record has position {record.position}: at least {lacking} changes are missing"
+def _when(standing: Standing, in_step: Equality | None) -> str:
+    """When that was, by the leader's clock; and that this node was not there all the time since."""
+    if in_step is None or not in_step.at:
+        return ", at a time that is not known"
+    ago = duration(standing.now - in_step.at)
+    stopped = f"; {standing.me.name} was stopped since" if in_step.at < standing.started else ""
+    return f", before {time_of_day(in_step.at, standing.now)} ({ago} ago{stopped})"
 
 
 def _known_to_differ(mirror: MirrorStatus | None) -> Iterator[str]:
@@ -103,6 +116,7 @@ class NodePromotion:
     def __init__(
         self, me: Member, elector: Callable[[], Elector | None], mirror: Callable[[], MirrorStatus | None]
     ) -> None:
+        self._started = time.time()
         self._me = me
         self._elector = elector
         self._mirror = mirror
@@ -115,7 +129,8 @@ class NodePromotion:
         view = elector.view()
         if view.role == "leader":
             return f"nothing: {self._me.name} leads already"
-        return risk(Standing(self._me, view.record, elector.checked_through, self._mirror()))
+        checked = elector.checked_through
+        return risk(Standing(self._me, view.record, checked, self._mirror(), time.time(), self._started))
 
     def promote(self) -> str:
         """Override eligibility for one attempt to lead."""

@@ -4,14 +4,18 @@ There is a feed while this node leads, and none otherwise. May import: gate (por
 repos, errors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
+from stargate_gate.election.port import Member
 from stargate_gate.errors import NotLeaderError, TryAgainError
+from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.ports import Channel
 from stargate_gate.replication.feed import Feed
+from stargate_gate.replication.reach import COMMAND as WHOAMI
+from stargate_gate.replication.reach import answer_whoami
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.maintenance import Maintenance
@@ -26,9 +30,10 @@ class Publisher:
     """The gate's `Changes` and `Peers`, the store's `Births`. `feed` gives that of the term led here."""
 
     def __init__(
-        self, node: str, feed: Callable[[], Feed | None], store: Store, maintenance: Maintenance
+        self, me: Member, feed: Callable[[], Feed | None], store: Store, maintenance: Maintenance
     ) -> None:
-        self._node = node
+        self._me = me
+        self._node = me.name
         self._feed = feed
         self._store = store
         self._maintenance = maintenance
@@ -113,12 +118,28 @@ class Publisher:
         """It has its id: tell the standbys. Raises as `written`."""
         await self.written(identity)
 
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set now."""
+        return feed.sync_set() if (feed := self._feed()) is not None else frozenset()
+
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
+        """Whom a push waits for: the standbys' names, and the bytes that each has got of it."""
+        return feed.waits_for(identity, position) if (feed := self._feed()) is not None else {}
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has used the processor here for the standby at that address."""
+        if (feed := self._feed()) is not None:
+            feed.worked_for(identity, peer_of)
+
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
-        """A standby follows the feed, or asks for one repository's refs.
+        """A standby follows the feed, or asks for one repository's refs; a leader asks who this node is.
 
         Raises:
             NotLeaderError: this node has no feed.
         """
+        if command.words[0] == WHOAMI:
+            await answer_whoami(command.words, self._me, channel)
+            return ExitCode.OK
         feed = self._feed()
         if feed is None:
             raise NotLeaderError(f"{self._node} has no feed: follow the leader that the record names")

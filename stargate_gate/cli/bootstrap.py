@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
+from stargate_gate.cli.places import require_own_data_dir, require_shared_volume
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import open_data_dir
+from stargate_gate.datadir.layout import keep_name, open_data_dir
 from stargate_gate.datadir.locks import NodeLock
 from stargate_gate.election.bootstrap import bootstrap as make_leader_lock
 from stargate_gate.election.identity import FILE_NAME, ElectionState
@@ -19,14 +20,22 @@ from stargate_gate.errors import UsageError
 
 @click.command("bootstrap")
 @config_option
-def bootstrap(config_file: Path | None) -> None:
+@click.option(
+    "--local-volume",
+    is_flag=True,
+    help="The leader lock is on this machine's own disk: for a cluster whose nodes all run here.",
+)
+def bootstrap(config_file: Path | None, *, local_volume: bool) -> None:
     """Make a cluster's leader lock, once.
 
     Run it on one node, before the first start of any: that node leads first. It refuses a second
     time. Nothing else ever makes this file, so that a shared volume which is not mounted cannot look
-    like a new cluster.
+    like a new cluster; and where nothing is mounted, it is not made here either.
     """
     config = load_checked_config(config_file)
+    require_own_data_dir(config)
+    if not local_volume:
+        require_shared_volume(config)
     record = bootstrap_cluster(config)
     file = config_path(config_file)
     click.echo("\n".join(_report(config, record, str(file or "FILE"))))
@@ -47,6 +56,7 @@ def bootstrap_cluster(config: Config) -> ClusterRecord:
         )
     data_dir = open_data_dir(config.node.data_dir)
     with NodeLock.acquire(data_dir):
+        keep_name(data_dir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         state = ElectionState(data_dir.state / FILE_NAME)
         return make_leader_lock(path, state, Member(config.node.name, data_dir.id))
 
@@ -59,7 +69,8 @@ def _report(config: Config, record: ClusterRecord, file: str) -> Iterator[str]:
     yield "Next:"
     yield f"  1. Start this node:          stargate serve -c {file}"
     yield "  2. Copy to every other node, over a channel you trust:"
-    for key in (config.cluster.key if config.cluster is not None else None, *config.ssh.host_keys):
-        yield f"       {key}"
+    shared = [*config.ssh.host_keys, config.authorized_keys_path]
+    for path in ([config.cluster.key] if config.cluster is not None else []) + shared:
+        yield f"       {path}"
     yield "     Write its YAML file, and:  stargate check-config FILE && stargate serve -c FILE"
     yield f"  3. Wait for its sync set:    stargate status -c {file}"

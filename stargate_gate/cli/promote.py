@@ -22,18 +22,21 @@ What may be lost, as far as this node knows:
 @config_option
 @click.option("--accept-data-loss", is_flag=True, help="Required: say that you have read what may be lost.")
 def promote(config_file: Path | None, *, accept_data_loss: bool) -> int:
-    """Make it lead although it may lack pushes.
+    """Force this node to lead. Pushes may be lost.
 
-    Prints what may be lost by that. Without --accept-data-loss nothing is done.
+    Without --accept-data-loss nothing is done: it prints what may be lost. With it, only the first line of
+    that is repeated.
     """
     risk = ask_node(config_file, "promote-risk")
     if risk.exit:
         return show(risk)
+    lines = risk.output.splitlines()
+    if accept_data_loss:  # the whole of it was shown by the first call, without the flag
+        click.echo(f"accepted: {lines[0] if lines else ''}", err=True)
+        args = {"accept_data_loss": True}
+        return show(ask_node(config_file, "promote", args, limit_s=PROMOTE_LIMIT_S))
     click.echo(WHAT_IT_DOES, err=True)
-    for line in risk.output.splitlines():
+    for line in lines:
         click.echo(f"  - {line}", err=True)
     click.echo(err=True)
-    if not accept_data_loss:
-        raise UsageError("nothing was done: promote needs --accept-data-loss")
-    args = {"accept_data_loss": True}
-    return show(ask_node(config_file, "promote", args, limit_s=PROMOTE_LIMIT_S))
+    raise UsageError("nothing was done: promote needs --accept-data-loss")

@@ -1,5 +1,7 @@
 """The folders and files of a data_dir, and the random id that tells it from every other."""
 
+import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -8,9 +10,19 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.datadir.places import CONTROL_SOCKET
+from stargate_gate.datadir.users import run_as, user
 from stargate_gate.errors import ConfigurationError
 
+IDENTITY = "state/data_dir_id"
+FOLDERS = ("repositories", "trash", "hooks", "run", "run/writers", "state")
+# What may be in a folder that is no data_dir yet: what a first start that was cut off has made, what
+# operators may put there before it, and what mkfs makes on a disk of its own.
+BEFORE_THE_FIRST_START = frozenset({*FOLDERS, "authorized_keys", "lost+found"})
+PUT_ASIDE = "state."  # what the runbook makes of an old `state` when the lock volume is gone for good
+SHOWN = 3  # names in a line
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
+NODE_NAME = "node_name"  # in state/: what the node was called at its first start
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -82,28 +94,108 @@ def open_data_dir(root: Path) -> DataDir:
     """Make what is missing of the data_dir at `root` (0700), and read or make its id.
 
     Raises:
-        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, or its id
-            is damaged.
+        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, is read-only, has
+            parts on several file systems, holds what is not stargate's (then nothing of it is changed, its
+            mode neither), or its id is damaged.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = root.resolve()
         info = root.stat()
         if info.st_uid != os.geteuid():
-            raise ConfigurationError(
-                [
-                    f"node.data_dir: {root} is uid {info.st_uid}'s, stargate is uid {os.geteuid()}: chown it",
-                ]
+            problem = (
+                f"node.data_dir: {root} belongs to {user(info.st_uid)}, and this is {user()}: "
+                f"run it as that user ({run_as(info.st_uid)}); chown it only if that is the wrong user"
             )
+            raise ConfigurationError([problem])
+        if (foreign := foreign_things(root)) is not None:
+            raise ConfigurationError([f"node.data_dir: {foreign}"])
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
-        for name in ("repositories", "trash", "hooks", "run", "run/writers", "state"):
+        for name in FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
-        return DataDir(root, _identity(root / "state" / "data_dir_id"))
+        _try_a_rename(root)
+        return DataDir(root, _identity(root / IDENTITY))
     except OSError as error:
+        if error.errno == errno.EROFS:
+            problem = (
+                f"node.data_dir: {root} is read-only: mount it writable (after an error of the disk "
+                "the kernel mounts a file system read-only: see dmesg)"
+            )
+            raise ConfigurationError([problem]) from error
         raise ConfigurationError(
             [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
+
+
+def foreign_things(root: Path) -> str | None:
+    """Why the folder at `root` must not become a data_dir: it holds what is not stargate's. Else None.
+
+    A folder that has the id of a data_dir is one, whatever else somebody has put there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not root.is_dir() or (root / IDENTITY).exists():
+        return None
+    names = {one.name for one in root.iterdir()} - BEFORE_THE_FIRST_START
+    found = sorted(name for name in names if not name.startswith(PUT_ASIDE))
+    if not found:
+        return None
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    shown = f"{', '.join(found[:SHOWN])}{more}"
+    return f"{root} is no data_dir, and not empty ({shown}): name an empty or a new folder"
+
+
+def _try_a_rename(root: Path) -> None:
+    """A deletion moves a repository from repositories/ to trash/. Try it with an empty folder.
+
+    A link or a mount below the data_dir makes that impossible, and would show at the first deletion only.
+    """
+    probe = f".probe-{os.getpid()}"
+    here, there = root / "repositories" / probe, root / "trash" / probe
+    try:
+        here.mkdir(mode=0o700)
+        here.rename(there)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        problem = (
+            f"node.data_dir: {root}/repositories and {root}/trash are on different file systems, so nothing "
+            "can be moved from one to the other: put the whole data_dir on one (a link or a mount for the "
+            "data_dir itself is fine)"
+        )
+        raise ConfigurationError([problem]) from error
+    finally:
+        for folder in (here, there):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def keep_name(datadir: DataDir, name: str, *, is_host_name: bool) -> None:
+    """Remember the node's name at its first start. Later the host's name may not take its place.
+
+    is_host_name  node.name is not in the YAML file, so `name` is what the host is called now
+
+    Raises:
+        ConfigurationError: the host has been given another name; the cluster knows this node by the old one.
+        OSError: the name cannot be read or written.
+    """
+    path = datadir.state / NODE_NAME
+    try:
+        with path.open("rb") as file:
+            before = file.read(MAX_NAME_BYTES).decode(errors="replace").strip()
+    except FileNotFoundError:
+        before = ""
+    if before == name:
+        return
+    if before and is_host_name:
+        problem = (
+            f"node.name: this data_dir belongs to {before!r}; node.name is not in the file, so it is the "
+            f"host name, and that is {name!r} now: write node.name: {before} into the file"
+        )
+        raise ConfigurationError([problem])
+    write_durably(path, f"{name}\n".encode())
 
 
 def _identity(path: Path) -> str:

@@ -30,6 +30,7 @@ from stargate_gate.election.eligibility import (
     carried_over,
     decide,
     distrust,
+    why_standby,
 )
 from stargate_gate.election.identity import ElectionState
 from stargate_gate.election.incarnation import kept, named, new_incarnation
@@ -74,7 +75,7 @@ class Elector:
         self._aside: tuple[str, float] | None = None  # why, and until when
         self._override_until = 0.0
         self._term: Term | None = None
-        self._reason = "not started"
+        self._reason = "it is starting"
         self._trouble: str | None = None
         self._taking_over = False
         self._changed = asyncio.Event()
@@ -161,6 +162,22 @@ class Elector:
         """Do not try for `limit_s` seconds."""
         self._aside = (reason, self._clock() + limit_s)
 
+    async def next_leader(self, limit_s: float) -> ClusterRecord | None:
+        """The record of a later term than the one seen last, once there is one; None at the limit.
+
+        For a node that has stepped down and takes no part any more. A record that cannot be read is none.
+        """
+        before = self._record.term if self._record is not None else 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while True:
+                    with contextlib.suppress(ElectionUnavailableError):
+                        record = await self._engine.read()
+                        if record.term > before:
+                            return record
+                    await asyncio.sleep(self._timings.retry_s)
+        return None
+
     def close(self) -> None:
         """Give back the elector's thread."""
         self._disk.close()
@@ -226,9 +243,7 @@ class Elector:
         decision = self._decide(record)
         if isinstance(decision, Unavailable):
             raise ElectionUnavailableError(decision.reason)
-        standby = f"{record.leader.name} leads" if record.term else "nobody has led yet"
-        reason = decision.reason if isinstance(decision, Watch) else ""
-        self._show(record=record, reason=f"{standby}; {reason}" if reason else standby, trouble=None)
+        self._show(record=record, reason=why_standby(record, self._me, decision), trouble=None)
         return isinstance(decision, Try)
 
     async def _admit(self, record: ClusterRecord) -> None:

@@ -129,6 +129,20 @@ def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
     return Watch(f"this node is not in the sync set of term {record.term}")
 
 
+def why_standby(record: ClusterRecord, me: Member, decision: Decision) -> str:
+    """Why this node does not lead, in one line for operators. Of others it knows what the record says."""
+    reason = decision.reason if isinstance(decision, Watch) else ""
+    if not record.term and record.leader != me:
+        return f"nobody has led yet: start {record.leader.name}, where bootstrap was run"
+    if not record.term:
+        others = "nobody has led yet"
+    elif record.leader == me:
+        others = "this node led last"
+    else:
+        others = f"{record.leader.name} leads, says the record"
+    return f"{others}; {reason or 'this node leads as soon as it gets the leader lock'}"
+
+
 def carried_over(record: ClusterRecord, me: Member) -> tuple[Member, ...]:
     """The sync set of a new term.
 

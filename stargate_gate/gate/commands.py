@@ -79,7 +79,7 @@ class RepoDelete:
 
 @dataclass(frozen=True)
 class PeerCommand:
-    """What only the cluster's own key may run: `stargate-feed …` or `stargate-refs NAME`."""
+    """What only the cluster's own key may run: feed, refs of a repository, who this is."""
 
     words: tuple[str, ...]
 
@@ -90,7 +90,7 @@ Command: TypeAlias = (
 
 SERVICES = ("upload-pack", "receive-pack", "upload-archive")
 KNOWN_WORDS = (*(f"git-{service}" for service in SERVICES), "health", "ready", "status", "repo", "help")
-PEER_COMMANDS = ("stargate-feed", "stargate-refs")
+PEER_COMMANDS = ("stargate-feed", "stargate-refs", "stargate-whoami")
 
 
 def is_git_service(raw: str | None) -> Service | None:

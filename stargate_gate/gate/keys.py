@@ -10,6 +10,7 @@ import hashlib
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_optio
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
+DIGEST_DIGITS = 12  # enough to tell files apart, and to be compared by eye
 MAX_REASONS = 3  # lines with one key that are told of
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
 MAX_PROBLEMS = 50  # lines that are described one by one; what a status page can still show
@@ -61,12 +63,16 @@ class AuthorizedKeys:
     """A whole file. `problems` are finished lines for operators, each with its line number.
 
     `lines` counts what is neither blank nor a comment, usable or not.
+
+    digest  the same for two files that let in the same keys with the same options, in words for people;
+            comments count only where they name the user. Of the keys nothing can be told from it
     """
 
     entries: tuple[KeyEntry, ...] = ()
     problems: tuple[str, ...] = ()
     lines: int = 0
     _by_blob: Mapping[bytes, tuple[KeyEntry, ...]] = field(default_factory=dict, repr=False, compare=False)
+    digest: str = field(default="0 keys", compare=False)
 
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""
@@ -102,6 +108,7 @@ class _Lines:
     def __init__(self) -> None:
         self._by_blob: dict[bytes, tuple[KeyEntry, ...]] = {}
         self._entries: list[KeyEntry] = []
+        self._known: set[int] = set()
         self._problems: list[str] = []
         self._untold = 0
         self._lines = 0
@@ -142,6 +149,7 @@ class _Lines:
             self._tell(entry.line, f"the same key stands in line {earlier[0].line}, which wins")
         self._by_blob[entry.blob] = (*earlier, entry)
         self._entries.append(entry)
+        self._known.add(digest_of_entry(entry))
 
     def _tell(self, number: int, text: str) -> None:
         if len(self._problems) < MAX_PROBLEMS:
@@ -153,7 +161,23 @@ class _Lines:
         """The file."""
         if self._untold:
             self._problems.append(f"{self._untold} more lines have problems")
-        return AuthorizedKeys(tuple(self._entries), tuple(self._problems), self._lines, self._by_blob)
+        digest = digest_of(self._known)
+        return AuthorizedKeys(tuple(self._entries), tuple(self._problems), self._lines, self._by_blob, digest)
+
+
+def digest_of_entry(entry: KeyEntry) -> int:
+    """Of the key, its options, and its comment where that names the user."""
+    user = "" if entry.options.user else entry.comment
+    text = f"{entry.blob.hex()} {entry.options} {user}"
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest())
+
+
+def digest_of(known: AbstractSet[int]) -> str:
+    """Of all entries, in words: their sum, so that their order does not matter."""
+    if not known:
+        return "0 keys"
+    whole = hashlib.sha256(str(sum(known)).encode()).hexdigest()[:DIGEST_DIGITS]
+    return f"{len(known)} key{'' if len(known) == 1 else 's'}, digest {whole}"
 
 
 def parse_line(raw: bytes, number: int) -> KeyEntry:

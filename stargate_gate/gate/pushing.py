@@ -16,8 +16,14 @@ from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLong
 from stargate_gate.gate.ports import Channel
 from stargate_gate.gate.pushcommands import PushCommands
 from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
-from stargate_gate.gate.report import MAX_REPORT_BYTES, Report, ReportTooLongError
-from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES
+from stargate_gate.gate.report import (
+    BAND_PAYLOAD_BYTES,
+    MAX_REPORT_BYTES,
+    PROGRESS_BAND,
+    Report,
+    ReportTooLongError,
+)
+from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, encode
 from stargate_gate.repos.process import GitProcess
 
 UNKNOWN = "outcome unknown"
@@ -41,6 +47,9 @@ class Witness(Protocol):
             StargateError: it may not; git is ended.
         """
 
+    def given(self, data: bytes) -> None:
+        """Git is about to get `data` of the client's."""
+
 
 class Answer:
     """What git has to say of a push, until it may be said. `release` or `revise` it.
@@ -51,6 +60,15 @@ class Answer:
 
     def __init__(self) -> None:
         self.report = Report()
+        self.quiet = False  # the client wants no lines of progress (`git push -q`)
+
+    async def remark(self, channel: Channel, line: str, *, on_stderr: bool = True) -> None:
+        """Say it to the pusher before the report: in side band 2, else on stderr if that is wanted too."""
+        text = f"{line}\n".encode()
+        if self.report.banded:
+            await channel.write(encode(PROGRESS_BAND + text[: BAND_PAYLOAD_BYTES - 1]))
+        elif on_stderr:
+            await channel.write_error(text)
 
     async def release(self, channel: Channel) -> None:
         """The sync set has it: send what git wrote."""
@@ -83,6 +101,7 @@ class PushPumps(Pumps):
         super().__init__(process, channel, silence_limit_s)
         self._witness = witness
         self._report = answer.report
+        self._said = answer
         self._spill = spill
         self._shown = asyncio.Event()
         self._commands = PushCommands()
@@ -98,6 +117,7 @@ class PushPumps(Pumps):
         while len(lead) < HEADER_BYTES and (data := await self._channel.read(CHUNK_BYTES)):
             self._moved()
             lead += data
+        self._said.quiet = wants_quiet(lead)
         if len(lead) >= HEADER_BYTES and not lead.startswith(FLUSH):
             with self._patient():
                 await self._witness.writing()
@@ -113,6 +133,9 @@ class PushPumps(Pumps):
                     self._report.feed(part)
                 raise UsageError(f"push refused: {commands.problem}; nothing was changed")
         return b"" if commands.problem is not None else data
+
+    def _giving(self, data: bytes) -> None:
+        self._witness.given(data)
 
     async def _answer(self) -> None:
         await self._take(await self._advertise())
@@ -158,3 +181,13 @@ class PushPumps(Pumps):
             raise TryAgainError(f"{TOO_LONG}; {UNKNOWN}") from error
         if passing:
             await self._send(passing)
+
+
+def wants_quiet(lead: bytes) -> bool:
+    """Whether the client's first command asks for quiet: gitprotocol-capabilities(5)."""
+    try:
+        length = int(lead[:HEADER_BYTES], 16)
+    except ValueError:
+        return False
+    capabilities = lead[HEADER_BYTES:length].partition(b"\0")[2]
+    return b"quiet" in capabilities.split()

@@ -93,6 +93,7 @@ class Pumps:
         while data:
             self._moved()
             if takes and (passing := self._checked(data)):
+                self._giving(passing)
                 try:
                     stdin.write(passing)
                     await stdin.drain()
@@ -104,6 +105,9 @@ class Pumps:
     def _checked(self, data: bytes) -> bytes:
         """What of it git may have. What this raises, `run` raises."""
         return data
+
+    def _giving(self, data: bytes) -> None:
+        """`data` is about to be given to git."""
 
     async def _answer(self) -> None:
         """Git to the client's stdout."""

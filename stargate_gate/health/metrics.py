@@ -23,7 +23,7 @@ from stargate_gate.health.report import Status, StatusSource
 COMMANDS = frozenset(
     {
         "git-receive-pack", "git-upload-pack", "git-upload-archive", "health", "ready", "status",
-        "repo", "stargate-feed", "stargate-refs", "greeting",
+        "repo", "stargate-feed", "stargate-refs", "stargate-whoami", "greeting",
     }
 )  # fmt: skip
 REFUSALS = frozenset({"not_leader", "not_allowed", "no_repository", "usage", "unavailable", "not_replicated"})
@@ -119,7 +119,12 @@ class _StatusCollector(Collector):
         yield _gauge(
             "stargate_rescued_refs", "Values of an old leader kept as rescued refs.", status.rescued_refs
         )
-        yield _gauge("stargate_warnings", "Warnings in the status report.", len(status.warnings))
+        yield _gauge(
+            "stargate_status_level",
+            "0 well, 1 warning, 2 critical, 3 unknown: as `status` ends.",
+            status.level,
+        )
+        yield _gauge("stargate_warnings", "Warnings in the status report.", len(status.concerns))
         connected = status.mirror is not None and status.mirror.connected
         yield _gauge("stargate_mirror_connected", "1 if this standby follows the leader, else 0.", connected)
         yield from _standby_gauges(status)

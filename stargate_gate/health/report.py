@@ -9,32 +9,110 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
+from stargate_gate.health.concerns import Concern, Level, counted, level_of
+from stargate_gate.health.wording import behind, catching_up, duration, time_of_day
+
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
-MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
+IN_THE_HEADLINE = frozenset({"nobody_leads", "no_writes", "starting", "cannot_follow", "cut_off"})
 
 Role = Literal["leader", "standby"]
 
 
 @dataclass(frozen=True)
+class RefillReport:
+    """How far a standby is with the first list of a connection.
+
+    done, total     repositories that differed from the leader's; both 0 while it compares
+    received_bytes  of this connection
+    bytes_per_s     of the last seconds
+    """
+
+    done: int
+    total: int
+    received_bytes: int
+    bytes_per_s: int
+
+    def text(self) -> str:
+        """In words."""
+        return catching_up(self.done, self.total, self.received_bytes, self.bytes_per_s)
+
+
+@dataclass(frozen=True)
 class StandbyReport:
-    """A standby as the leader sees it. Lags are upper bounds; None: not known, as for one never seen."""
+    """A standby as the leader sees it. Lags are upper bounds; None: not known, as for one never seen.
+
+    refill   how far it is, while it is being checked
+    problem  why this node does not find it where it says that it is; None if it does
+    """
 
     name: str
     in_sync: bool
     lag_changes: int | None = None
     lag_s: float | None = None
+    refill: RefillReport | None = None
+    problem: str | None = None
+
+    def text(self) -> str:
+        """How far it is, in words."""
+        if self.refill is not None:
+            return self.refill.text()
+        if self.lag_changes == 0 and not self.in_sync:
+            return (
+                "has everything, joins soon" if self.problem is None else "has everything, cannot be reached"
+            )
+        return behind(self.lag_changes, self.lag_s)
 
 
 @dataclass(frozen=True)
 class MirrorReport:
-    """A standby's own view of how it follows. None: not known."""
+    """A standby's own view of how it follows. None: not known.
+
+    leader            whom it follows, or tries to
+    behind_changes    what it knows to lack
+    behind_s          for how long it has not been equal to its leader
+    level             connected, and everything that the leader has told of is here
+    position          of the leader's feed, up to which everything is here
+    not_connected_s   for how long; None while it is connected
+    in_step_at        when it was last equal to a leader: seconds since 1970, by the leader's clock
+    in_step_position  and at which position of the feed of `in_step_term`
+    refill            how far it is, while it is being checked
+    problem           why the leader does not find this node where it says that it is; None if it does
+    """
 
     connected: bool
     leader: str | None = None
     behind_changes: int | None = None
     behind_s: float | None = None
     last_error: str | None = None
+    level: bool = False
+    position: int = 0
+    not_connected_s: float | None = None
+    in_step_at: int | None = None
+    in_step_position: int = 0
+    in_step_term: int = 0
+    refill: RefillReport | None = None
+    problem: str | None = None
+
+    def text(self, now: float) -> str:
+        """How it follows, in words; `now` in seconds since 1970."""
+        if not self.connected:
+            since = f" for {duration(self.not_connected_s)}" if self.not_connected_s is not None else ""
+            return f"not connected{since}; {self._in_step(now)}"
+        link = f"connected to {self.leader}"
+        if self.level:
+            return f"{link}, up to date"
+        if self.refill is not None:
+            return f"{link}, {self.refill.text()}"
+        return f"{link}, {behind(self.behind_changes, self.behind_s)}"
+
+    def _in_step(self, now: float) -> str:
+        if self.in_step_at is None:
+            return "never in step with a leader"
+        place = f"term {self.in_step_term}, position {self.in_step_position}"
+        if not self.in_step_at:
+            return f"last in step at an unknown time ({place})"
+        return f"last in step {time_of_day(self.in_step_at, now)} ({place})"
 
 
 @dataclass(frozen=True)
@@ -50,19 +128,22 @@ class AddressReport:
     state: Literal["claimed", "claiming", "released", "releasing"]
     problem: str | None = None
 
+    @property
+    def wanted(self) -> Literal["claimed", "released"]:
+        """What it should be."""
+        return "claimed" if self.state in {"claimed", "claiming"} else "released"
+
     def trouble(self) -> str | None:
         """What an operator should know, in one line."""
-        if self.problem is None:
-            return None
-        wanted = "claimed" if self.state in {"claimed", "claiming"} else "released"
-        return f"{self.name} is not {wanted}: {self.problem}"
+        return None if self.problem is None else f"{self.name} is not {self.wanted}: {self.problem}"
 
 
 @dataclass(frozen=True)
 class Status:
     """What a node says about itself and its cluster. `/status` has these fields under these names.
 
-    leader      name of the node that leads, or None while nobody is known to
+    leader      name of the node that leads, or None while no living one is known
+    recorded_leader  name of the other node that leads, says the record; None: it names none
     term        the number of the leadership; 0: none known
     sync_set    the standbys that hold every acknowledged push
     standbys    as the leader sees them; empty on a standby
@@ -70,10 +151,12 @@ class Status:
     ready       this node leads and takes writes; `reason` says why not, or "" if it does
     cluster     the cluster's name; None: a single node
     address     what users put in their URLs
-    position    the feed position: the newest change of this term; 1 before the first
+    position    the feed position: the newest change of this term (1 before the first); on a standby, up
+                to which everything is here (0: not known)
     mirror      how this standby follows; None on a leader
     addresses   the floating addresses that this node moves
-    warnings    what an operator should look at: one line each, worst first
+    concerns    what an operator should look at, worst first
+    now         seconds since 1970
     """
 
     node: str
@@ -93,11 +176,29 @@ class Status:
     uptime_s: float = 0.0
     mirror: MirrorReport | None = None
     addresses: tuple[AddressReport, ...] = ()
-    warnings: tuple[str, ...] = ()
+    concerns: tuple[Concern, ...] = ()
+    recorded_leader: str | None = None
+    now: float = 0.0
+
+    @property
+    def level(self) -> Level:
+        """How bad the worst of the concerns is."""
+        return level_of(self.concerns)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The texts of the concerns."""
+        return tuple(one.text for one in self.concerns)
 
     def to_json(self) -> str:
         """One JSON object with a final newline; numbers are finite, seconds have three decimals."""
-        return json.dumps(_rounded(asdict(self)), indent=2, allow_nan=False) + "\n"
+        value = asdict(self)
+        del value["now"]
+        value["concerns"] = [
+            {"kind": one.kind, "level": one.level.word, "text": one.text} for one in self.concerns
+        ]
+        value["warnings"], value["level"] = self.warnings, self.level.word
+        return json.dumps(_rounded(value), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
         """For people: at most 80 columns, the first line says who leads and whether all is well."""
@@ -107,16 +208,19 @@ class Status:
     def headline(self) -> str:
         """Who leads, and is all well? One line, however long."""
         where = f" {self.cluster}" if self.cluster else ""
-        count = len(self.warnings)
-        well = f"{count} warning{'s' if count > 1 else ''}" if count else "all is well"
-        if self.leader is None:
-            return f"nobody leads{where}: {self.reason or 'no leader is known'}"
-        leads = f"{self.leader} leads{where} in term {self.term}"
-        if self.role == "standby":
-            follows = self.mirror is not None and self.mirror.connected
-            well = well if follows or self.warnings else "not connected to it"
-            return f"{leads}; this is {self.node}, a standby; {well}"
-        return f"{leads}; {well}" if self.ready else f"{leads} but takes no writes: {self.reason}"
+        well = counted(self.concerns)
+        if self.leader is not None:
+            leads = f"{self.leader} leads{where} in term {self.term}"
+            if self.role == "standby":
+                return f"{leads}; this is {self.node}, a standby; {well}"
+            return f"{leads}; {well}" if self.ready else f"{leads} but takes no writes: {self.reason}"
+        why = next((one.text for one in self.concerns if one.kind in IN_THE_HEADLINE), self.reason)
+        if self.recorded_leader is not None:
+            return (
+                f"{self.recorded_leader} leads{where} in term {self.term} (says the record); this node, "
+                f"{self.node}, cannot follow it: {why or 'it has not connected yet'}"
+            )
+        return f"nobody leads{where}: {why or 'no leader is known'}"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "node", f"{self.node}, {self.role}, up {duration(self.uptime_s)}, stargate {self.version}"
@@ -126,26 +230,25 @@ class Status:
             yield "", f"{one.name}: {one.state}"
         yield "mode", f"{self.mode}, position {self.position}"
         if self.cluster:
-            yield "sync set", ", ".join(self.sync_set) or "empty"
+            yield "sync set", self._sync_set()
         width = max((len(standby.name) for standby in self.standbys), default=0)
         for index, standby in enumerate(self.standbys):
             state = "in sync    " if standby.in_sync else "not in sync"
-            lag = behind(standby.lag_changes, standby.lag_s)
-            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {lag}"
+            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {standby.text()}"
         if self.mirror is not None:
-            yield from self._mirror_rows(self.mirror)
+            yield "mirror", self.mirror.text(self.now)
         if self.rescued_refs or self.cluster:
             yield "rescued", f"{self.rescued_refs} ref{'' if self.rescued_refs == 1 else 's'}"
-        for warning in self.warnings:
-            yield "! warning", warning
+        for concern in self.concerns:
+            if concern.kind not in IN_THE_HEADLINE:
+                yield f"! {concern.level.word}", concern.text
 
-    @staticmethod
-    def _mirror_rows(mirror: MirrorReport) -> Iterator[tuple[str, str]]:
-        who = mirror.leader or "no leader"
-        link = f"connected to {who}" if mirror.connected else f"not connected to {who}"
-        yield "mirror", f"{link}, {behind(mirror.behind_changes, mirror.behind_s)}"
-        if mirror.last_error:
-            yield "! mirror", f"last error: {mirror.last_error}"
+    def _sync_set(self) -> str:
+        members = [f"{name} (this node)" if name == self.node else name for name in self.sync_set]
+        text = ", ".join(members) or "empty"
+        if self.role == "standby" and self.node not in self.sync_set and self.term:
+            return f"{text}; this node is not in it"
+        return text
 
 
 @dataclass(frozen=True)
@@ -236,32 +339,10 @@ class Reports:
         readiness = self._source.ready()
         return readiness.ready, readiness.line()
 
-    def status_text(self) -> str:
-        """The report for people."""
-        return self._source.status().to_text()
-
-    def status_json(self) -> str:
-        """The report for programs."""
-        return self._source.status().to_json()
-
-
-def duration(seconds: float) -> str:
-    """A length of time in its two largest units: "42 s", "3 min 5 s", "2 d 7 h"."""
-    whole = max(0, int(seconds))
-    for size_s, name, smaller_s, smaller in ((DAY_S, "d", HOUR_S, "h"), (HOUR_S, "h", MINUTE_S, "min")):
-        if whole >= size_s:
-            return f"{whole // size_s} {name} {whole % size_s // smaller_s} {smaller}"
-    return f"{whole // MINUTE_S} min {whole % MINUTE_S} s" if whole >= MINUTE_S else f"{whole} s"
-
-
-def behind(changes: int | None, seconds: float | None) -> str:
-    """How far somebody is behind: "up to date", "3 changes behind", "3 changes, 1.2 s behind"."""
-    if changes is None:
-        return "not known how far behind"
-    if changes == 0:
-        return "up to date"
-    age = "" if seconds is None else f", {seconds:.1f} s"
-    return f"{changes} change{'' if changes == 1 else 's'}{age} behind"
+    def status(self, *, as_json: bool = False) -> tuple[int, str]:
+        """The exit status of `status` (see `concerns.Level`), and the report for people or as JSON."""
+        status = self._source.status()
+        return int(status.level), status.to_json() if as_json else status.to_text()
 
 
 def _rounded(value: Any) -> Any:

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
+from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -20,6 +22,7 @@ from stargate_gate.replication.messages import (
     Compare,
     Enroll,
     Enrolled,
+    FromStandby,
     Heartbeat,
     Join,
     ListBegin,
@@ -36,8 +39,9 @@ from stargate_gate.replication.messages import (
     out_of_place,
 )
 from stargate_gate.replication.ports import Channel
+from stargate_gate.replication.reach import AGAIN_S, RETRY, Reach
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.syncset import Stage
+from stargate_gate.replication.syncset import Stage, next_stage
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -55,6 +59,8 @@ class Term(Protocol):
     store: Store
     heartbeat_s: float
     full_check_s: float
+    profile: Callable[[], Profile]
+    reach: Reach
 
     @property
     def position(self) -> int:
@@ -75,17 +81,38 @@ class _EndedError(Exception):
 
 
 class Feeding:
-    """Made when a standby has introduced itself; `run` lasts as long as its connection."""
+    """Made when a standby has introduced itself; `run` lasts as long as its connection.
 
-    def __init__(self, term: Term, join: Join, channel: Channel, lines: LineReader) -> None:
+    source     the standby's address
+    about      what it tells of itself; None before it has
+    problem    why the leader does not find it where it says that it is; None: not tried yet; "": found
+    refilling  how far it is, while it is being checked
+    carried    it is a member of the sync set from the term before, whether it can be reached or not
+    """
+
+    def __init__(
+        self,
+        term: Term,
+        join: Join,
+        channel: Channel,
+        lines: LineReader,
+        source: str = "",
+        *,
+        carried: bool = False,
+    ) -> None:
         self.join = join
+        self.source = source
+        self.about: About | None = None
+        self.problem: str | None = None
+        self.refilling: Refilling | None = None
+        self._reached = carried
         self.stage = Stage.CHECKING
         self.ended = asyncio.Event()  # set by the feed, once it has forgotten this
         self._term = term
         self._channel = channel
         self._lines = lines
         self._backlog = Backlog()
-        self._began = self._now()
+        self._began = self._behind_from = self._now()
         self._position = 0  # up to which the standby says it has everything
         self._level_from = 0  # what has to be confirmed before it is level
         self._offered: str | None = None  # the incarnation that it is asked to note before it is level
@@ -97,6 +124,9 @@ class Feeding:
         self._list_seq = 0
         self._list_due = 0.0
         self._uncovered = False  # changes were dropped that no list has begun to cover yet
+        self._told_about: Profile | None = None
+        self._told_reached: str | None = None
+        self._moved_house = asyncio.Event()  # it tells another address of itself
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
         self._answered = asyncio.Event()
@@ -119,9 +149,17 @@ class Feeding:
             self._fall_behind()
         self._wake.set()
 
-    def lag(self) -> tuple[int, float]:
-        """Changes it has not applied, at most, and for how many seconds the oldest."""
-        return self._backlog.lag(self._now())
+    def lag(self) -> tuple[int | None, float]:
+        """Changes it has not applied, at most, and for how many seconds the oldest.
+
+        Before it has confirmed a list: the repositories that it knows to differ (None: not known yet), and
+        the time since it connected or fell behind.
+        """
+        if self._backlog.covered:
+            return self._backlog.lag(self._now())
+        known = self.refilling
+        differing = known.total - known.done if known is not None and known.total else None
+        return differing, self._now() - self._behind_from
 
     def holds(self, position: int) -> bool:
         """Whether it has confirmed to have everything up to `position`."""
@@ -138,6 +176,15 @@ class Feeding:
     def moved_at(self, identity: str, since: float) -> float:
         """Its last sign of progress on that repository, for somebody who waits for it since then."""
         return max(self._began, self._backlog.moved_at(identity) or since)
+
+    def worked_for(self, identity: str) -> None:
+        """This node's git has worked on that repository for its sake: that is progress of its."""
+        self._backlog.progress(identity, self._now())
+        self._term.moved()
+
+    def received(self, identity: str) -> int:
+        """The bytes that it says to have got of that repository's open changes."""
+        return self._backlog.received(identity)
 
     def late(self) -> None:
         """Nobody waits for it any more; it is given a full list after a while."""
@@ -174,6 +221,7 @@ class Feeding:
                     (self._listen(), "feed-listen"),
                     (self._send_all(), "feed-send"),
                     (self._beat_all(), "feed-beat"),
+                    (self._look_for_it(), "feed-reach"),
                     (self._until_stopped(), "feed-stop"),
                 ):
                     group.create_task(work, name=name)
@@ -194,7 +242,7 @@ class Feeding:
             try:
                 async with asyncio.timeout(MISSED_BEATS * self._term.heartbeat_s):
                     message = decode(await self._lines.line())
-                if not isinstance(message, Applied | Checked | Enrolled | Alive | Progress):
+                if not isinstance(message, FromStandby) or isinstance(message, Join):
                     raise out_of_place(message)
             except TimeoutError:
                 raise _EndedError(f"it has said nothing for {MISSED_BEATS} heartbeats") from None
@@ -205,12 +253,18 @@ class Feeding:
             self._hear(message)
             self._answered.set()
 
-    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
+    def _hear(self, message: FromStandby) -> None:
         match message:
+            case About():
+                if self.about is None or self.about.ssh != message.ssh:
+                    self._moved_house.set()
+                self.about = message
+            case Refilling():
+                self.refilling = message
             case Applied():
                 self._backlog.applied(message.id, message.seq, self._now())
             case Progress():
-                self._backlog.progress(message.id, self._now())
+                self._backlog.progress(message.id, self._now(), message.received)
             case Checked():
                 self._confirm(message.check)
             case Enrolled():
@@ -226,19 +280,49 @@ class Feeding:
             return
         self._backlog.checked(self._list_seq)
         self._confirmed_check = check
-        if self.stage is Stage.CHECKING:
-            self.stage, self._level_from = Stage.CATCHING_UP, self._term.position
-            self._offered, self._offer_sent = new_incarnation(), False
-            self._wake.set()
+        self.refilling = None
 
     def _rise(self) -> None:
-        """Level once all is confirmed that was told before it was required again, and it is enrolled."""
-        if (
-            self.stage is Stage.CATCHING_UP
-            and self.incarnation is not None
-            and self.held_through(self._term.position) >= self._level_from
-        ):
-            self.stage = Stage.LEVEL
+        """Take the next stages; see syncset.py. Whoever is level has noted the incarnation of its joining."""
+        stage = next_stage(
+            self.stage,
+            confirmed=self._backlog.covered and self._confirmed_check == self._check,
+            reached=self._reached,
+            holds=False,
+        )
+        if stage is not self.stage:
+            self.stage, self._level_from = stage, self._term.position
+            self._offered, self._offer_sent = new_incarnation(), False
+            self._wake.set()
+        holds = self.incarnation is not None and self.held_through(self._term.position) >= self._level_from
+        self.stage = next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
+
+    # -- whether it can be reached -----------------------------------------------------------------------
+
+    async def _look_for_it(self) -> None:
+        """Dial it where it says that it is, until it was found; then again now and then."""
+        failures = 0
+        while True:
+            self._moved_house.clear()
+            if self.about is not None:
+                problem = await self._term.reach(self.join.member, self.about.ssh)
+                failures = failures + 1 if problem is not None else 0
+                self._found(problem)
+            delay_s = AGAIN_S if not failures else RETRY.delay_s(failures)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._moved_house.wait()
+
+    def _found(self, problem: str | None) -> None:
+        before, self.problem = self.problem, problem or ""
+        self._reached = self._reached or problem is None
+        if problem is not None and problem != before:
+            log.warning("standby_not_reached", standby=self.join.member.name, reason=problem)
+        elif problem is None and before != "":
+            log.info("standby_reached", standby=self.join.member.name, ssh=self.about and self.about.ssh)
+        self._rise()
+        self._term.moved()
+        self.ask()  # it is told with the next heartbeat
 
     # -- what it is sent -------------------------------------------------------------------------------
 
@@ -252,8 +336,20 @@ class Feeding:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._term.heartbeat_s):
                     await self._beat.wait()
-            sent = 0 if self._uncovered else self._backlog.sent_through(self._term.position)
-            await self._send(Heartbeat(self._term.term, sent, self._term.note_replicated()))
+            await self._introduce()
+            position = self._term.position
+            sent = 0 if self._uncovered else self._backlog.sent_through(position)
+            at = int(time.time()) if sent == position else 0
+            await self._send(Heartbeat(self._term.term, sent, self._term.note_replicated(), at))
+
+    async def _introduce(self) -> None:
+        """Tell what of this node, and of the way to the standby, it was not told yet."""
+        if (profile := self._term.profile()) != self._told_about:
+            self._told_about = profile
+            await self._send(profile.about(self._term.term))
+        if self.problem is not None and self.problem != self._told_reached:
+            self._told_reached = self.problem
+            await self._send(Reached(self._term.term, self.problem))
 
     async def _send_all(self) -> None:
         term = self._term
@@ -294,6 +390,7 @@ class Feeding:
         """It does not hold everything, and must be checked again."""
         if self.stage is not Stage.CHECKING:
             self.stage = Stage.CHECKING
+            self._confirmed_check, self._behind_from = 0, self._now()
             self._offered = self.incarnation = None  # it joins anew
             log.warning("standby_not_level", standby=self.join.member.name, lag_changes=self.lag()[0])
             self._term.moved()

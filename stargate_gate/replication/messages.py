@@ -3,6 +3,9 @@
     standby                                  leader
     Join            →                                     who I am
                     ←                        Welcome | Refused
+    About           →                                     where I am reached, and how I am configured;
+                    ←                        About        both once, and again after a change
+                    ←                        Reached      whether I found you there
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
                     ←                        Changed | Compare | Deleted      as it happens
                     ←                        Heartbeat                        every heartbeat_s
@@ -11,9 +14,11 @@
     Checked         →                                     everything of a list is done
                     ←                        Enroll       note this before you join the sync set
     Enrolled        →                                     noted, on disk
+    Refilling       →                                     how far I am with what I lack; before Alive
     Alive           →                                     the answer to each Heartbeat
 
-    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+    stargate-whoami NONCE                    ←  Whoami        the leader asks, where the standby is reached
+    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
 
 A repository is called by its id, and its name is told besides: an operator may change that at any time.
 
@@ -29,6 +34,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import UsageError
+from stargate_gate.replication.acquaintance import (
+    About,
+    Reached,
+    Refilling,
+    Settings,
+    Whoami,
+    checked_settings,
+)
 from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange
@@ -38,6 +51,7 @@ MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 b
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
 MAX_DELTA_CHARACTERS = 128 * 1024
+MAX_REASON_CHARACTERS = 300  # of why a repository cannot be read: git's own words, cut
 MAX_BROKEN_REFS = 100  # refs without a value that one repository may have; more means a broken disk
 
 Delta: TypeAlias = tuple[RefChange, ...]
@@ -50,11 +64,16 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader cannot read it now."""
+    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader does not know it.
+
+    unreadable  why the leader cannot read it now; id and digest are then what it was when it was read last
+                in this term. None: it can
+    """
 
     name: RepositoryName
     id: str
     digest: str | None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,7 @@ class Changed:
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
     name   what it is called now
-    head   what HEAD says now, as in RefSnapshot
+    head   what HEAD says now, as in RefSnapshot; "" leaves the standby's as it is
     """
 
     term: int
@@ -152,11 +171,15 @@ class Deleted:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`."""
+    """The leader works, and everything up to `seq` was sent; the whole sync set has all to `replicated`.
+
+    at  the leader's clock, in seconds since 1970, if nothing was left to be sent then; 0 if something was
+    """
 
     term: int
     seq: int
     replicated: int
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,11 +193,15 @@ class Applied:
 
 @dataclass(frozen=True)
 class Progress:
-    """The standby works on that change of that repository, and something has moved."""
+    """The standby works on that change of that repository, and gets on (see progress.py).
+
+    received  bytes of objects that have come for it so far
+    """
 
     term: int
     seq: int
     id: str
+    received: int
 
 
 @dataclass(frozen=True)
@@ -251,11 +278,29 @@ class Gone:
     deleted: bool
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """The leader has that repository, and cannot read it: why. As of `seq`.
+
+    name    what it is called now
+    last    the digest of what it was when it was read last in this term; None: it was not
+    """
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
+    reason: str
+    last: str | None
+
+
 News: TypeAlias = Changed | Compare | Deleted
-FromLeader: TypeAlias = Welcome | Refused | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
-FromStandby: TypeAlias = Join | Applied | Progress | Checked | Enrolled | Alive
-OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
-Message: TypeAlias = FromLeader | FromStandby | OfRefs
+FromLeader: TypeAlias = (
+    Welcome | Refused | About | Reached | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
+)
+FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Enrolled | Alive
+OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone | Unreadable
+Message: TypeAlias = FromLeader | FromStandby | OfRefs | Whoami
 
 _TYPES: Mapping[str, type[Any]] = {
     "hello": Welcome,
@@ -274,10 +319,15 @@ _TYPES: Mapping[str, type[Any]] = {
     "enroll": Enroll,
     "enrolled": Enrolled,
     "alive": Alive,
+    "about": About,
+    "reached": Reached,
+    "refilling": Refilling,
+    "whoami": Whoami,
     "snapshot": SnapshotBegin,
     "refs": RefsPart,
     "snapshot_end": SnapshotEnd,
     "gone": Gone,
+    "unreadable": Unreadable,
 }
 _WORDS = {kind: word for word, kind in _TYPES.items()}
 _FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
@@ -286,7 +336,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rf"ref: {_REF.pattern}|{_OID.pattern}")
+_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: nothing that can be told
 _WORD = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -351,7 +401,7 @@ def _encode(value: Any, kind: Any) -> Any:
     if kind is Member:
         return [value.name, value.data_dir_id]
     if kind == tuple[Listed, ...]:
-        return [[str(one.name), one.id, one.digest] for one in value]
+        return [[str(one.name), one.id, one.digest, one.unreadable] for one in value]
     if kind == Delta:
         return [[change.ref, change.old, change.new] for change in value]
     return value
@@ -419,9 +469,14 @@ def _listed(value: Any) -> tuple[Listed, ...]:
             _name(name),
             _id(identity),
             None if digest is None else _digest(digest),
+            None if unreadable is None else _line(unreadable),
         )
-        for name, identity, digest in value
+        for name, identity, digest, unreadable in value
     )
+
+
+def _maybe_digest(value: Any) -> str | None:
+    return None if value is None else _digest(value)
 
 
 def _delta(value: Any) -> Delta:
@@ -446,6 +501,9 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
     "instance": _word,
     "incarnation": _id,
     "reason": _line,
+    "problem": _line,
+    "ssh": _line,
+    "nonce": _word,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     int: _number,
@@ -457,6 +515,8 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Delta: _delta,
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
+    Settings: checked_settings,
+    str | None: _maybe_digest,
 }
 
 

@@ -6,6 +6,7 @@ started is reaped, and what those left behind is swept. Nothing of the old term 
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,15 @@ from stargate_gate.errors import (
     StargateError,
     UnavailableError,
 )
-from stargate_gate.replication.apply import NotReapedError, Writer
+from stargate_gate.replication.acquaintance import Profile, Refilling, differences
+from stargate_gate.replication.instep import Equality, InStep
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.writer import NotReapedError, Writer
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
@@ -59,30 +62,46 @@ class MirrorStatus:
     """How this standby follows.
 
     leader               whom it follows, or tries to; None: nobody
-    behind_changes       repositories that it knows to differ from the leader's
-    behind_s             for how long it has not known to have everything; an upper bound of what it lacks
+    behind_changes       repositories that it knows to differ from the leader's; None: not known
     last_error           one line; None while all is well
     fully_checked_term   the newest term whose leader it has once been equal to
     failing              names of repositories that could not be made equal, at the last try
     behind               names of repositories that it knows to differ, or knew to when it last heard of them
+    level                connected, and everything that the leader has told of is here
+    position             of the leader's feed, up to which everything is here; 0: nobody knows
+    alone_s              for how long it has not been connected to anybody; 0.0 while it is
+    in_step              when it was last equal to a leader; None: never
+    refilling            how far it is, while the first list of a connection is not confirmed
+    problem              why the leader does not reach this node, if it does not
+    differs              values that should be the same on both nodes and are not, one line each
+    notes                what is wrong with single repositories, though they hold up nothing; a line each
     orphans              names of repositories that are here, and that the leader has lost
     """
 
     connected: bool
     leader: str | None
     term: int
-    behind_changes: int
-    behind_s: float
+    behind_changes: int | None
     last_error: str | None
     fully_checked_term: int | None
     failing: tuple[str, ...]
     behind: tuple[str, ...] = ()
+    level: bool = False
+    position: int = 0
+    alone_s: float = 0.0
+    in_step: Equality | None = None
+    refilling: Refilling | None = None
+    problem: str | None = None
+    differs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
 
 
 class Mirror:
     """One per node. One `follow` at a time; `end` from anywhere.
 
+    in_step     told of every moment at which this node equals its leader
+    profile     what this node tells its leader of itself
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
     enroll      awaited with the incarnation of a membership of this node; on disk when it returns
@@ -103,6 +122,8 @@ class Mirror:
         intents: Intents,
         journal: Journal,
         rescues: Rescues,
+        in_step: InStep,
+        profile: Callable[[], Profile],
         on_checked: Callable[[int, int], None],
         enroll: Callable[[str], Awaitable[None]],
         on_change: Callable[[], None] | None = None,
@@ -119,7 +140,9 @@ class Mirror:
             rescues,
             FolderSyncs(),
             settings.parallel_fetches,
+            profile,
         )
+        self.in_step = in_step
         self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
         self._enroll = enroll
@@ -129,7 +152,7 @@ class Mirror:
         self._record: ClusterRecord | None = None
         self._session: Session | None = None
         self._connected = False
-        self._level_at = 0.0
+        self._alone_since = time.monotonic()
         self._checked: tuple[int, int] | None = None
         self._error: str | None = None
         self._behind: tuple[str, ...] = ()
@@ -192,21 +215,40 @@ class Mirror:
         error = self._error
         if failing:
             error = f"{failing[0].name}: {failing[0].error}"
-        behind = len(session.work) if session is not None else 0
-        now = asyncio.get_running_loop().time()
-        level = session is not None and session.checked and not behind
+        refilling = session.refilling() if session is not None and self._connected else None
         return MirrorStatus(
             connected=self._connected,
             leader=record.leader.name if record is not None else None,
             term=record.term if record is not None else 0,
-            behind_changes=behind,
-            behind_s=0.0 if level or record is None else now - self._level_at,
+            behind_changes=_behind(session, refilling) if self._connected else None,
             last_error=error,
             fully_checked_term=self._checked[0] if self._checked is not None else None,
             failing=tuple(str(job.name) for job in failing),
             behind=_at_work(session) if session is not None else self._behind,
+            level=self._connected and session is not None and session.level,
+            position=self._position(),
+            alone_s=0.0 if self._connected else time.monotonic() - self._alone_since,
+            in_step=self.in_step.newest,
+            refilling=refilling,
+            problem=(session.introductions.problem or None) if session is not None else None,
+            differs=self._differs(session),
+            notes=session.notes.lines if session is not None else (),
             orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
         )
+
+    def _position(self) -> int:
+        """What this session has confirmed; else what was noted of the same term."""
+        session, record, noted = self._session, self._record, self.in_step.newest
+        here = session.position if session is not None else 0
+        if noted is not None and record is not None and noted.term == record.term:
+            here = max(here, noted.position)
+        return here
+
+    def _differs(self, session: Session | None) -> tuple[str, ...]:
+        theirs = session.introductions.settings if session is not None else None
+        if session is None or theirs is None:
+            return ()
+        return differences(self._here.profile().settings, theirs, session.leader.name)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -221,7 +263,7 @@ class Mirror:
 
     async def _keep_following(self, record: ClusterRecord) -> None:
         loop = asyncio.get_running_loop()
-        self._record, self._error, self._level_at, self._behind = record, None, loop.time(), ()
+        self._record, self._error, self._behind = record, None, ()
         self._changed()
         failures = 0
         while True:
@@ -267,8 +309,13 @@ class Mirror:
             self._behind = _at_work(self._session)
             self._session, was_connected, self._connected = None, self._connected, False
             if was_connected:
+                self._alone_since = time.monotonic()
                 self._changed()
-            await finish(peer.close())
+            await finish(self._leave(peer))
+
+    async def _leave(self, peer: Peer) -> None:
+        await peer.close()
+        await self.in_step.flush()
 
     async def _distrust(self, record: ClusterRecord) -> None:
         """If an operator forced a leadership since: what the sync set had before may be gone there."""
@@ -283,7 +330,8 @@ class Mirror:
         self._changed()
 
     def _level(self, term: int, position: int) -> None:
-        self._level_at = asyncio.get_running_loop().time()
+        if self._session is not None:
+            self.in_step.note(Equality(term, position, self._session.level_at))
         before, self._checked = self._checked, (term, position)
         if before is None or before[0] != term:
             log.info("mirror_fully_checked", term=term, position=position)
@@ -297,6 +345,15 @@ class Mirror:
     def _changed(self) -> None:
         if self._on_change is not None:
             self._on_change()
+
+
+def _behind(session: Session | None, refilling: Refilling | None) -> int | None:
+    """Repositories that it knows to differ; None while it does not know."""
+    if session is None:
+        return None
+    if refilling is not None:
+        return refilling.total - refilling.done if refilling.total else None
+    return len(session.work)
 
 
 def _at_work(session: Session) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
 from stargate_gate.peerpass import NONCE_BYTES, make_pass, secret_of
 from stargate_gate.reading import read_regular
+from stargate_gate.replication.unreachable import connect_problem
 
 LOGIN_NAME = "git"
 WINDOW_BYTES = 1024 * 1024  # of one channel; twice that is the memory of a fetch
@@ -70,10 +71,16 @@ class Credentials:
 
 
 class Peer:
-    """A connection to the leader. Made by `connect`; `close` it."""
+    """A connection to another node. Made by `connect`; `close` it."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
         self._connection = connection
+        self._received = _Count()
+
+    @property
+    def received_bytes(self) -> int:
+        """What its channels have received so far, all together."""
+        return self._received.bytes
 
     @classmethod
     async def connect(cls, where: Endpoint, credentials: Credentials) -> Self:
@@ -94,10 +101,10 @@ class Peer:
             raise ConfigurationError(
                 [f"cluster.key: {where} does not take it: give all nodes the same key"]
             ) from error
-        except TimeoutError as error:
-            raise UnavailableError(f"{where} does not answer") from error
-        except (OSError, asyncssh.Error, ValueError) as error:
-            raise UnavailableError(f"cannot connect to {where}: {_one_line(error)}") from error
+        except OSError as error:  # TimeoutError is one
+            raise UnavailableError(f"cannot connect to {where}: {connect_problem(error)}") from error
+        except (asyncssh.Error, ValueError) as error:
+            raise UnavailableError(f"cannot log in to {where}: {_one_line(error)}") from error
 
     async def open(self, command: str, *, git_protocol: str | None = None) -> "PeerChannel":
         """Start `command` over there.
@@ -111,7 +118,7 @@ class Peer:
         )
         try:
             async with asyncio.timeout(OPEN_LIMIT_S):
-                session = _Session()
+                session = _Session(self._received)
                 await self._connection.create_session(
                     lambda: session, command, env=environment, encoding=None, window=WINDOW_BYTES
                 )
@@ -131,10 +138,18 @@ class Peer:
                 await self._connection.wait_closed()
 
 
+@dataclass
+class _Count:
+    """Of all channels of a connection."""
+
+    bytes: int = 0
+
+
 class _Session(asyncssh.SSHClientSession[bytes]):
     """What asyncssh tells of one channel. `PeerChannel` is how it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, received: _Count) -> None:
+        self._counted = received
         self.received: collections.deque[bytes] = collections.deque()
         self.stderr = bytearray()
         self.ended = False
@@ -155,6 +170,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self.stderr += data[: MAX_STDERR_BYTES - len(self.stderr)]
             return
         self.received.append(data)
+        self._counted.bytes += len(data)
         self.readable.set()
         if not self._taking_all:
             self.raw.pause_reading()

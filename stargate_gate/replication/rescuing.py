@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from stargate_gate.errors import GitFailedError
+from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.rescue import (
     Rescued,
@@ -91,7 +91,8 @@ class Rescue:
         Raises:
             GitFailedError, OSError, UnavailableError: not now; nothing may be overwritten.
         """
-        values = in_question(local, wanted, self._journal.kept(identity, self._term))
+        kept = self._journal.kept(identity, self._term)
+        values = await asyncio.to_thread(in_question, local, wanted, kept) if kept else ()
         if not values:
             return
         lost = await self._lacking(repository, values, {*wanted.values()})
@@ -139,7 +140,7 @@ class Rescue:
         lost: tuple[Value, ...] = ()
         try:
             local = (await refs.snapshot(repository)).refs if refs is not None else None
-        except GitFailedError as error:
+        except (GitFailedError, NoSuchRepositoryError) as error:
             log.warning("rescued_unread", repository=str(repository.name), error=error.message)
             local = None
         if local is not None and not (lost := in_question(local, {}, kept)):
@@ -147,6 +148,20 @@ class Rescue:
         await self._rescues.add(identity, str(repository.name), self._rescued(lost), in_trash=True)
         self._say(repository, lost, "repository to the trash")
         return True
+
+    async def keep_damaged(self, repository: Repository, refs: RefReader) -> None:
+        """As `keep_whole`, of a damaged copy whose place another takes. What was rescued in it moves as well.
+
+        Raises:
+            OSError: not now; it must stay where it is.
+        """
+        try:
+            identity = await asyncio.to_thread(repository.id)
+        except (FileNotFoundError, ValueError):
+            return  # nothing was noted of what has no id
+        kept = await self.keep_whole(repository, identity, refs)
+        if not kept and self._rescues.has(identity):
+            await self._rescues.add(identity, str(repository.name), (), in_trash=True)
 
     def settle(self, repository: Repository, identity: str, seq: int) -> None:
         """It was made equal to the leader's as of `seq`."""

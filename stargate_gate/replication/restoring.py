@@ -145,7 +145,7 @@ class Restorer:
         return repository
 
     async def _push(self, repository: Repository, channel: PeerChannel, oid: str, ref: str) -> None:
-        async with gits_end(channel, f"restore {repository.name}", lambda: None) as fd:
+        async with gits_end(channel, f"restore {repository.name}", lambda _: None) as fd:
             name = os.fsdecode(encode_ref(ref))
             words = (*_PUSH, f"--force-with-lease={name}:", f"fd::{fd},{fd}", f"{oid}:{name}")
             argv = repository_argv(repository, *words)

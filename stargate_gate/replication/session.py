@@ -10,6 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,9 +18,12 @@ import structlog
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
+from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Whoami
 from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
+from stargate_gate.replication.apply import Applier, only_here
+from stargate_gate.replication.enrolling import Enrolling
 from stargate_gate.replication.intents import Intents
+from stargate_gate.replication.introductions import Introductions
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.leader import AskedLeader
 from stargate_gate.replication.lines import LineReader
@@ -43,11 +47,14 @@ from stargate_gate.replication.messages import (
     encode,
     out_of_place,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Stray, Work
+from stargate_gate.replication.writer import NotReapedError, TermOverError
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
@@ -77,6 +84,7 @@ class Here:
     rescues: Rescues
     folders: FolderSyncs
     parallel_fetches: int
+    profile: Callable[[], Profile]
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class _Check:
     number: int
     seq: int
     tickets: dict[str, int]
+    total: int  # of tickets, at first
 
 
 class SessionEndedError(Exception):
@@ -120,13 +129,20 @@ class SessionEndedError(Exception):
 
 
 class Session:
-    """Made for one connection; `run` lasts as long as it."""
+    """Made for one connection; `run` lasts as long as it.
+
+    leader   whom this follows
+    work     what is to be done still
+    checked  a whole list of the leader's has once been confirmed
+    introductions  what the leader has told of itself, and of the way to this node
+    """
 
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
         self.work = Work(JOB_BACKOFF)
         self.checked = False
+        self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
         self._peer = peer
-        self._leader = leader
+        self.leader = leader
         self._term = term
         self._here = here
         self._callbacks = callbacks
@@ -140,17 +156,47 @@ class Session:
             intents=here.intents,
             folders=here.folders,
             is_current=callbacks.is_current,
+            notes=self.notes,
         )
         self._answers = Answers(term)
+        self.introductions = Introductions(
+            term, self._answers, here.profile, lambda: self._peer.received_bytes
+        )
         self._list: _List | None = None
         self._comparing: asyncio.Task[None] | None = None
-        self._enrolling: asyncio.Task[None] | None = None
+        self._enrolling = Enrolling(leader.name, self._answers, callbacks.enroll)
         self._check: _Check | None = None
         self._told = 0  # the leader has told of everything up to there
+        self._told_at = 0  # and at that time of its clock there was nothing more to tell
         self._position = 0  # everything up to there is here
+        self._level_at = 0
         self._beat_s = 0.0  # between two heartbeats of the leader's
         self._seen_at = 0.0  # when objects of a fetch came last
         self._more = asyncio.Event()
+
+    @property
+    def position(self) -> int:
+        """Everything up to there is here; 0: nobody knows yet."""
+        return self._position
+
+    @property
+    def level(self) -> bool:
+        """Everything that the leader has told of is here."""
+        return self.checked and not len(self.work)
+
+    @property
+    def level_at(self) -> int:
+        """When `level` was true last, by the leader's clock, in seconds since 1970; 0: never."""
+        return self._level_at
+
+    def refilling(self) -> Refilling | None:
+        """How far this node is with the first list; None once it was confirmed."""
+        if self.checked:
+            return None
+        check = self._check
+        total = check.total if check is not None else 0
+        done = total - len(check.tickets) if check is not None else 0
+        return self.introductions.refilling(done, total)
 
     @property
     def orphans(self) -> Mapping[str, RepositoryName]:
@@ -191,6 +237,7 @@ class Session:
         await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
         self._beat_s = self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
         self._callbacks.welcomed()
+        self.introductions.tell()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(group, channel, lines), name="mirror-listen")
@@ -205,16 +252,16 @@ class Session:
     def _welcome(self, message: Message) -> float:
         """The seconds between two heartbeats, if the leader that was looked for takes this standby in."""
         if isinstance(message, Refused):
-            raise SessionEndedError(f"{self._leader.name} refuses this node: {message.reason}")
+            raise SessionEndedError(f"{self.leader.name} refuses this node: {message.reason}")
         if not isinstance(message, Welcome):
             raise SessionEndedError(str(out_of_place(message)))
         if message.protocol != PROTOCOL:
             raise SessionEndedError(
                 f"{message.leader.name} speaks another version of the feed: update one of us"
             )
-        if (message.term, message.leader) != (self._term, self._leader):
+        if (message.term, message.leader) != (self._term, self.leader):
             found = f"{message.leader.name} with term {message.term}"
-            raise SessionEndedError(f"{found} answers instead of {self._leader.name} with term {self._term}")
+            raise SessionEndedError(f"{found} answers instead of {self.leader.name} with term {self._term}")
         return message.heartbeat_s
 
     async def _listen(self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader) -> None:
@@ -222,8 +269,8 @@ class Session:
         while True:
             message = await _hear(channel, lines, silence_s, lambda: self._seen_at)
             if isinstance(message, Refused):
-                raise SessionEndedError(f"{self._leader.name} refuses this node: {message.reason}")
-            if isinstance(message, Join) or message.term != self._term:
+                raise SessionEndedError(f"{self.leader.name} refuses this node: {message.reason}")
+            if isinstance(message, Join | Whoami) or message.term != self._term:
                 raise SessionEndedError(f"the leader speaks of another term than {self._term}")
             match message:
                 case ListBegin():
@@ -234,31 +281,21 @@ class Session:
                     self.work.add(message, _now())
                     self._wake()
                 case Enroll():
-                    if self._enrolling is not None:
-                        self._enrolling.cancel()
-                    self._enrolling = group.create_task(self._enroll(message.incarnation))
+                    self._enrolling.begin(group, message.incarnation)
                 case Heartbeat():
-                    self._told = max(self._told, message.seq)
-                    self._rescue.replicated(message.replicated)
-                    self._see_whether_level()
-                    self._answers.alive(self._position)
+                    self._hear_heartbeat(message)
+                case About() | Reached():
+                    self.introductions.hear(message)
                 case _:
                     raise SessionEndedError(str(out_of_place(message)))
 
-    async def _enroll(self, incarnation: str) -> None:
-        """Note it and say so. A disk that takes no writes keeps this node out of the sync set, no more."""
-        failures = 0
-        while True:
-            try:
-                await self._callbacks.enroll(incarnation)
-            except StargateError as error:
-                failures += 1
-                if failures == 1:
-                    log.warning("membership_not_noted", error=error.message, leader=self._leader.name)
-                await asyncio.sleep(JOB_BACKOFF.delay_s(failures))
-            else:
-                self._answers.enrolled(incarnation)
-                return
+    def _hear_heartbeat(self, message: Heartbeat) -> None:
+        self._told = max(self._told, message.seq)
+        self._told_at = message.at
+        self._rescue.replicated(message.replicated)
+        self._see_whether_level()
+        self.introductions.beat(self.refilling())
+        self._answers.alive(self._position)
 
     def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
         """Nothing follows from a list before all of it is there."""
@@ -294,6 +331,8 @@ class Session:
             for identity, repository in census.known.items()
             if identity not in listed and self._asks_again(identity, complete.check)
         }
+        unknown = {one.name for one in complete.repositories if one.digest is None}
+        self.notes.clear_all_but({*different.values(), *unknown})
         for start in range(0, len(complete.repositories), LOOKS_AT_ONCE):
             some = complete.repositories[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, census.known.get(one.id)) for one in some))
@@ -302,7 +341,8 @@ class Session:
             self.work.add(Stray(self._term, stray.name), _now())
         for identity, name in {**busy, **different}.items():
             self.work.add(Compare(self._term, 0, name, identity), _now())
-        self._check = _Check(complete.check, complete.seq, self.work.tickets())
+        tickets = self.work.tickets()
+        self._check = _Check(complete.check, complete.seq, tickets, len(tickets))
         self._see_whether_checked()
         self._wake()
 
@@ -322,9 +362,12 @@ class Session:
             if self._here.journal.kept(listed.id, self._term):
                 return False
             repository = await self._here.store.adopt(repository)
-            return await self._here.refs.digest(repository) == listed.digest
+            same = await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):
             return False  # the comparison that follows will say what is wrong
+        if same and listed.unreadable is not None:
+            self.notes.say(listed.name, only_here(listed.name, listed.unreadable))
+        return same
 
     def _see_whether_checked(self) -> None:
         check = self._check
@@ -341,8 +384,9 @@ class Session:
         self._see_whether_level()
 
     def _see_whether_level(self) -> None:
-        if self.checked and not len(self.work):
+        if self.level:
             self._position = self._told
+            self._level_at = max(self._level_at, self._told_at)
             self._callbacks.level(self._position)
 
     # -- the work --------------------------------------------------------------------------------------
@@ -385,16 +429,17 @@ class Session:
     async def _apply(self, job: Job) -> Repository | None:
         news = job.news
 
-        def moved() -> None:
-            """Both sides live, though their heartbeats wait behind the objects on a slow line.
-
-            What is tried again is no progress: on a full disk bytes move, and nothing gets on.
-            """
+        def alive() -> None:
+            """Both sides live, though their heartbeats wait behind the objects on a slow line."""
             self._seen_at = _now()
             self._answers.alive_unasked(self._position, self._seen_at, self._beat_s)
-            if news.seq and not job.failed:
-                self._answers.progress(news.id, news.seq, _now())
 
+        def gets_on(received: int) -> None:
+            """What is tried again does not: on a full disk bytes move all the time."""
+            if news.seq and not job.failed:
+                self._answers.progress(news.id, news.seq, received, _now())
+
+        progress = Progress(alive, gets_on)
         match news:
             case Stray():
                 await self._applier.placement.put_away_stray(news.name)
@@ -403,10 +448,10 @@ class Session:
                 await self._applier.deleted(news.id)
                 return None
             case Changed():
-                repository = await self._applier.change(news, moved)
+                repository = await self._applier.change(news, progress)
                 if repository is not None:
                     return repository
-        return await self._applier.compare(news.id, moved)
+        return await self._applier.compare(news.id, progress)
 
     def _failed(self, job: Job, error: str) -> None:
         report = log.debug if error == job.error else log.warning

@@ -3,7 +3,7 @@
 Theory of operation. A connected standby goes through these stages in a term:
 
     CHECKING      it compares a full list, and fetches what it lacks; nothing waits for it
-      │ the list is confirmed
+      │ the list is confirmed, and the leader has reached it where it says that it is (reach.py)
     CATCHING_UP   from here on every push waits for it; what was told before is still under way
       │ all of that is confirmed: whatever was acknowledged is with it
     LEVEL         it may be in the cluster record
@@ -17,6 +17,10 @@ acknowledged push; nobody leaves but by a record that was written, before an ack
 
 Members of the former sync set are carried over into a new term: they stay in the record, with every
 repository pending until it matched in this term, for as long as they are not late.
+
+A standby that the leader cannot reach is of no use as the next leader: nobody could follow it. So it does
+not come in. A member that cannot be reached any more stays: it holds every acknowledged push, and putting
+it out would leave fewer copies, for the sake of a route that may be back in a minute. Status warns of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,12 +55,12 @@ class Presence:
 class Limits:
     """The YAML file's replication section. In seconds.
 
-    ack_timeout_s  without a sign of progress for that long a standby is late
+    ack_timeout_s  without progress (see progress.py) for that long a standby is late
     ack_max_s      so long a push waits at most for a standby that makes progress
     """
 
     ack_timeout_s: float = 5.0
-    ack_max_s: float = 60.0
+    ack_max_s: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,18 @@ class Verdict:
     refused: str | None = None
     late: frozenset[Member] = frozenset()
     look_again: float = 0.0
+
+
+def next_stage(stage: Stage, *, confirmed: bool, reached: bool, holds: bool) -> Stage:
+    """The stage that follows from what is known of a connected standby; the same if nothing follows.
+
+    confirmed  it has confirmed the newest full list, and nothing was dropped since
+    reached    the leader has found it where it says that it is, or it is a member carried over
+    holds      everything that was told before it was required again is confirmed
+    """
+    if stage is Stage.CHECKING and confirmed and reached:
+        return Stage.CATCHING_UP
+    return Stage.LEVEL if stage is Stage.CATCHING_UP and holds else stage
 
 
 def carried(mode: Mode, members: frozenset[Member], former: Member | None) -> frozenset[Member]:

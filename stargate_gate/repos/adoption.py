@@ -29,7 +29,7 @@ from stargate_gate.repos.git import git_argv
 from stargate_gate.repos.inspection import inspect, leads_away
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.reading import read_file
+from stargate_gate.repos.reading import read_file, reason_of
 from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there
 
 log = structlog.get_logger()
@@ -145,9 +145,8 @@ class Adoption:
 
     def _not_now(self, repository: Repository, error: OSError) -> UnavailableError:
         self._report(repository, str(error))
-        reason = (error.strerror or str(error)).lower()
         return UnavailableError(
-            f"repository {repository.name} cannot be served now ({reason}): try again later"
+            f"repository {repository.name} cannot be served now ({reason_of(error)}): try again later"
         )
 
     async def _adopt(self, repository: Repository) -> Repository:

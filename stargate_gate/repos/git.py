@@ -72,6 +72,10 @@ _SERVING = (
     "receive.advertisePushOptions=true",
 )
 
+# A standby's fetch is waited for by pushes. Looking for deltas among large binaries takes minutes in which
+# no byte flows (1.2 GB: tried), and hard compression costs more time than it saves on a local network.
+_SERVING_PEERS = ("pack.window=0", "pack.compression=1", "core.compression=1")
+
 _PASSED_ON = ("PATH", "TMPDIR")
 _FIXED = {
     "HOME": "/nonexistent",
@@ -110,12 +114,12 @@ def service_argv(service: Service, repository: Repository, *, hooks: Path, peer:
 
     hooks  data_dir/hooks: these and no others run.
     peer   for a mirror: everything but refs/stargate is advertised, also what the repository's own
-           hideRefs hides from users, or a mirror would remove it. What a peer pushes is a value that was
-           taken from a user before, and is not checked again.
+           hideRefs hides from users, or a mirror would remove it. Its packs are made fast, not small. What
+           a peer pushes is a value that was taken from a user before, and is not checked again.
     """
     config = [*_SERVING, f"core.hooksPath={hooks}"]
     if peer:
-        config += _HIDE_ONLY_RESERVED
+        config += (*_HIDE_ONLY_RESERVED, *_SERVING_PEERS)
     elif service == "receive-pack":
         config += RECEIVE_FSCK
     options = ["--strict"] if service == "upload-pack" else []

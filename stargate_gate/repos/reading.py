@@ -32,6 +32,12 @@ def open_file(path: Path | bytes | str) -> int:
     return fd
 
 
+def reason_of(error: OSError) -> str:
+    """What went wrong, for the middle of a sentence, without the path."""
+    reason = error.strerror or str(error)
+    return reason if reason[1:2].isupper() else reason[:1].lower() + reason[1:]
+
+
 def read_file(path: Path | bytes | str, max_bytes: int) -> bytes:
     """The content of the regular file at `path`, up to `max_bytes` of it.
 
@@ -67,4 +73,5 @@ _KINDS = (
 
 def _require_file(info: os.stat_result, path: Path | bytes | str) -> None:
     if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.EINVAL, f"it is {kind_of(info.st_mode)}, not a file", os.fsdecode(path))
+        name = Path(os.fsdecode(path)).name
+        raise OSError(errno.EINVAL, f"{name} is {kind_of(info.st_mode)}, not a file", os.fsdecode(path))

@@ -26,6 +26,7 @@ from stargate_gate.repos.identities import (
     note_home,
 )
 from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.reading import reason_of
 from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
@@ -102,9 +103,8 @@ class Register:
             raise _gone(repository.name) from error
         except OSError as error:
             log.warning("repository_not_identified", repository=str(repository.name), error=str(error))
-            reason = (error.strerror or str(error)).lower()
             raise UnavailableError(
-                f"repository {repository.name} cannot be served now ({reason}): try again later"
+                f"repository {repository.name} cannot be served now ({reason_of(error)}): try again later"
             ) from error
 
     def identity(self, repository: Repository) -> RepositoryIdentity:

@@ -97,6 +97,20 @@ def looks_like_one(path: Path) -> bool:
     return has_file and sum(is_there(path / part) for part, _ in _PARTS) >= _ENOUGH_PARTS
 
 
+def is_remains(path: Path) -> bool:
+    """Whether a repository was at `path`, and is no whole one any more; a few stat calls.
+
+    Raises:
+        OSError: for any other reason than that something is not there.
+    """
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode) or is_repository(path):
+            return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return is_there(path / ID_FILE) or (is_there(path / "objects") and is_there(path / "config"))
+
+
 def is_there(path: Path) -> bool:
     """Whether anything is at `path`, a dangling link included."""
     try:

@@ -16,7 +16,7 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
+from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos import placing, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
 from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
@@ -26,8 +26,14 @@ from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses, finish
 from stargate_gate.repos.register import Births, Register
-from stargate_gate.repos.repository import Repository, read_head, read_id, read_object_format
-from stargate_gate.repos.walk import locate, walk
+from stargate_gate.repos.repository import (
+    Repository,
+    is_remains,
+    read_head,
+    read_id,
+    read_object_format,
+)
+from stargate_gate.repos.walk import candidates, locate, walk
 
 log = structlog.get_logger()
 
@@ -105,6 +111,13 @@ class Store:
             UnavailableError: what is there must not be served, like a link to another place.
         """
         return locate(self._datadir.repositories, name)
+
+    def find_whole(self, name: RepositoryName) -> Repository | None:
+        """As `find`; None as well if what is there is no whole repository. See `remains`."""
+        try:
+            return self.find(name)
+        except BrokenRepositoryError:
+            return None
 
     async def require(self, name: RepositoryName) -> Repository:
         """The repository of that name, adopted if it was copied in; on a leader, with an id of its own.
@@ -223,7 +236,21 @@ class Store:
             UsageError: another repository has that name, or there can be none.
             UnavailableError, OSError: it is not there.
         """
-        return await finish(self._place_made(made, name, instead_of))
+        if instead_of is None:
+            return await finish(self._place_made(made, name, None))
+        async with self._processes.alone(instead_of.path):  # what works on the old one must not go on in it
+            return await finish(self._place_made(made, name, instead_of))
+
+    def remains(self, name: RepositoryName) -> Repository | None:
+        """What is left of a repository of that name that is no whole one any more; a few stat calls.
+
+        A folder that has the id of one, or most of its parts: a power cut, or a backup without empty
+        folders, takes HEAD or refs/ away. To be taken for a deletion it has too much.
+        """
+        for path in candidates(self._datadir.repositories, name):
+            if is_remains(path):
+                return Repository(name, path)
+        return None
 
     async def move(self, repository: Repository, name: RepositoryName) -> Repository:
         """Give it another name, which is free; durably.

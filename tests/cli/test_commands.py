@@ -11,7 +11,9 @@ import pytest
 
 from stargate_gate import __version__
 from stargate_gate.cli.main import SECTIONS, cli, run
+from stargate_gate.cli.status import in_colour
 from stargate_gate.errors import ConfigurationError, UsageError
+from stargate_gate.health.concerns import Level
 
 from .conftest import FakeNode, Stargate, console_script, finished
 
@@ -66,9 +68,9 @@ async def test_a_wrong_command_line_is_64(stargate: Stargate, args: str) -> None
 
 @pytest.mark.parametrize("command", ["status", "health", "ready", "repo list", "promote --accept-data-loss"])
 async def test_without_a_node_commands_say_so(stargate: Stargate, config_file: Path, command: str) -> None:
-    """Exit 69 and where it was looked for."""
+    """Exit 69 (of status: 3, it cannot be told) and where it was looked for."""
     done = await stargate(*command.split(), "-c", str(config_file))
-    assert done.status == 69
+    assert done.status == (3 if command == "status" else 69)
     where = config_file.parent / "data"
     assert done.err.splitlines()[-1] == (
         f"stargate: no stargate serve runs on {where}: start it, or name its YAML file with -c"
@@ -132,7 +134,7 @@ async def test_promote_says_what_it_does_and_needs_the_flag(
     assert node.asked == [("promote-risk", {})]
     done = await stargate("promote", "--accept-data-loss", "-c", str(config_file))
     assert (done.status, done.out) == (0, "did promote\n")
-    assert "  - did promote-risk\n" in done.err
+    assert done.err == "accepted: did promote-risk\n", "the whole of it once, without the flag"
     assert node.asked[1:] == [("promote-risk", {}), ("promote", {"accept_data_loss": True})]
 
 
@@ -253,3 +255,26 @@ async def test_bootstrap_checks_the_file_first(
     assert done.status == 78
     assert "cluster.key" in done.err
     assert not (tmp_path / "shared" / "leader.lock").exists()
+
+
+def test_the_page_is_coloured_by_its_level() -> None:
+    """Headline and labels; nothing else, and no letter is changed."""
+    page = "node-a leads; 1 critical,\n1 warning\n\nnode       x\n! critical empty\n! warning  y\n"
+    coloured = in_colour(page, Level.CRITICAL)
+    assert click.unstyle(coloured) == page
+    red, yellow = click.style("x", fg="red", bold=True)[:9], click.style("x", fg="yellow", bold=True)[:9]
+    lines = coloured.splitlines()
+    assert [line.startswith(red) for line in lines] == [True, True, False, False, True, False]
+    assert lines[5].startswith(yellow)
+    assert lines[3] == "node       x"
+
+
+async def test_colours_are_for_terminals(config_file: Path, node: FakeNode, tmp_path: Path) -> None:
+    """And not for anybody who has set NO_COLOR."""
+    command = f"{shlex.quote(console_script('stargate'))} status -c {config_file}"
+    script = ("script", "-qec", command, "/dev/null")  # of util-linux: on a terminal of its own
+    for no_color, coloured in (("", True), ("1", False)):
+        done = await finished(*script, cwd=tmp_path, env={"NO_COLOR": no_color})
+        assert "did status" in done.out
+        assert ("\x1b[" in done.out) is coloured
+    assert len(node.asked) == 2

@@ -64,3 +64,24 @@ def test_a_data_dir_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=r"node\.data_dir"):
         open_data_dir(tmp_path / "file" / "data")
+
+
+def test_a_folder_with_foreign_things_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Its mode, too: it may be somebody's home, or a web server's root."""
+    root = tmp_path / "www"
+    root.mkdir(mode=0o755)
+    (root / "index.html").write_text("hello")
+    with pytest.raises(ConfigurationError, match=r"not empty \(index\.html\)"):
+        open_data_dir(root)
+    assert root.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in root.iterdir()] == ["index.html"]
+
+
+@pytest.mark.parametrize("name", ["lost+found", "authorized_keys", "repositories", "state.lost"])
+def test_what_may_be_there_before_the_first_start(tmp_path: Path, name: str) -> None:
+    """A disk of its own, keys, copied-in repositories, what the runbook puts aside."""
+    root = tmp_path / "data"
+    (root / name).mkdir(parents=True)
+    assert len(open_data_dir(root).id) == 32
+    (root / "notes.txt").write_text("once it is a data_dir, it stays one")
+    open_data_dir(root)

@@ -14,6 +14,7 @@ from stargate_gate.election.eligibility import (
     decide,
     distrust,
     needed,
+    why_standby,
 )
 from stargate_gate.election.port import ClusterRecord, Member
 
@@ -144,3 +145,14 @@ def test_a_push_needs_both_sync_sets_while_a_write_is_uncertain():
     assert needed(RECORD, None) == {B}
     assert needed(RECORD, replace(RECORD, version=3, sync_set=(C,))) == {B, C}
     assert needed(RECORD, replace(RECORD, version=3, sync_set=())) == {B}
+
+
+def test_a_standby_says_what_it_knows_and_what_to_do():
+    """Of other nodes it knows what the record says, no more; before the first term it says whom to start."""
+    fresh = FRESH
+    assert why_standby(fresh, B, Watch("not in the sync set of term 0")) == (
+        "nobody has led yet: start node-a, where bootstrap was run"
+    )
+    assert why_standby(fresh, A, Try("x")).startswith("nobody has led yet; this node leads as soon as")
+    assert why_standby(RECORD, C, Watch("not in it")) == "node-a leads, says the record; not in it"
+    assert why_standby(RECORD, A, Watch("it stepped down")) == "this node led last; it stepped down"

@@ -3,7 +3,7 @@
 import pytest
 
 from stargate_gate.datadir.mounts import Mount, mount_of
-from stargate_gate.election.mounts import objection
+from stargate_gate.election.mounts import no_volume, objection, shared_data_dir
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -81,3 +81,41 @@ def test_a_file_system_that_loses_locks_is_refused_by_name(kind: str, options: s
         assert reason is not None
         assert words in reason
         assert "/mnt/shared" in reason
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "lock_folder", "words"),
+    [
+        ("/mnt/shared/stargate/data", "/mnt/shared/stargate", "is below /mnt/shared/stargate"),
+        ("/mnt/shared/data", "/mnt/shared/stargate", "is on /mnt/shared (nfs4), as the leader lock is"),
+        ("/srv/stargate/data", "/srv/stargate", "is below /srv/stargate"),
+        ("/srv/stargate-data", "/srv/stargate", None),
+        ("/var/lib/stargate", "/mnt/shared/stargate", None),
+        ("/mnt/shared-too/data", "/mnt/shared/stargate", None),
+        ("/var/lib/stargate", "/srv/shared", None),  # one machine, one disk: a demo
+    ],
+)
+def test_a_data_dir_is_not_on_the_volume_that_all_nodes_share(
+    data_dir: str, lock_folder: str, words: str | None
+) -> None:
+    """Each node needs a copy of its own; the lock's volume is one for all."""
+    problem = shared_data_dir(data_dir, lock_folder, MOUNTINFO)
+    assert problem is None if words is None else words in (problem or "")
+
+
+@pytest.mark.parametrize(
+    ("lock_folder", "data_dir", "on"),
+    [
+        ("/mnt/shared/stargate", "/var/lib/stargate", None),
+        ("/mnt/not-mounted", "/var/lib/stargate", "/ (ext4)"),
+        ("/mnt/bind/shared", "/mnt/bind/data", "/mnt/bind (ext4)"),
+        ("/mnt/bind/shared", "/var/lib/stargate", None),
+    ],
+)
+def test_a_volume_that_is_not_mounted_is_told_from_one_that_is(
+    lock_folder: str, data_dir: str, on: str | None
+) -> None:
+    """Its folder is then on the root file system, or on that of the data_dir."""
+    problem = no_volume(lock_folder, data_dir, MOUNTINFO)
+    assert problem is None if on is None else f"it is on {on}, this machine's own disk" in (problem or "")
+    assert no_volume(lock_folder, data_dir, None) is None, "nothing is said where nothing is known"

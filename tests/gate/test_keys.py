@@ -497,3 +497,22 @@ def test_stars_cost_no_time(pattern: str, allowed: bool) -> None:  # noqa: FBT00
         [sys.executable, "-c", STARS, pattern], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == f"{allowed}\n"
+
+
+def test_two_files_that_let_in_the_same_have_one_digest() -> None:
+    """Order, comments of named users, blank and broken lines make no difference; rights do."""
+    one = parse(
+        f'environment="STARGATE_USER=bob" {ed25519(1)} bob@work', "# note", f"{ed25519(2)} eve", "broken"
+    )
+    other = parse(f"{ed25519(2)} eve", f'environment="STARGATE_USER=bob" {ed25519(1)} bob@home')
+    assert one.digest == other.digest
+    assert one.digest.startswith("2 keys, digest ")
+    assert parse(f"{ed25519(2)} eve").digest != one.digest
+    for changed in (
+        f'environment="STARGATE_USER=bob",environment="STARGATE_ACCESS=admin" {ed25519(1)}',
+        f'environment="STARGATE_USER=bob",expiry-time="20200101" {ed25519(1)}',
+        f'environment="STARGATE_USER=bob",from="10.0.0.0/8" {ed25519(1)}',
+        f"{ed25519(1)} bob",
+    ):
+        assert parse(f"{ed25519(2)} eve", changed).digest != one.digest
+    assert parse().digest == "0 keys"

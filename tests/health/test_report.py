@@ -2,21 +2,27 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stargate_gate.health.concerns import LEVELS, Concern, Kind, Level, level_of, worst_first
 from stargate_gate.health.report import (
     AddressReport,
     Health,
     MirrorReport,
     Readiness,
+    RefillReport,
     StandbyReport,
     Status,
-    behind,
-    duration,
 )
+from stargate_gate.health.wording import behind, duration, time_of_day
+
+NOON = 1_767_441_600  # 2026-01-03 12:00:00 UTC
+EMPTY = Concern("sync_set_empty", "the sync set is empty")
+WARNING = Concern("other", "look at this")
 
 LEADER = Status(
     node="node-a",
@@ -52,7 +58,10 @@ def test_json_has_the_keys_of_the_contract() -> None:
     assert report["term"] == 7
     assert report["leader"] == "node-a"
     assert report["sync_set"] == ["node-b"]
-    assert report["standbys"][1] == {"name": "node-c", "in_sync": False, "lag_changes": 12, "lag_s": 3.142}
+    assert report["standbys"][1] == {
+        "name": "node-c", "in_sync": False, "lag_changes": 12, "lag_s": 3.142,
+        "refill": None, "problem": None,
+    }  # fmt: skip
     assert report["rescued_refs"] == 0
     assert report["mode"] == "async"
     assert set(report) >= {
@@ -65,9 +74,9 @@ def test_json_has_the_keys_of_the_contract() -> None:
         "ready",
         "reason",
     }
-    assert json.loads(STANDBY.to_json())["mirror"] == {
+    assert json.loads(STANDBY.to_json())["mirror"].items() >= {
         "connected": True, "leader": "node-a", "behind_changes": 3, "behind_s": 1.25, "last_error": None,
-    }  # fmt: skip
+    }.items()  # fmt: skip
 
 
 def test_json_says_null_when_nobody_leads() -> None:
@@ -82,12 +91,14 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
         return status.to_text().splitlines()[0]
 
     assert first(LEADER) == "node-a leads prod in term 7; all is well"
-    assert first(replace(LEADER, warnings=("x", "y"))) == "node-a leads prod in term 7; 2 warnings"
+    assert first(replace(LEADER, concerns=(WARNING, WARNING))) == "node-a leads prod in term 7; 2 warnings"
+    assert first(replace(LEADER, concerns=(EMPTY, WARNING))) == (
+        "node-a leads prod in term 7; 1 critical problem, 1 warning"
+    )
     assert first(replace(LEADER, ready=False, reason="it steps down")) == (
         "node-a leads prod in term 7 but takes no writes: it steps down"
     )
     assert first(STANDBY) == "node-a leads prod in term 7; this is node-b, a standby; all is well"
-    assert "not connected" in first(replace(STANDBY, mirror=MirrorReport(False, "node-a")))
     assert first(replace(STANDBY, leader=None, reason="the lock file is missing")) == (
         "nobody leads prod: the lock file is missing"
     )
@@ -96,8 +107,8 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
 
 def test_text_is_short_and_aligned() -> None:
     """The whole report, as people see it."""
-    assert replace(LEADER, warnings=("the sync set is empty",)).to_text() == (
-        "node-a leads prod in term 7; 1 warning\n"
+    assert replace(LEADER, concerns=(EMPTY, WARNING)).to_text() == (
+        "node-a leads prod in term 7; 1 critical problem, 1 warning\n"
         "\n"
         "node       node-a, leader, up 3 h 25 min, stargate 1.2.3\n"
         "address    stargate.local:2222\n"
@@ -106,23 +117,84 @@ def test_text_is_short_and_aligned() -> None:
         "standbys   node-b  in sync      up to date\n"
         "           node-c  not in sync  12 changes, 3.1 s behind\n"
         "rescued    0 refs\n"
-        "! warning  the sync set is empty\n"
+        "! critical the sync set is empty\n"
+        "! warning  look at this\n"
     )
 
 
 def test_text_of_a_standby_says_how_far_behind_it_is() -> None:
     """Its link, its lag and its last error."""
-    text = replace(STANDBY, mirror=MirrorReport(False, "node-a", 3, 1.25, "no route to host")).to_text()
-    assert "mirror     not connected to node-a, 3 changes, 1.2 s behind\n" in text
-    assert "! mirror   last error: no route to host\n" in text
+    assert "mirror     connected to node-a, 3 changes, 1.2 s behind\n" in STANDBY.to_text()
+    refill = RefillReport(3, 40, 807_700_000, 6_400_000)
+    refilled = replace(STANDBY, mirror=MirrorReport(True, "node-a", 37, 68.9, refill=refill))
+    assert (
+        "mirror     connected to node-a, catching up: 3 of 40 repositories, 770.3 MiB at\n"
+        "           6.1 MiB/s\n"
+    ) in refilled.to_text()
+
+
+def test_a_standby_without_a_connection_is_never_up_to_date() -> None:
+    """It says since when, and when it last was; and the headline who leads as far as it can know."""
+    cut_off = replace(
+        STANDBY, leader=None, recorded_leader="node-a", now=NOON + 42.0,
+        mirror=MirrorReport(
+            False, "node-a", not_connected_s=42.3, in_step_at=NOON, in_step_position=4, in_step_term=7
+        ),
+        concerns=(Concern("cannot_follow", "cannot connect to node-a.example:2222: no answer"),),
+    )  # fmt: skip
+    text = cut_off.to_text()
+    assert text.startswith(
+        "node-a leads prod in term 7 (says the record); this node, node-b, cannot follow\n"
+        "it: cannot connect to node-a.example:2222: no answer\n\n"
+    )
+    assert "mirror     not connected for 42 s; last in step 12:00:00 UTC (term 7, position\n" in text
+    assert text.count("no answer") == 1
+    never = replace(cut_off, mirror=MirrorReport(False, "node-a", not_connected_s=3.0)).to_text()
+    assert "mirror     not connected for 3 s; never in step with a leader\n" in never
+    assert "up to date" not in text + never
+
+
+def test_the_leader_says_of_a_standby_what_that_says_of_itself() -> None:
+    """The same words on both nodes, and no "up to date" for one that is not in sync."""
+    refill = RefillReport(3, 40, 807_700_000, 6_400_000)
+    words = "catching up: 3 of 40 repositories, 770.3 MiB at 6.1 MiB/s"
+    assert StandbyReport("node-b", False, 37, 68.9, refill).text() == words
+    assert MirrorReport(True, "node-a", refill=refill).text(0.0) == f"connected to node-a, {words}"
+    assert StandbyReport("node-b", False, 0, 0.0, problem="no answer").text() == (
+        "has everything, cannot be reached"
+    )
+    assert StandbyReport("node-b", False).text() == "not known how far behind"
+
+
+def test_the_sync_set_of_a_standbys_page_tells_which_one_is_this_node() -> None:
+    """It lists the standby itself; and says so if it does not."""
+    assert "sync set   node-b (this node)\n" in STANDBY.to_text()
+    assert "sync set   empty; this node is not in it\n" in replace(STANDBY, sync_set=()).to_text()
+
+
+def test_each_concern_has_a_level_and_the_worst_is_the_exit_status() -> None:
+    """0 well, 1 warning, 2 critical, 3 unknown: as monitoring plug-ins do."""
+    unknown = Concern("starting", "it is starting")
+    assert [int(level_of(ones)) for ones in ((), (WARNING,), (WARNING, EMPTY), (unknown, WARNING))] == [
+        0, 1, 2, 3,
+    ]  # fmt: skip
+    assert level_of((unknown, EMPTY)) is Level.CRITICAL
+    assert worst_first((WARNING, unknown, EMPTY)) == (EMPTY, unknown, WARNING)
+    assert set(LEVELS) == set(get_args(Kind))
+    report = json.loads(replace(LEADER, concerns=(EMPTY, WARNING)).to_json())
+    assert report["level"] == "critical"
+    assert report["warnings"] == ["the sync set is empty", "look at this"]
+    assert report["concerns"][0] == {
+        "kind": "sync_set_empty", "level": "critical", "text": "the sync set is empty",
+    }  # fmt: skip
 
 
 @given(st.text(max_size=300), st.text(min_size=1, max_size=63))
 def test_text_never_breaks_a_terminal(words: str, name: str) -> None:
     """Whatever stands in an error or a name: at most 80 columns, nothing that moves the cursor."""
     text = replace(
-        STANDBY, warnings=(words,), standbys=(StandbyReport(name, False),),
-        mirror=MirrorReport(False, name, None, None, words),
+        STANDBY, concerns=(Concern("other", words),), standbys=(StandbyReport(name, False),),
+        mirror=MirrorReport(True, name, None, None, words),
     ).to_text()  # fmt: skip
     assert all(len(line) <= 80 and (line.isprintable() or not line) for line in text.split("\n"))
     text.encode()
@@ -135,6 +207,12 @@ def test_text_never_breaks_a_terminal(words: str, name: str) -> None:
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     """Short and exact enough."""
     assert duration(seconds) == text
+
+
+def test_a_time_of_day_has_its_zone_and_an_older_one_its_date() -> None:
+    """Logs are in UTC, too."""
+    assert time_of_day(NOON, NOON + 60) == "12:00:00 UTC"
+    assert time_of_day(NOON, NOON + 200_000) == "2026-01-03 12:00:00 UTC"
 
 
 def test_lag_says_what_is_not_known() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, TryAgainError
+from stargate_gate.replication.acquaintance import About, Reached
 from stargate_gate.replication.messages import (
     Applied,
     Changed,
+    Checked,
     Compare,
     Enroll,
     Enrolled,
@@ -141,7 +143,7 @@ async def test_progress_keeps_a_slow_transfer_alive(tmp_path: Path) -> None:
         waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await standby.pipe.hear(Changed, Compare)
         for _ in range(8):  # over twice ack_timeout_s
-            standby.pipe.say(Progress(TERM, seq, APP_ID))
+            standby.pipe.say(Progress(TERM, seq, APP_ID, 0))
             await asyncio.sleep(0.15)
         assert not waiting.done()
         assert house.record.in_force == {B}
@@ -257,3 +259,56 @@ async def test_two_nodes_of_one_name_are_told_apart(house: House) -> None:
     refused = await twin.pipe.hear(Refused)
     assert isinstance(refused, Refused)
     assert "another node is called 'node-b' too" in refused.reason
+
+
+async def test_a_standby_that_is_not_reached_holds_up_no_push_and_does_not_join(house: House) -> None:
+    """It has confirmed everything; but nobody could follow it."""
+    house.doors.problems[B] = "node-a cannot reach node-b"
+    standby = house.join()
+    heard = [await standby.pipe.hear(Reached, ListEnd) for _ in range(2)]
+    assert Reached(TERM, "node-a cannot reach node-b") in heard
+    (end,) = (one for one in heard if isinstance(one, ListEnd))
+    standby.pipe.say(Checked(TERM, end.check))
+    await house.until(lambda: house.feed.standbys()[0].lag_changes == 0)
+    await asyncio.wait_for(house.feed.replicated(APP_ID, await house.push()), LIMIT_S)
+    assert house.record.in_force == frozenset()
+    assert house.doors.asked[0] == (B, "node-b.example:2222")
+
+
+async def test_a_standby_that_moves_house_is_looked_for_there_at_once(house: House) -> None:
+    """It joins without a new list: it has confirmed one, and holds everything since."""
+    house.doors.problems[B] = "nobody there"
+    standby = house.join()
+    await standby.confirm_list()
+    await house.until(lambda: house.feed.standbys()[0].problem is not None)
+    seq = await house.push()
+    del house.doors.problems[B]
+    standby.pipe.say(About(TERM, "elsewhere.example:2222", ()))
+    await house.until(lambda: house.doors.asked[-1] == (B, "elsewhere.example:2222"))
+    await standby.pipe.hear(Changed, Compare)
+    assert house.record.in_force == frozenset(), "it lacks a change still"
+    standby.applied(seq)
+    await house.until(lambda: house.record.in_force == {B})
+
+
+async def test_a_member_that_cannot_be_reached_any_more_stays_and_is_named(house: House) -> None:
+    """It holds every acknowledged push: putting it out would leave fewer copies."""
+    standby = await house.level()
+    house.doors.problems[B] = "node-a cannot reach node-b"
+    standby.pipe.say(About(TERM, "elsewhere.example:2222", ()))
+    await house.until(lambda: house.feed.standbys()[0].problem is not None)
+    waiting = asyncio.create_task(house.feed.replicated(APP_ID, await house.push()))
+    assert await waits(waiting)
+    assert house.record.in_force == {B}
+    waiting.cancel()
+
+
+async def test_a_member_that_was_carried_over_is_a_member_before_it_is_reached(tmp_path: Path) -> None:
+    """The leader before has reached it; and it is asked for as a successor like any other."""
+    async with opened(tmp_path, "sync", members=[B]) as house:
+        house.doors.problems[B] = "node-a cannot reach node-b"
+        standby = house.join()
+        await standby.confirm_list()
+        await house.until(lambda: house.feed.standbys()[0].level)
+        assert house.record.in_force == {B}
+        assert house.feed.standbys()[0].problem is not None

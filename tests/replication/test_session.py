@@ -16,6 +16,8 @@ import pytest
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
+from stargate_gate.replication.acquaintance import Profile
+from stargate_gate.replication.instep import InStep
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.messages import (
@@ -106,6 +108,7 @@ class Pair:
             Rescues.open(standby.datadir.state / "rescued"),
             FolderSyncs(),
             2,
+            Profile,
         )
         self.at_said: Callable[[Message], None] = lambda _: None
         self.said: asyncio.Queue[Message] = asyncio.Queue()
@@ -346,6 +349,8 @@ async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_pat
         intents=here.intents,
         journal=here.journal,
         rescues=here.rescues,
+        in_step=InStep(tmp_path / "in_step.json"),
+        profile=Profile,
         on_checked=lambda _term, _position: None,
         enroll=_enroll,
     )

@@ -52,6 +52,7 @@ REQUIRED = frozenset(
         "a standby is far behind",
         "a standby is fully checked",
         "a standby is late",
+        "a standby is not reached",
         "a standby speaks of another term",
         "a standby's connection ends",
         "a successor is named",

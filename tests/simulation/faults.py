@@ -56,6 +56,8 @@ FAULTS = (
     "crash in the journal",
     "full check",
 )
+# Chosen without a draw of the episode's chance: seeds that are known to find a mutation go on finding it.
+LATER_FAULTS = ("not reached",)
 OVERRIDE_S = 60.0
 RARE = {
     "override",
@@ -86,6 +88,9 @@ class Taste:
 def make_events(chance: Random, nodes: int, steps: int, taste: Taste) -> tuple[Event, ...]:
     """Wishes all the time, and faults of a few kinds; which kinds differs from episode to episode."""
     some = tuple(kind for kind in FAULTS if chance.random() < (0.2 if kind in RARE else 0.5))
+    some += tuple(
+        kind for kind in LATER_FAULTS if Random(f"{kind} {chance.getstate()[1][:3]}").random() < 0.5
+    )
     chosen = some if taste.kinds is None else taste.kinds
     events = []
     every = taste.every or chance.choice((40, 80, 160))
@@ -220,6 +225,13 @@ def _pause(world: "World", event: Event) -> bool:
     if process.tenure is not None and event.seed % 3 == 0:  # until about when its lease runs out
         seconds = max(0.0, process.tenure.left_s()) + seconds / 20
     later(world, seconds, lambda: world.engine.thaw(process))
+    return True
+
+
+def _hide(world: "World", event: Event) -> bool:
+    """Its advertised address is wrong, or a firewall stands before it; what it dials itself goes on."""
+    node = world.nodes[event.node]
+    node.unreached_until = max(node.unreached_until, world.engine.now + event.seconds)
     return True
 
 
@@ -471,4 +483,5 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "lost journal": _lose_journal,
     "crash in the journal": _crash_in_journal,
     "full check": _check_now,
+    "not reached": _hide,
 }

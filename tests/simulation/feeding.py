@@ -58,6 +58,7 @@ class Feeding:
         self._backoff = Backoff(1.0, 8.0, self._engine.chance.random)
         self._wake = Event()
         self._tasks: list[Task] = []
+        self._reached = term.is_carried(member)
 
     def run(self) -> None:
         for name, steps in (("listen", self._listen()), ("send", self._send()), ("beat", self._beat())):
@@ -133,12 +134,7 @@ class Feeding:
                     self.incarnation = message.incarnation
             case Alive():
                 self._position = message.position
-        if (
-            self.stage is Stage.CATCHING_UP
-            and self.incarnation is not None
-            and self.held_through(self._term.position) >= self._level_from
-        ):
-            self._become(Stage.LEVEL)
+        self._rise()
         self._term.moved()
 
     def _confirm(self, check: int) -> None:
@@ -147,17 +143,34 @@ class Feeding:
             return
         self.backlog.checked(self._list_seq)
         self._confirmed_check = check
-        if self.stage is Stage.CHECKING:
-            self._level_from = self._term.position
+
+    def _rise(self) -> None:
+        rules = self._term.rules
+        if not self._reached:
+            self._look_for_it()
+        confirmed = self.backlog.covered and self._confirmed_check == self._check
+        stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
+        if stage is not self.stage:
+            self._level_from = self._term.position if rules.level_from_where_required else self._list_seq
             for node in self._term.world.nodes:
                 if node.member == self.member:
                     node.joins(self._engine.taken)
-            if self._offered is None or self._term.rules.joins_anew:
+            if self._offered is None or rules.joins_anew:
                 self._offered, self._offer_sent = self._term.world.new_id("i"), False
                 self.incarnation = None
                 self._engine.wake(self._wake)
-            skipped = not self._term.rules.require_before_recording
-            self._become(Stage.LEVEL if skipped else Stage.CATCHING_UP)
+            self._become(stage if rules.require_before_recording else Stage.LEVEL)
+        holds = self.incarnation is not None and self.held_through(self._term.position) >= self._level_from
+        stage = rules.next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
+        if stage is not self.stage:
+            self._become(stage)
+
+    def _look_for_it(self) -> None:
+        """The leader dials the standby again and again; until it has found it, that does not join."""
+        node = next((one for one in self._term.world.nodes if one.member == self.member), None)
+        self._reached = node is not None and self._engine.now >= node.unreached_until
+        if not self._reached:
+            self._term.world.cover("a standby is not reached")
 
     def _become(self, stage: Stage) -> None:
         self._term.world.cover(f"{self.stage.value} → {stage.value}")
@@ -167,6 +180,7 @@ class Feeding:
     def _fall_behind(self) -> None:
         if self.stage is not Stage.CHECKING:
             self._become(Stage.CHECKING)
+            self._confirmed_check = 0
             self._term.moved()
 
     # -- what it is sent ------------------------------------------------------------------------------

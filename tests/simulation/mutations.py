@@ -287,6 +287,12 @@ MUTATIONS = (
     Mutation("who is late is not waited for", Rules(required=_only_who_is_level), "I2", _MIRROR),
     Mutation("who is required again is not waited for", Rules(required=_only_the_record), "I2", _MIRROR),
     Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
+    Mutation(
+        "level is who holds what was told before its list",
+        Rules(level_from_where_required=False),
+        "I2",
+        (*_MIRROR, "not reached"),
+    ),
     Mutation("who was not checked holds", Rules(backlog=_UncoveredHolds), "I2", _TROUBLE, gap=150, seed=96),
     Mutation(
         "who matched once holds",

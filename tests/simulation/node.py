@@ -24,6 +24,7 @@ class Node:
         self.name = "ABCDEFG"[number]
         self.installs = 0
         self.wiped_at = -1e9
+        self.unreached_until = -1e9  # a leader that dials it before does not find it
         self.disk = Disk(self.member)
         self.process: Process | None = None
         self.member_since = -1

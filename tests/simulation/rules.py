@@ -26,6 +26,7 @@ class Rules:
     either: Callable[..., Any] = term._both
     carried: Callable[..., Any] = syncset.carried
     wanted: Callable[..., Any] = syncset.wanted
+    next_stage: Callable[..., Any] = syncset.next_stage
     required: Callable[..., Any] = syncset.required
     judge: Callable[..., Any] = syncset.judge
     backlog: Callable[..., Any] = backlog.Backlog
@@ -46,6 +47,7 @@ class Rules:
     check_term_of_standby: bool = True
     check_term_of_leader: bool = True
     require_before_recording: bool = True
+    level_from_where_required: bool = True  # and not from where the list that it confirmed began
     wait_for_advertisement: str = "after the capture"
     lease: bool = True
     gate_again: bool = True

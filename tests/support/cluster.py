@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
+from tests.support.ports import free_port
 
 WAIT_LIMIT_S = 30.0
 POLL_S = 0.02
@@ -42,14 +43,6 @@ def eventually(probe: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S)
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {limit_s} s: {what}; last answer: {answer!r}")
         time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_key(path: Path, *, kind: str = "ed25519", comment: str = "test") -> Path:
@@ -280,6 +273,7 @@ class Cluster:
     nodes: list[NodeProcess]
     client: Client
     extra_processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    bootstrap_options: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> NodeProcess:
         return next(node for node in self.nodes if node.name == name)
@@ -294,7 +288,7 @@ class Cluster:
         node = node or self.nodes[0]
         node.write_config()
         return subprocess.run(
-            [*STARGATE, "bootstrap", "-c", str(node.config_file)],
+            [*STARGATE, "bootstrap", *self.bootstrap_options, "-c", str(node.config_file)],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
+from stargate_gate.replication.acquaintance import About, Profile
 from stargate_gate.replication.feed import Feed, FeedSettings
 from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.messages import (
@@ -80,6 +81,18 @@ class Record:
         return frozenset(chosen)
 
 
+class Doors:
+    """The standbys' front doors: all of them open, until a test says what is wrong with one."""
+
+    def __init__(self) -> None:
+        self.problems: dict[Member, str] = {}
+        self.asked: list[tuple[Member, str]] = []
+
+    async def reach(self, standby: Member, ssh: str) -> str | None:
+        self.asked.append((standby, ssh))
+        return self.problems.get(standby)
+
+
 class Pipe:
     """Both ends of a feed's channel: a `Channel` for the feed, lines for the test."""
 
@@ -144,6 +157,7 @@ class Standby:
         self.member = member
         self.served = asyncio.create_task(feed.serve(["stargate-feed"], self.pipe, "test"))
         self.pipe.say(Join(PROTOCOL, member, "instance"))
+        self.pipe.say(About(TERM, f"{member.name}.example:2222", ()))
 
     async def confirm_list(self) -> None:
         end = await self.pipe.hear(ListEnd)
@@ -157,8 +171,8 @@ class Standby:
 class House:
     """A feed, its record, a repository, and the standbys that came."""
 
-    def __init__(self, room: Room, record: Record, feed: Feed, work: Path) -> None:
-        self.room, self.record, self.feed, self.work = room, record, feed, work
+    def __init__(self, room: Room, record: Record, feed: Feed, work: Path, doors: "Doors") -> None:
+        self.room, self.record, self.feed, self.work, self.doors = room, record, feed, work, doors
         self.standbys: list[Standby] = []
 
     def join(self, member: Member = B) -> Standby:
@@ -228,8 +242,12 @@ async def opened(
         async def sync(repository: Repository) -> None:
             await folders.sync(repository.path)
 
-        feed = Feed(record, ME, room.store, room.refs, settings, on_disk or sync, NoJournal())
-        house = House(room, record, feed, make_work(tmp_path / "work"))
+        doors = Doors()
+        feed = Feed(
+            record, ME, room.store, room.refs, settings, on_disk or sync, NoJournal(),
+            profile=Profile, reach=doors.reach,
+        )  # fmt: skip
+        house = House(room, record, feed, make_work(tmp_path / "work"), doors)
         try:
             yield house
         finally:

@@ -78,7 +78,9 @@ def linked_cluster(
             nodes.append(
                 NamespacedNode(node.name, node.config_file, node.config, node.log_file, machine=machine)
             )
-        linked = LinkedCluster(cluster.root, nodes, cluster.client, desk=desk)
+        linked = LinkedCluster(
+            cluster.root, nodes, cluster.client, bootstrap_options=("--local-volume",), desk=desk
+        )
         try:
             yield linked
         finally:

@@ -1,0 +1,67 @@
+"""Where a node keeps its things: refused before anything is made there."""
+
+import ipaddress
+import os
+
+from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.model import Config
+from stargate_gate.datadir.layout import foreign_things
+from stargate_gate.datadir.mounts import read_mountinfo
+from stargate_gate.election.mounts import no_volume, shared_data_dir
+from stargate_gate.errors import ConfigurationError
+
+
+def require_own_data_dir(config: Config, *, shared_volume: bool = True) -> None:
+    """The data_dir is this node's own: not on the volume of the leader lock, and nobody else's folder.
+
+    With `shared_volume` false that volume is not looked at: it may hang.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    problems = []
+    data_dir = os.path.realpath(config.node.data_dir)
+    if (lock := config.election.flock.path) is not None and config.cluster is not None:
+        folder = os.path.realpath(lock.parent) if shared_volume else os.path.normpath(lock.parent.absolute())
+        problems.append(shared_data_dir(data_dir, folder, read_mountinfo()))
+    try:
+        problems.append(foreign_things(config.node.data_dir))
+    except OSError as error:
+        problems.append(f"{config.node.data_dir} cannot be read ({error.strerror}): name a folder that can")
+    if found := [f"node.data_dir: {problem}" for problem in problems if problem is not None]:
+        raise ConfigurationError(found)
+
+
+def require_shared_volume(config: Config) -> None:
+    """Something is mounted where the leader lock will be, unless all nodes are on this machine anyway.
+
+    They are if this one is reached on loopback only.
+
+    Raises:
+        ConfigurationError: nothing is.
+    """
+    lock = config.election.flock.path
+    if lock is None or _on_this_machine_only(config):
+        return
+    problem = no_volume(
+        os.path.realpath(lock.parent), os.path.realpath(config.node.data_dir), read_mountinfo()
+    )
+    if problem is not None:
+        remedy = (
+            "mount the shared volume, and run this again; only if all nodes run on this machine: stargate "
+            "bootstrap --local-volume"
+        )
+        why = f"{problem}, and a second cluster made there would lead beside the first"
+        raise ConfigurationError([f"election.flock.path: {why}: {remedy}"])
+
+
+def _on_this_machine_only(config: Config) -> bool:
+    reached = [config.ssh.advertise] if config.ssh.advertise is not None else list(config.ssh.listen)
+    return all(map(_is_loopback, reached))
+
+
+def _is_loopback(endpoint: Endpoint) -> bool:
+    try:
+        return ipaddress.ip_address(endpoint.host).is_loopback
+    except ValueError:
+        return endpoint.host == "localhost"

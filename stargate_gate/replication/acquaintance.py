@@ -1,0 +1,164 @@
+"""What nodes tell each other of themselves, and what follows from it. Pure.
+
+A standby replicates by dialling the leader, so a wrong `ssh.advertise` of its own shows only once it leads
+and nobody can follow it. And values that must be the same on all nodes are in one file per node. So each
+side sends an `About`, and the leader dials the standby where that says it is (reach.py); `Reached` tells
+the standby what came of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from stargate_gate.config.model import Config
+from stargate_gate.election.port import Member
+
+MAX_SETTINGS = 64  # that a peer may send; there are some ten
+MAX_SETTING_CHARACTERS = 1000
+
+VERSION, HOST_KEYS, USER_KEYS = "version", "ssh.host_keys", "ssh.authorized_keys"
+TIMINGS = frozenset({"election.heartbeat_s", "election.watchdog_s", "election.lease_s"})
+
+Settings: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class About:
+    """A node tells a peer of itself.
+
+    ssh       where peers reach it, "host:port": its ssh.advertise
+    settings  (key, value) of what should be the same on all nodes; see `settings_of`
+    """
+
+    term: int
+    ssh: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Whether the leader found this standby where `About` says that it is; `problem` says why not, or ""."""
+
+    term: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Whoami:
+    """Who answers at an address. `nonce` is that of the question."""
+
+    member: Member
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Refilling:
+    """How far a standby is that has not confirmed the first list of a connection yet.
+
+    done, total     repositories that differed from the list; both 0 while it compares
+    received_bytes  of this connection
+    bytes_per_s     of the last seconds
+    """
+
+    term: int
+    done: int
+    total: int
+    received_bytes: int
+    bytes_per_s: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a node tells its peers of itself; `About` without a term."""
+
+    ssh: str = ""
+    settings: Settings = ()
+
+    def about(self, term: int) -> About:
+        """The message."""
+        return About(term, self.ssh, self.settings)
+
+
+def settings_of(config: Config, *, version: str, host_keys: tuple[str, ...], user_keys: str) -> Settings:
+    """What should be the same on all nodes.
+
+    host_keys  fingerprints
+    user_keys  a digest of the usable keys of authorized_keys, never the keys themselves
+    """
+    election, repositories = config.election, config.repositories
+    return (
+        (VERSION, version),
+        ("cluster.name", config.cluster.name if config.cluster is not None else ""),
+        ("cluster.address", str(config.cluster.address) if config.cluster is not None else ""),
+        (HOST_KEYS, ", ".join(sorted(host_keys))),
+        (USER_KEYS, user_keys),
+        ("election.heartbeat_s", f"{election.heartbeat_s:g}"),
+        ("election.watchdog_s", f"{election.watchdog_s:g}"),
+        ("election.lease_s", f"{election.lease_s:g}"),
+        ("election.handover_wait_s", f"{election.handover_wait_s:g}"),
+        ("replication.mode", config.replication.mode),
+        ("repositories.create_on_push", str(repositories.create_on_push).lower()),
+        ("repositories.default_branch", repositories.default_branch),
+        ("repositories.trash_days", f"{repositories.trash_days:g}"),
+    )
+
+
+def checked_settings(value: Any) -> Settings:
+    """The settings in a message of a peer's. Raises ValueError and TypeError if they cannot be meant."""
+    if not isinstance(value, list) or len(value) > MAX_SETTINGS:
+        raise ValueError("not a list of settings")
+    found = []
+    for key, text in value:
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError("not a setting")
+        found.append((key[:MAX_SETTING_CHARACTERS], text[:MAX_SETTING_CHARACTERS]))
+    return tuple(found)
+
+
+def differences(mine: Settings, theirs: Settings, peer: str) -> tuple[str, ...]:
+    """One line for each value that should be the same here and on `peer`, and is not.
+
+    A key that one side does not know is left out: then the versions differ, which is a line of its own.
+    """
+    return tuple(_differences(dict(mine), dict(theirs), peer))
+
+
+def _differences(mine: dict[str, str], theirs: dict[str, str], peer: str) -> Iterator[str]:
+    for key, here in mine.items():
+        there = theirs.get(key, here)
+        if there == here:
+            continue
+        if key == VERSION:
+            yield f"{peer} runs stargate {there}, this node {here}: update the older one"
+        elif key == USER_KEYS:
+            yield (
+                f"{peer} lets in other keys than this node ({key} there: {there}, here: {here}): copy the "
+                f"right file to both"
+            )
+        elif key in TIMINGS:
+            yield (
+                f"{peer} has {key} {there}, this node {here}: two nodes could lead at the same time; set the "
+                f"same value on all nodes, and restart them"
+            )
+        else:
+            yield f"{peer} has {key} {there}, this node {here}: set the same value on all nodes"
+
+
+def misdirected(found: Whoami, wanted: Member, where: str) -> str | None:
+    """What is wrong with the node that answers at `where`, which should be `wanted`; None if nothing is."""
+    if found.member == wanted:
+        return None
+    if found.member.name == wanted.name:
+        return (
+            f"another node that is called {wanted.name} too answers at {where}: correct ssh.advertise of "
+            f"{wanted.name}"
+        )
+    return f"{found.member.name} answers at {where}: correct ssh.advertise of {wanted.name}"
+
+
+def not_reached(leader: str, standby: str, reason: str) -> str:
+    """Why `leader` did not get to `standby`, with what to do, in one line."""
+    return (
+        f"{leader} cannot reach {standby}: {reason}; if that address is wrong, correct ssh.advertise of "
+        f"{standby}"
+    )

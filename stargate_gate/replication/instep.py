@@ -1,0 +1,92 @@
+"""When this standby was last equal to a leader: on disk, so that it can be said after a restart.
+
+`stargate promote` says by this what may be lost, and `stargate status` how old a standby is that is not
+connected. The time is the leader's, as it came with a heartbeat: nothing was left to be told then.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from stargate_gate.datadir.files import read_json, write_json_durably
+
+log = structlog.get_logger()
+
+FILE_NAME = "in_step.json"
+WRITE_EVERY_S = 10.0  # a node that is killed says a time that is so much too early, at most
+
+
+@dataclass(frozen=True)
+class Equality:
+    """Everything of the leader's was here.
+
+    position  of the feed of `term`
+    at        seconds since 1970, by the leader's clock; 0: not known
+    """
+
+    term: int
+    position: int
+    at: int
+
+
+class InStep:
+    """Remembers the newest equality. `note` is for the event loop; the disk is written in a thread.
+
+    now  a clock in seconds, that of the bounded rate
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._now = now
+        self._newest = self._written = _read(path)
+        self._wrote_at: float | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def newest(self) -> Equality | None:
+        """The last one; None if there was none, ever."""
+        return self._newest
+
+    def note(self, equality: Equality) -> None:
+        """It is equal now. On disk within WRITE_EVERY_S, if this is called again, or by `flush`."""
+        before = self._newest
+        if before is not None and (equality.term, equality.position) == (before.term, before.position):
+            equality = Equality(equality.term, equality.position, max(equality.at, before.at))
+        self._newest = equality
+        due = self._wrote_at is None or self._now() - self._wrote_at >= WRITE_EVERY_S
+        new_term = before is None or before.term != equality.term
+        if (due or new_term) and self._writing is None and equality != self._written:
+            self._writing = asyncio.create_task(self._write(equality), name="note-in-step")
+
+    async def flush(self) -> None:
+        """Put the newest on disk now."""
+        if (writing := self._writing) is not None:
+            await asyncio.wait({writing})
+        if self._newest is not None and self._newest != self._written:
+            await self._write(self._newest)
+
+    async def _write(self, equality: Equality) -> None:
+        self._wrote_at = self._now()
+        try:
+            await asyncio.to_thread(write_json_durably, self._path, asdict(equality))
+            self._written = equality
+        except OSError as error:
+            log.warning("in_step_not_noted", path=str(self._path), reason=error.strerror)
+        finally:
+            self._writing = None
+
+
+def _read(path: Path) -> Equality | None:
+    """What is not there, or damaged, is not known."""
+    try:
+        found = read_json(path)
+        if found is None:
+            return None
+        return Equality(int(found["term"]), int(found["position"]), int(found["at"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("in_step_not_read", path=str(path), reason=str(error))
+        return None

@@ -1,0 +1,341 @@
+"""What `status` says when something is wrong: the truth, and the same on both nodes."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import STARGATE, Cluster, NodeProcess, eventually, free_port
+from tests.support.gitlog import GitLog
+
+Make = Callable[..., Cluster]
+
+
+def status_of(node: NodeProcess, *options: str) -> subprocess.CompletedProcess[str]:
+    """`stargate status` on the machine of that node."""
+    return subprocess.run(
+        [*STARGATE, "status", "-c", str(node.config_file), *options],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def flat(text: str) -> str:
+    """Without the line breaks of a page of 80 columns."""
+    return " ".join(text.split())
+
+
+def kinds(node: NodeProcess) -> set[str]:
+    """Of what the node is concerned about."""
+    return {one["kind"] for one in node.status().get("concerns", ())}
+
+
+def started(cluster: Cluster) -> tuple[NodeProcess, NodeProcess]:
+    """Both nodes of it, without waiting for the pair to be one."""
+    assert cluster.bootstrap().returncode == 0
+    a, b = cluster.nodes
+    a.start().wait_ready()
+    b.start().wait_healthy()
+    return a, b
+
+
+def advertise(node: NodeProcess, where: str) -> None:
+    """Let the node say that it is reached there."""
+    node.config["ssh"]["advertise"] = where
+
+
+# -- a standby that nobody could follow if it led ----------------------------------------------------------
+
+
+def stays_out(a: NodeProcess, b: NodeProcess, *words: str) -> None:
+    """The standby is not a member, though it has everything; both nodes name the cause."""
+
+    def named(node: NodeProcess) -> bool:
+        texts = [one["text"] for one in node.status().get("concerns", ()) if one["kind"] == "not_reached"]
+        return any("not in sync" in text and all(word in text for word in words) for text in texts)
+
+    eventually(lambda: named(a) and named(b), f"both nodes say that it is not in sync: {words}")
+    eventually(lambda: b.status()["mirror"]["level"], "the standby has everything")
+    assert a.status()["sync_set"] == []
+    assert status_of(a).returncode == 2, "the sync set is empty"
+    assert status_of(b).returncode == 1
+    assert "all is well" not in status_of(a).stdout + status_of(b).stdout
+
+
+def test_a_standby_whose_advertised_name_is_unknown_does_not_join(unstarted: Make) -> None:
+    """It replicates, since it dials out; but nobody could follow it."""
+    cluster = unstarted()
+    advertise(cluster.nodes[1], "node-b.invalid:2222")
+    a, b = started(cluster)
+    stays_out(a, b, "node-a cannot reach node-b", "node-b.invalid:2222", "name", "ssh.advertise")
+    tree = cluster.client.work_tree("app")
+    cluster.client.git("push", "-q", cluster.client.url(a, "org/app"), "main", cwd=tree)
+    cluster.wait_equal()
+
+
+def test_a_standby_that_advertises_the_other_node_does_not_join(unstarted: Make) -> None:
+    """The address answers with the right host key, and is another node's."""
+    cluster = unstarted()
+    advertise(cluster.nodes[1], f"127.0.0.1:{cluster.nodes[0].ssh_port}")
+    a, b = started(cluster)
+    stays_out(a, b, f"node-a answers at 127.0.0.1:{a.ssh_port}", "ssh.advertise of node-b")
+
+
+def test_a_standby_joins_once_its_address_is_right(unstarted: Make) -> None:
+    """A port that nobody listens on; the operator corrects it and restarts the standby."""
+    cluster = unstarted()
+    a, b = cluster.nodes
+    advertise(b, f"127.0.0.1:{free_port()}")
+    started(cluster)
+    stays_out(a, b, "nothing listens there", "firewall")
+    assert "Errno" not in status_of(a).stdout
+    b.terminate()
+    advertise(b, f"127.0.0.1:{b.ssh_port}")
+    b.start().wait_healthy()
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: not kinds(a) and not kinds(b), "all is well on both")
+    for node in (a, b):
+        assert "all is well" in status_of(node).stdout
+        assert status_of(node).returncode == 0
+
+
+# -- one truth on both nodes -------------------------------------------------------------------------------
+
+
+def test_a_standby_that_is_cut_off_says_when_it_was_last_in_step(cluster: Cluster) -> None:
+    """Never "up to date" without a living connection; position is what it has applied, not 0."""
+    a, b = cluster.nodes
+    tree = cluster.client.work_tree("app")
+    for number in range(3):
+        cluster.client.commit(tree, f"{number}")
+        cluster.client.git("push", "-q", cluster.client.url(a, "org/app"), "main", cwd=tree)
+    eventually(lambda: b.status()["position"] == a.status()["position"] > 1, "the same position on both")
+    b.terminate()
+    a.signal(signal.SIGSTOP)  # it holds the lock, and answers nobody
+    try:
+        b.start().wait_healthy()
+        eventually(lambda: b.status()["mirror"]["last_error"], "it tries to connect")
+        page = flat(status_of(b).stdout)
+        assert "node-a leads test in term 1 (says the record); this node, node-b, cannot follow it" in page
+        assert "last in step" in page
+        assert "UTC (term 1, position" in page
+        assert "up to date" not in page
+        assert "nobody leads" not in page
+        assert "not connected for" in page
+        assert b.status()["position"] > 1
+        assert status_of(b).returncode in {1, 2}
+    finally:
+        a.signal(signal.SIGCONT)
+
+
+def test_a_refill_shows_how_far_it_is_on_both_nodes(unstarted: Make, tmp_path: Path) -> None:
+    """Repositories, bytes and rate, in the same words: an empty disk that is filled is no hang."""
+    cluster = unstarted()
+    a, b = cluster.nodes
+    assert cluster.bootstrap().returncode == 0
+    a.start().wait_ready()
+    tree = cluster.client.work_tree("app")
+    cluster.client.commit(tree, "with a file", size_bytes=3 * 2**20)
+    for name in ("one", "two", "huge"):
+        cluster.client.git("push", "-q", cluster.client.url(a, f"org/{name}"), "main", cwd=tree)
+    gits = GitLog(tmp_path / "gits")
+    gits.hold("huge.git")
+    b.start(env=gits.env).wait_healthy()
+
+    def refill(node: NodeProcess) -> dict[str, Any]:
+        status = node.status()
+        standbys = {one["name"]: one for one in status.get("standbys", ())}
+        seen = standbys.get("node-b", {}) if node is a else status.get("mirror") or {}
+        return seen.get("refill") or {}
+
+    for node in (a, b):
+        eventually(lambda node=node: refill(node).get("done") == 2, f"{node.name} shows two of three")
+        assert refill(node)["total"] == 3
+        assert refill(node)["received_bytes"] > 6 * 2**20
+        page = flat(status_of(node).stdout)
+        assert "catching up: 2 of 3 repositories, 6." in page
+        assert "MiB at" in page
+        assert "up to date" not in page
+        assert status_of(node).returncode == (2 if node is a else 1)
+    (standby,) = a.status()["standbys"]
+    assert standby["lag_changes"] == 1 == b.status()["mirror"]["behind_changes"]
+    gits.let_go("huge.git")
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: not refill(a) and not refill(b), "nothing is refilled any more")
+
+
+def test_the_node_that_is_started_first_by_mistake_says_which_to_start(unstarted: Make) -> None:
+    """The one where bootstrap was run."""
+    cluster = unstarted()
+    assert cluster.bootstrap().returncode == 0
+    b = cluster.nodes[1].start().wait_healthy()
+    words = "nobody leads test: nobody has led yet: start node-a, where bootstrap was run"
+    eventually(lambda: words in flat(status_of(b).stdout), "what to do")
+    assert status_of(b).returncode == 2
+
+
+def test_a_node_that_does_not_run_is_unknown(unstarted: Make) -> None:
+    """3, as monitoring plug-ins do; with the cause on stderr."""
+    cluster = unstarted()
+    cluster.nodes[0].write_config()
+    done = status_of(cluster.nodes[0])
+    assert done.returncode == 3
+    assert done.stderr.startswith("stargate: ")
+
+
+def test_status_over_ssh_ends_as_the_command_does(cluster: Cluster) -> None:
+    """0 while all is well; 2 once the sync set is empty."""
+    a, b = cluster.nodes
+    eventually(lambda: not kinds(a), "all is well")
+    assert cluster.client.ssh(a, "status").returncode == 0
+    b.terminate()
+    eventually(lambda: not a.status()["sync_set"], "the sync set is empty")
+    done = cluster.client.ssh(a, "status")
+    assert done.returncode == 2
+    assert b"1 critical problem" in done.stdout
+    assert cluster.client.ssh(a, "status", "--json").returncode == 2
+
+
+# -- nodes that differ -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("replication", {"mode": "strict"}, "node-b has replication.mode strict, this node sync"),
+        ("election", {"lease_s": 7}, "node-b has election.lease_s 7, this node 5: two nodes could lead"),
+        ("repositories", {"trash_days": 3}, "node-b has repositories.trash_days 3, this node 7"),
+    ],
+)
+def test_values_that_should_be_the_same_are_compared(
+    unstarted: Make, section: str, values: dict[str, Any], words: str
+) -> None:
+    """Shown on both nodes as a warning, and counted."""
+    cluster = unstarted()
+    a, b = cluster.nodes
+    b.config[section] = {**b.config.get(section, {}), **values}
+    started(cluster)
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: any(words in text for text in a.status()["warnings"]), words)
+    eventually(lambda: "nodes_differ" in kinds(b), "the standby says so, too")
+    assert status_of(a).returncode == 1
+    assert "1 warning" in status_of(a).stdout
+
+
+def test_different_authorized_keys_are_noticed_and_never_shown(cluster: Cluster) -> None:
+    """A user who was removed on one node only gets in again with the next failover."""
+    a, b = cluster.nodes
+    eventually(lambda: not kinds(a), "all is well")
+    shared = b.data_dir.parent / "keys" / "authorized_keys"
+    mine = b.data_dir.parent / "authorized_keys.b"
+    mine.write_text(shared.read_text() + "# one more line that changes nothing\n")
+    b.config["ssh"]["authorized_keys"] = str(mine)
+    b.terminate()
+    b.start().wait_healthy()
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: not kinds(a), "a comment makes no difference")
+    mine.write_text("")
+    warning = eventually(
+        lambda: next((text for text in a.status()["warnings"] if "other keys" in text), None), "a warning"
+    )
+    assert warning is not None
+    assert "0 keys" in warning
+    assert "1 key" in warning
+    assert shared.read_text().split()[-2] not in json.dumps(a.status())
+    eventually(lambda: "nodes_differ" in kinds(b), "the standby says so, too")
+
+
+# -- what promote says -------------------------------------------------------------------------------------
+
+
+def test_promote_states_the_time_of_the_last_equality_from_disk(cluster: Cluster) -> None:
+    """Not that of the process's start: five pushes were acknowledged while it was stopped."""
+    a, b = cluster.nodes
+    tree = cluster.client.work_tree("app")
+    cluster.client.git("push", "-q", cluster.client.url(a, "org/app"), "main", cwd=tree)
+    cluster.wait_equal()
+    b.terminate()
+    stopped_at = time.time()
+    eventually(lambda: not a.status()["sync_set"], "the sync set is empty")
+    for number in range(5):
+        cluster.client.commit(tree, f"{number}")
+        cluster.client.git("push", "-q", cluster.client.url(a, "org/app"), "main", cwd=tree)
+    eventually(lambda: time.time() > stopped_at + 3, "more than two seconds are over")
+    a.kill()
+    b.start().wait_healthy()
+    eventually(lambda: b.status()["mirror"]["last_error"], "it tries to connect")
+    said = subprocess.run(
+        [*STARGATE, "promote", "-c", str(b.config_file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert said.returncode == 64
+    found = re.search(
+        r"node-b had everything of node-a's term 1 up to position [0-9]+, before ([0-9:]+) UTC "
+        r"\([0-9]+ s ago; node-b was stopped since\)",
+        said.stderr,
+    )
+    assert found is not None, said.stderr
+    hours, minutes, seconds = map(int, found[1].split(":"))
+    told_s = (hours * 3600 + minutes * 60 + seconds - stopped_at) % 86_400
+    assert told_s == 0 or told_s > 86_400 - 60, "no later than the stop, and not long before"
+
+
+# -- what is refused before anything is made ---------------------------------------------------------------
+
+
+def refused_everywhere(cluster: Cluster, words: str) -> None:
+    """By check-config, bootstrap and serve alike: 78, and nothing was made."""
+    node = cluster.nodes[0]
+    node.write_config()
+    for command in (("check-config",), ("bootstrap", "-c"), ("serve", "-c")):
+        done = subprocess.run(
+            [*STARGATE, *command, str(node.config_file)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 78, (command, done)
+        assert "node.data_dir" in done.stderr
+        assert words in done.stderr
+    assert not cluster.lock_path.exists()
+
+
+def test_a_data_dir_on_the_shared_volume_is_refused(unstarted: Make) -> None:
+    """Each node needs a copy of its own."""
+    cluster = unstarted()
+    cluster.nodes[0].config["node"]["data_dir"] = str(cluster.lock_path.parent / "data")
+    refused_everywhere(cluster, "is below")
+    assert list(cluster.lock_path.parent.iterdir()) == []
+
+
+def test_a_data_dir_with_foreign_things_is_refused(unstarted: Make) -> None:
+    """And stays as it is."""
+    cluster = unstarted()
+    folder = cluster.nodes[0].data_dir
+    folder.mkdir(mode=0o755)
+    (folder / "photo.jpeg").write_text("not stargate's")
+    refused_everywhere(cluster, "photo.jpeg")
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_bootstrap_where_nothing_is_mounted_is_refused(unstarted: Make) -> None:
+    """A second cluster on the bare folder would lead beside the first. On one machine a flag allows it."""
+    cluster = unstarted()
+    advertise(cluster.nodes[0], "node-a.example:2222")
+    refused = cluster.bootstrap()
+    assert refused.returncode == 78
+    assert "nothing is mounted at" in refused.stderr
+    assert "--local-volume" in refused.stderr
+    assert not cluster.lock_path.exists()
+    cluster.bootstrap_options = ("--local-volume",)
+    assert cluster.bootstrap().returncode == 0
+
+
+def test_bootstrap_of_nodes_on_loopback_needs_no_mount(unstarted: Make) -> None:
+    """All of them are on this machine."""
+    cluster = unstarted()
+    advertise(cluster.nodes[0], "localhost:2222")
+    assert cluster.bootstrap().returncode == 0
