@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import make_key
-from tests.support.sshd import LIMIT_S, SSHD, drop_in, main_config
+from tests.support.sshd import LIMIT_S, SSHD, drop_in, main_config, require_sshd
 
 TAKEN_BACK = {
     "authorizedkeysfile": "none",
@@ -49,6 +49,7 @@ def sshd_config(tmp_path: Path) -> Path:
 
 def effective(sshd_config: Path, user: str) -> dict[str, set[str]]:
     """What sshd would do for a login."""
+    require_sshd()
     done = subprocess.run(
         [SSHD, "-T", "-f", sshd_config, "-C", f"user={user},host=client,addr=192.0.2.1"],
         capture_output=True, text=True, timeout=LIMIT_S, check=False,
@@ -63,6 +64,7 @@ def effective(sshd_config: Path, user: str) -> dict[str, set[str]]:
 
 def test_sshd_takes_it(sshd_config: Path) -> None:
     """As `sshd -t` says before a reload; without a word, which would be a warning."""
+    require_sshd()
     done = subprocess.run(
         [SSHD, "-t", "-f", sshd_config], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )

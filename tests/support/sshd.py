@@ -109,12 +109,17 @@ class Sshd:
         return self.log_file.read_text(errors="replace")
 
 
+def require_sshd() -> None:
+    """sshd is here, and so is the empty folder that it wants; elsewhere its service makes that."""
+    assert os.access(SSHD, os.X_OK), "no sshd here: apt-get install openssh-server"
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+
 @contextlib.contextmanager
 def running_sshd(cluster: Cluster, node: NodeProcess, *more: str, text: str | None = None) -> Iterator[Sshd]:
     """An sshd in front of `node`; `more` are further lines of its own sshd_config, `text` another drop-in."""
-    assert os.access(SSHD, os.X_OK), "no sshd here: apt-get install openssh-server"
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its empty folder; the service makes it elsewhere
+    require_sshd()
     port = free_port()
     folder = cluster.root / f"sshd-{port}"
     folder.mkdir()
