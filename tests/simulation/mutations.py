@@ -322,7 +322,7 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=476,
+        seed=914,
     ),
     Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
