@@ -12,11 +12,18 @@ INTEGRATION      ?= integration
 INTEGRATION_ARGS ?= --numprocesses 2 --dist load --maxschedchunk 1
 WITH_ENGINE      := $(BIN)/python -m integration.engine
 
-.PHONY: help run test integration image failover-test lint format bench attack clean
+# What another git could do differently: adoption, pushes, mirroring, failover.
+NEWER_TESTS ?= tests/repos tests/hooks tests/gate/test_flow.py tests/gate/test_held_back.py \
+	tests/gate/test_pushcommands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
+	tests/scenarios/test_mirror.py tests/scenarios/test_failover.py tests/scenarios/test_rescue.py
+
+.PHONY: help run test test-newer integration image failover-test lint format bench attack clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
 	@echo 'make test    everything that is tested'
+	@echo 'make test-newer GIT=/path   adoption, pushes, mirroring and failover with another git:'
+	@echo '            the absolute path of the program, or of a folder with git or bin/git in it'
 	@echo 'make failover-test   the failover plan in containers, step by step with times'
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which room may import which'
@@ -24,19 +31,26 @@ help:
 	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
 	@echo 'make clean   removes what the others made'
 
-run: $(VENV)/.ready
+run: $(VENV)/.run-ready
 	@exec $(BIN)/stargate demo
 
+# The container tests run also after a failure of the others; either failure is a failure of the whole.
 test: $(VENV)/.tests-ready
-	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
-	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION))
+	@status=0; set -x; \
+	$(PYTEST) $(PYTEST_ARGS) $(TESTS) || status=$$?; \
+	$(if $(filter tests,$(TESTS)),$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION) || status=$$?;) \
+	exit $$status
+
+# `make test` uses the git that is installed; this one another, newer or older.
+test-newer: $(VENV)/.tests-ready
+	@$(BIN)/python -m tests.support.other_git '$(GIT)' $(PYTEST) $(PYTEST_ARGS) $(NEWER_TESTS)
 
 # Only the container tests; one file: make integration INTEGRATION=integration/test_faults.py
 integration: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) $(INTEGRATION_ARGS) $(INTEGRATION)
 
-image: $(VENV)/.tests-ready
-	$(WITH_ENGINE) $(BIN)/python -m integration.build_image
+image: $(VENV)/.image-ready
+	@$(WITH_ENGINE) --keep $(BIN)/python -m integration.build_image
 
 failover-test: $(VENV)/.tests-ready
 	$(WITH_ENGINE) $(PYTEST) --capture=no --quiet integration/test_failover_plan.py
@@ -59,13 +73,24 @@ bench: $(VENV)/.tests-ready
 attack: $(VENV)/.tests-ready
 	$(BIN)/python -m tests.attacks $(ATTACK)
 
-# Made again whenever what it is made from changes.
-$(VENV)/.ready: pyproject.toml constraints.txt .ci/system-packages
+# What is installed, for whom: to run it; to build the image; to work on it; to test it. Each is made again
+# whenever what it is made from changes.
+MADE_FROM := pyproject.toml constraints.txt .ci/system-packages .ci/install.py
+
+$(VENV)/.run-ready: $(MADE_FROM)
 	@PYTHON=$(PYTHON) sh .ci/system-packages
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) .ci/install.py $(VENV) --editable .
 	@touch $@
+
+$(VENV)/.image-ready: $(MADE_FROM)
+	@PYTHON=$(PYTHON) sh .ci/system-packages
+	@$(PYTHON) .ci/install.py $(VENV) --editable '.[image]'
+	@touch $@
+
+$(VENV)/.ready: $(MADE_FROM)
+	@PYTHON=$(PYTHON) sh .ci/system-packages
+	@$(PYTHON) .ci/install.py $(VENV) --editable '.[dev]'
+	@touch $(VENV)/.run-ready $(VENV)/.image-ready $@
 
 $(VENV)/.tests-ready: $(VENV)/.ready .ci/system-packages
 	@PYTHON=$(PYTHON) sh .ci/system-packages tests

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import failover, kv, lag, memory, openssh, push, shell
+from bench import failover, kv, lag, memory, openssh, push, refs, shell
 from tests.support.environment import isolated_environment
 
 MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
@@ -17,6 +17,7 @@ MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
     "openssh": openssh.measure,
     "kv": kv.measure,
     "shell": shell.measure,
+    "refs": refs.measure,
 }
 
 SHORT = 0.2

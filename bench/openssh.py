@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figures import note, row, some, title
-from tests.support.cluster import Client, eventually, free_port, make_cluster
+from tests.support.cluster import Client, eventually, make_cluster
+from tests.support.ports import free_port
 
 ROUNDS = 15
 BIG_BYTES = 100 * 10**6

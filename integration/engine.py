@@ -2,7 +2,8 @@
 
 A running engine is used as it is. Where none runs, root on Debian or Ubuntu gets one: the packages are
 installed, and dockerd is started without a word to the machine's firewall or routes. Several commands may
-share it; the last of them to end stops it, by its pid. Everybody else is told the exact command to run.
+share it; the last of them to end stops it, by its pid. With `--keep` before the command it is not stopped:
+what was printed can be tried. Everybody else is told the exact command to run.
 The exit status is the command's; 69 when there is no engine.
 """
 
@@ -90,8 +91,10 @@ class Own:
 
 
 @contextlib.contextmanager
-def engine(own: Own | None = None) -> Iterator[None]:
+def engine(own: Own | None = None, *, keep: bool = False) -> Iterator[None]:
     """An engine answers while the context is open; one that was started for it is stopped after the last.
+
+    With `keep` it is not stopped, by nobody: from then on it is an engine like one that was there before.
 
     Raises:
         NoEngineError: when there is none.
@@ -114,6 +117,8 @@ def engine(own: Own | None = None) -> Iterator[None]:
             yield
         finally:
             with _turn(own), contextlib.suppress(BlockingIOError):
+                if keep:
+                    _keep(own)
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _stop(own)
 
@@ -215,6 +220,15 @@ def _stop(own: Own) -> None:
         file.unlink()
 
 
+def _keep(own: Own) -> None:
+    """Forget that we started it, and say how it is stopped."""
+    file = own.state / "pid"
+    with contextlib.suppress(FileNotFoundError):
+        pid, _ = file.read_text().split()
+        file.unlink()
+        print(f"engine: dockerd goes on; to stop it:  kill {pid}", file=sys.stderr)
+
+
 def born(pid: int) -> str:
     """When the process began, in the kernel's ticks; a pid alone may be somebody else's by now."""
     with contextlib.suppress(OSError):
@@ -249,9 +263,10 @@ def _run(argv: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """The exit status of `argv`, run with an engine at hand."""
+    keep = argv[:1] == ["--keep"]
     try:
-        with engine():
-            return _run(argv)
+        with engine(keep=keep):
+            return _run(argv[1:] if keep else argv)
     except NoEngineError as error:
         print(error, file=sys.stderr)
         return UNAVAILABLE

@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from integration.compose_tool import compose_tool
 from integration.harness import Session, eventually
+from integration.harness.image import PRODUCT, built_image
 
 FILE = Path(__file__).parent / "compose.yaml"
 LIMIT_S = 240
@@ -20,12 +21,10 @@ class Compose:
     """docker compose, or docker-compose, on our file with a project of its own."""
 
     def __init__(self, session: Session) -> None:
-        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-        assert plugin.returncode == 0 or shutil.which("docker-compose"), "install docker-compose"
-        tool = ("docker", "compose") if plugin.returncode == 0 else ("docker-compose",)
-        self._argv = [*tool, "-p", f"{session.prefix}-compose", "-f", str(FILE)]
+        self._argv = [*compose_tool(), "-p", f"{session.prefix}-compose", "-f", str(FILE)]
         subnet = session.free_subnet()
-        own = {"STARGATE_IMAGE": session.image, "STARGATE_SESSION": session.prefix, "STARGATE_SUBNET": subnet}
+        product = built_image(session.client, PRODUCT)  # what `make image` makes: no tests' tools
+        own = {"STARGATE_IMAGE": product, "STARGATE_SESSION": session.prefix, "STARGATE_SUBNET": subnet}
         self._environment = {**os.environ, **own}
         self._session = session
 

@@ -1,6 +1,7 @@
 """The engine is there for whoever needs it, and only as long."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,3 +60,12 @@ def test_an_engine_that_we_started_is_stopped_by_its_last_user() -> None:
             assert (own.state / "pid").read_text() == pid
         assert not own.answers()
         assert not (own.state / "pid").exists()
+        with engine(own, keep=True):
+            pid = int((own.state / "pid").read_text().split()[0])
+        try:
+            with engine(own):  # an ordinary user of it does not stop it either
+                assert own.answers()
+            assert own.answers()
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)

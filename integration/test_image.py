@@ -1,18 +1,28 @@
 """The image: not root, with a first process that does its duty, and time for a clean hand-over."""
 
 from integration.harness import Cluster, Session, eventually
+from integration.harness.image import PRODUCT, built_image
 from integration.harness.machine import STOP_GRACE_S
 
 ZOMBIES = "grep -l '^State:.Z' /proc/[0-9]*/status || true"
-ORPHAN = "(setsid sh -c 'sleep 0.2' >/dev/null 2>&1 &)"  # its parent is gone before it ends
+ORPHAN = "(setsid sh -c 'sleep 3' >/dev/null 2>&1 &)"  # its parent is gone before it ends
 
 
 def test_the_image_says_how_it_wants_to_be_run(session: Session) -> None:
     """No root, a health check, and SIGTERM to stop."""
-    config = session.client.images.get(session.image).attrs["Config"]
+    config = session.client.images.get(built_image(session.client, PRODUCT)).attrs["Config"]
     assert config["User"] == "git"
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "stargate", "health"]
+
+
+def test_the_products_image_has_nothing_of_the_tests(session: Session) -> None:
+    """No DNS server, no balancer, no sshd, no developer."""
+    look = "getent passwd dev; ls /usr/sbin/sshd /usr/sbin/named /usr/sbin/haproxy; stargate --version"
+    said = session.client.containers.run(
+        built_image(session.client, PRODUCT), ["-c", look], entrypoint="sh", remove=True, network_mode="none"
+    )
+    assert said.decode().startswith("stargate ")
 
 
 def test_the_first_process_reaps_what_nobody_waits_for(pair: Cluster) -> None:

@@ -191,6 +191,33 @@ def test_a_leader_that_was_alone_is_lost_and_comes_back(cluster: Cluster) -> Non
     assert "no rescued refs" in on(leader, "rescued-list").out
 
 
+@contextmanager
+def new_volume(cluster: Cluster, node: Node) -> Iterator[Machine]:
+    """A stopped node's machine with a new volume at /mnt/shared: root's, and without a folder in it.
+
+    It is the volume that the nodes have at /mnt/shared/stargate. So at the end what was made in the folder is
+    moved up, and they find it.
+    """
+    volumes = {
+        name: {**mount, "bind": mount["bind"].removesuffix("/stargate")}
+        if "/mnt/shared" in mount["bind"]
+        else mount
+        for name, mount in cluster.disks_of(node).items()
+    }
+    machine = cluster.add_machine(f"{node.name}-new-volume", volumes=volumes)
+    try:
+        configuration, _ = node.container.get_archive("/etc/stargate")
+        machine.container.put_archive("/etc", b"".join(configuration))
+        # Docker puts what the image has at /mnt/shared into a volume that is empty.
+        machine.sh("rm -rf /mnt/shared/stargate && chown root:root /mnt/shared && chmod 755 /mnt/shared")
+        yield machine
+        machine.sh("mv /mnt/shared/stargate/leader.lock /mnt/shared/ && rmdir /mnt/shared/stargate")
+        machine.sh("chown git:git /mnt/shared && chmod 700 /mnt/shared")
+    finally:
+        machine.container.remove(force=True)
+        cluster.machines.remove(machine)
+
+
 def test_a_lock_volume_that_is_gone_for_good(cluster: Cluster) -> None:
     """A new cluster out of the repositories: everything is there, and both are in step."""
     leader, standby = cluster.settle()
@@ -202,6 +229,8 @@ def test_a_lock_volume_that_is_gone_for_good(cluster: Cluster) -> None:
         on(machine, "forget-cluster")
     with stopped(cluster, leader) as machine:
         on(machine, "forget-cluster")
+    with new_volume(cluster, leader) as machine:
+        on(machine, "new-lock-folder", user="root")
         assert f"{leader.name} leads first" in on(machine, "new-lock").out
     leader.start()
     leader.wait_ready()

@@ -7,9 +7,9 @@ errors.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
@@ -36,6 +36,9 @@ from stargate_gate.repos.process import finish
 log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
+DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
+LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
+LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
 AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
@@ -59,6 +62,19 @@ class Follower(Protocol):
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
+
+
+class Clients(Protocol):
+    """What the campaign asks of the SSH listener."""
+
+    def delay_connections(self) -> None:
+        """New connections to such an address wait until it has moved; see `gate/leaving.py`."""
+
+    def accept_connections(self) -> None:
+        """They are taken here again."""
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        """End every connection to an address that this node is about to lose; see `SshServer.leave`."""
 
 
 class NobodyToFollow:
@@ -87,6 +103,7 @@ class Campaign:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
     address           follows the leadership, within its own limits
+    clients           are told, and let go, before it does
     make_feed         a new feed for a term
     mode              as in force: who of the former sync set is waited for
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
@@ -101,6 +118,7 @@ class Campaign:
         leading_lock: LeadingLock,
         *,
         address: FloatingAddress,
+        clients: Clients,
         make_feed: Callable[[Term], Feed],
         mode: Mode,
         data_dir_failing: Callable[[], float],
@@ -112,11 +130,13 @@ class Campaign:
         self._mirror = mirror
         self._leading_lock = leading_lock
         self._address = address
+        self._clients = clients
         self._make_feed = make_feed
         self._mode = mode
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
         self._not_opened = 0  # terms in a row
+        self._successor: str | None = None  # named when this node stepped down last
         self._former: Member | None = None  # who led the term before the one that is led now
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -138,6 +158,7 @@ class Campaign:
             await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop.done() and self.feed is not None:
                 await asyncio.wait({lead})  # each step of stepping down has its own limit
+                await self._tell_waiting()
         finally:
             for task in (stop, follow, lead):
                 task.cancel()
@@ -178,7 +199,8 @@ class Campaign:
             await asyncio.wait({following})
         await self._mirror.end()
         await self._mirror.finish_received()
-        log.info("mirror_ended", after_term=record.term)
+        if following is not None:
+            log.info("mirror_ended", after_term=record.term)
 
     async def _lead(self, term: Term) -> None:
         """Open the term, and lead until there is a reason to step down.
@@ -240,33 +262,80 @@ class Campaign:
                 return f"its data_dir has not taken writes for {failing_s:.0f} s"
 
     async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
-        """Readyz 503 → no new pushes → drain → the standby caught up → record clean → address released."""
+        """Running pushes finish → no new ones → the standby caught up → record clean → address released.
+
+        Theory of the drain. Nobody should lose a push to a planned stop, and the stop must not last for
+        ever. A gate that closes at once makes everybody wait for one long push, and a client that waits
+        here cannot be passed on: git's protocol over SSH has no redirect, so in the end it is refused and
+        has to push again. So the gate stays open while the pushes finish that ran when the stop began,
+        and new ones are served as before: they cost the stop nothing, since nobody waits for what began
+        later. Then the gate closes, and what began meanwhile finishes: that takes as long as an ordinary
+        push. At DRAIN_LAST_SHARE of drain_s before its end the gate closes whatever runs, and at its end
+        what still runs is cut. So a stream of new pushes can neither extend the drain beyond drain_s nor
+        make it longer than the pushes that ran at first. A push that comes after the gate has closed
+        waits (see `NodeLeadership.drain`): it is told where to go when that is known, or goes on here if
+        this node leads again.
+
+        `/readyz` says 503 from the closing of the gate on, and not before: where a load balancer looks at
+        it, there is no other node to send a push to until then.
+        """
         election = self._config.election
-        log.info("stepping_down", term=term.number, reason=reason)
+        log.info("stepping_down", term=term.number, reason=reason, pushes=len(self._leadership))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + election.drain_s
+        await self._leadership.finish_running(election.drain_s * (1 - DRAIN_LAST_SHARE))
         term.close(f"stepping down: {reason}")
-        if not await self._leadership.drain(election.drain_s):
-            log.warning("drain_limit_reached", drain_s=election.drain_s)
+        self._clients.delay_connections()
+        if not await self._leadership.drain(max(0.0, until - loop.time())):
+            log.warning("drain_limit_reached", drain_s=election.drain_s, pushes=len(self._leadership))
             await self._leadership.close("is stepping down")
         successor = await feed.caught_up(election.drain_s)
         with contextlib.suppress(ElectionUnavailableError):
             await term.update(position=feed.position, clean=True, successor=successor)
+        self._successor = successor.name if successor is not None else None
+        if self._address.breaks_connections:
+            self._leadership.let_go(self._successor)
+        await self._clients.leave(self._leadership.sessions, LAST_WORDS_S)
         self._address.release("step-down")
         await self._address.settled(RELEASE_WAIT_S)
         self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
-        log.info("stepped_down", term=term.number, successor=successor.name if successor else None)
+        log.info("stepped_down", term=term.number, successor=self._successor)
 
     async def _end_term(self) -> None:
         """However the term ended. The leading lock goes first: from then on the hook refuses by itself.
 
-        The address goes at the same time, and is not waited for before the pushes are ended.
+        Then the pushes: their git processes are killed at once, whatever else is waited for. Clients get
+        LOST_WORDS_S to hear of it before the address goes; it goes then, also if git is not reaped yet.
         """
         self._leading_lock.release()
-        self._address.release("lost")
-        await self._leadership.close("has lost its leadership")
+        ending = asyncio.create_task(self._leadership.close("has lost its leadership"), name="end-pushes")
+        try:
+            if self._address.wanted_here:  # else it has stepped down in order
+                if self._address.breaks_connections:
+                    self._leadership.let_go(None)
+                await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
+        finally:
+            self._address.release("lost")
+            await ending
         feed, self.feed = self.feed, None
         if feed is not None:
             await feed.close()
         await self._address.settled(RELEASE_WAIT_S)
+        if not self._stop.is_set():
+            self._clients.accept_connections()
+        self._leadership.ended()
+
+    async def _tell_waiting(self) -> None:
+        """This node has stepped down for good: pushes that wait here learn who leads, once somebody does."""
+        record = None
+        if self._leadership.waiting and self._successor is not None:
+            record = await self._elector.next_leader(self._config.election.handover_wait_s)
+        if record is not None and record.ssh:
+            self._leadership.let_go(record.leader.name, f"ssh://{record.ssh}")
+        else:
+            self._leadership.let_go(self._successor)
+        if sessions := self._leadership.sessions:
+            await asyncio.wait(sessions, timeout=LAST_WORDS_S)
 
     async def _follow(self) -> NoReturn:
         """Mirror whoever leads, as the record names them."""

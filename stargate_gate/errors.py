@@ -5,6 +5,7 @@
     ├── UsageError                     64   a command, a name or an argument that cannot be meant
     ├── NoSuchRepositoryError          66
     ├── UnavailableError               69   something this node needs cannot be had (now)
+    │   ├── BrokenRepositoryError      69   a folder that is meant to be a repository, and is no whole one
     │   ├── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
     │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
@@ -64,6 +65,10 @@ class UnavailableError(StargateError):
     """Something that this node needs cannot be had at the moment."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class BrokenRepositoryError(UnavailableError):
+    """There is a folder of that name which is meant to be a repository, and is no whole one."""
 
 
 class ElectionUnavailableError(UnavailableError):

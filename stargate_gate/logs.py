@@ -75,14 +75,19 @@ def wants_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
 
 
 def console_line(event: Event, *, colours: bool) -> str:
-    """`14:03:07.123 info    event_name   key=value …`, and a traceback below it if there is one."""
+    """`14:03:07.123 info    event_name   key=value …`, and a traceback below it if there is one.
+
+    Keys without a value (None) are left out: people read this. JSON has them, as null.
+    """
     now, level, name = _now(), str(event.pop("level", "info")), _shown(event.pop("event", ""))
     details = [_printable(str(event.pop(key))) for key in ("exception", "stack") if event.get(key)]
 
     def painted(text: str, colour: str) -> str:
         return f"{colour}{text}{_RESET}" if colours else text
 
-    pairs = " ".join(f"{painted(f'{key}=', _KEY)}{_shown(value)}" for key, value in event.items())
+    pairs = " ".join(
+        f"{painted(f'{key}=', _KEY)}{_shown(value)}" for key, value in event.items() if value is not None
+    )
     head = [
         painted(now.strftime("%H:%M:%S.") + f"{now.microsecond // 1000:03d}", _DIM),
         painted(f"{level:<7}", _LEVEL_COLOURS.get(level, "")),

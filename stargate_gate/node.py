@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
@@ -22,7 +23,7 @@ from stargate_gate.address.items import addresses_of
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import DataDir, open_data_dir
+from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.election.bootstrap import bootstrap_single
@@ -45,6 +46,7 @@ from stargate_gate.gate.hostkeys import (
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
@@ -52,9 +54,11 @@ from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.local_sessions import LocalSessions
+from stargate_gate.lookout import Lookout
 from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
+from stargate_gate.reloading import Reloader
 from stargate_gate.replication.acquaintance import Profile, settings_of
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feed import Feed, FeedSettings
@@ -79,7 +83,7 @@ from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands, vanished_here, vanished_there
+from stargate_gate.rescued_commands import RescuedCommands, vanished
 from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
@@ -87,8 +91,10 @@ log = structlog.get_logger()
 DATA_DIR_CHECK = "data_dir"
 
 
-async def run_node(config: Config) -> None:
+async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -> None:
     """Run one node until SIGTERM or SIGINT, then step down and return.
+
+    At each of `hangups` it reads `config_file` again; see reloading.py.
 
     Raises:
         ConfigurationError: a file that the configuration names cannot be used, or differs from what
@@ -98,6 +104,7 @@ async def run_node(config: Config) -> None:
     datadir = open_data_dir(config.node.data_dir)
     async with AsyncExitStack() as stack:
         stack.enter_context(NodeLock.acquire(datadir))
+        keep_name(datadir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         install_hooks(datadir)
         writers = await WritersLock.open_exclusively_then_share(
             datadir, lambda paths: asyncio.to_thread(sweep_data_dir, datadir, paths)
@@ -105,7 +112,7 @@ async def run_node(config: Config) -> None:
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
-        await Node(config, datadir, processes).run()
+        await Node(config, datadir, processes).run(config_file, hangups)
 
 
 class Node:
@@ -132,6 +139,7 @@ class Node:
             must_stay=self._rescues.has,
             leads=lambda: self._feed is not None,
         )
+        self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
         self._maintenance = Maintenance(self._store, processes)
         self._checks = Checks(
@@ -158,7 +166,13 @@ class Node:
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
             addresses=self._addresses,
-            warnings=lambda: (*self._rescues.problems, *self._ssh.problems, *self._lost()),
+            warnings=lambda: (
+                *self._rescues.problems,
+                *self._ssh.problems,
+                *self._vanished(),
+                *self._notes(),
+                *self._lookout.warnings(),
+            ),
             locked_out=lambda: self._ssh.locked_out,
         )
         self._metrics = Metrics(reports)
@@ -178,6 +192,7 @@ class Node:
                 spill=datadir.run,
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
+                drain_s=config.election.drain_s,
                 shares=_shares(config),
                 queue_wait_s=config.limits.queue_wait_s,
                 address=str(config.cluster.address) if config.cluster else None,
@@ -196,6 +211,7 @@ class Node:
                 max_sessions=config.limits.max_sessions,
                 max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
+                floating=self._address.hosts,
             ),
         )
         self._http = HealthServer(reports, self._metrics, config.health.listen)
@@ -249,11 +265,12 @@ class Node:
             return None
         return mirror_report(self._mirror.status(), time.time())
 
-    def _lost(self) -> list[str]:
-        """Repositories that an operator or a disk has taken away without deleting them, a line each."""
-        if self._feed is not None:
-            return vanished_here(self._store.register.vanished().values())
-        return vanished_there(self._mirror.status().orphans if self._mirror is not None else ())
+    def _vanished(self) -> list[str]:
+        return vanished(self._store, self._mirror, leads=self._feed is not None)
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        return self._feed.notes.lines if self._feed else self._mirror.status().notes if self._mirror else ()
 
     def _leader_address(self) -> Endpoint | None:
         """Where the node that leads takes SSH connections, this one included."""
@@ -263,13 +280,15 @@ class Node:
 
     # -- start and stop --------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, config_file: Path | None, hangups: Hangups) -> None:
         """Listen, take part in the election, and stop in order on SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            reloader = Reloader(self._config, config_file, self._ssh.reload_keys)
+            stack.callback(asyncio.create_task(reloader.run(hangups), name="reload").cancel)
             stack.push_async_callback(self._address.close)
             await self._address.start()
             if self._journal is not None:
@@ -296,6 +315,7 @@ class Node:
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
             asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
+            asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
         campaign = asyncio.create_task(self._campaign.run(), name="campaign")
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -378,10 +398,9 @@ class Node:
             restorer = Restorer(
                 self._store, self._processes, self._rescues, mirror.credentials, self._leader_address
             )
-        promotion = NodePromotion(
-            self._me, lambda: self._elector, lambda: mirror.status() if mirror is not None else None
-        )
-        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._lost)
+        mirror_status = lambda: mirror.status() if mirror is not None else None  # noqa: E731
+        promotion = NodePromotion(self._me, lambda: self._elector, mirror_status)
+        rescued = RescuedCommands(self._me.name, self._rescues, restorer, self._vanished)
         return OperatorCommands(gate, texts, promotion, rescued)
 
     def _checked(self, term: int, position: int) -> None:
@@ -425,6 +444,7 @@ class Node:
             self._mirror or NobodyToFollow(self._store.root),
             LeadingLock(self._datadir),
             address=self._address,
+            clients=self._ssh,
             make_feed=make_feed,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
@@ -464,7 +484,7 @@ class Node:
             lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
         lines += [
             "A first push makes the repository:",
-            f"    git push ssh://git@{host}:{port}/me/project HEAD:main",
+            f"    git push ssh://git@{Endpoint(host, port)}/me/project HEAD:main",
             f"    ssh -p {port} git@{host}",
         ]
         return "\n".join(["", *lines, "", ""])
@@ -495,6 +515,7 @@ def _shares(config: Config) -> Shares:
     return Shares(
         reads=max(1, limits.max_sessions - limits.max_pushes),
         pushes=limits.max_pushes,
+        pushes_per_key=limits.max_pushes_per_key,
         per_key=limits.max_sessions_per_key,
         per_address=limits.max_sessions_per_address,
     )

@@ -4,7 +4,7 @@ There is a feed while this node leads, and none otherwise. May import: gate (por
 repos, errors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -117,6 +117,19 @@ class Publisher:
     async def born(self, identity: RepositoryIdentity) -> None:
         """It has its id: tell the standbys. Raises as `written`."""
         await self.written(identity)
+
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set now."""
+        return feed.sync_set() if (feed := self._feed()) is not None else frozenset()
+
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
+        """Whom a push waits for: the standbys' names, and the bytes that each has got of it."""
+        return feed.waits_for(identity, position) if (feed := self._feed()) is not None else {}
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has used the processor here for the standby at that address."""
+        if (feed := self._feed()) is not None:
+            feed.worked_for(identity, peer_of)
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """A standby follows the feed, or asks for one repository's refs; a leader asks who this node is.

@@ -1,6 +1,6 @@
 """`stargate rescued …` on the node's side: what was rescued here, for people and for programs.
 
-May import: replication (rescues, restoring), repos, errors.
+May import: replication (mirror, rescues, restoring), repos (store), errors.
 """
 
 import json
@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stargate_gate.errors import NoSuchRepositoryError
+from stargate_gate.replication.mirror import Mirror
 from stargate_gate.replication.rescue import Rescued, RescuedRepository
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.restoring import Restorer
-from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 SHORT = 10  # hex digits of an object id that people are shown
 HEADER = ("REPOSITORY", "OBJECT", "WAS", "OF TERM", "RESCUED", "FROM")
@@ -72,16 +73,14 @@ class RescuedCommands:
         return self._restorer
 
 
-def vanished_here(repositories: Iterable[Repository]) -> list[str]:
-    """What to say on a leader of repositories that are not on its disk any more, and were not deleted."""
-    return sorted(
-        f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
-        for one in repositories
-    )
-
-
-def vanished_there(names: Iterable[str]) -> list[str]:
-    """The same on a standby that has them."""
+def vanished(store: Store, mirror: Mirror | None, *, leads: bool) -> list[str]:
+    """Repositories that an operator or a disk has taken from the leader, undeleted; a line each."""
+    if leads:
+        return sorted(
+            f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
+            for one in store.register.vanished().values()
+        )
+    names = mirror.status().orphans if mirror is not None else ()
     return [f"{name} is here and not on the leader, which has lost it: see the runbook" for name in names]
 
 

@@ -1,4 +1,4 @@
-"""Where the files that are not Python live: hooks/, sshd/ and systemd/, in a wheel or in a checkout."""
+"""Where the files that are not Python live, docs/ and hooks/ among them, in a wheel or in a checkout."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shared_dir(name: str) -> Path:
-    """The folder `name` ("hooks", "sshd" or "systemd").
+    """The folder `name` ("hooks", "docs", "sshd" or "systemd").
 
     An installed wheel carries it below stargate_gate/share/; a checkout has it at the top.
 
@@ -17,3 +17,11 @@ def shared_dir(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise FileNotFoundError(f"no folder {name!r} beside or inside {_PACKAGE}: reinstall stargate-gate")
+
+
+def documents() -> str:
+    """Where the runbook and the samples are, for people; words instead, if they are not installed."""
+    try:
+        return str(shared_dir("docs"))
+    except FileNotFoundError:
+        return "not installed"

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,12 +18,12 @@ from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.bootstrap import bootstrap
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock import FlockHold
-from stargate_gate.election.port import ClusterRecord
+from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.acquaintance import Profile
-from stargate_gate.replication.feed import Feed, FeedSettings
+from stargate_gate.replication.feed import Feed, FeedSettings, StandbyStatus
 from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.reach import no_peers
 from stargate_gate.replication.retry import Backoff
@@ -35,12 +36,26 @@ from tests.support.room import Room, open_room
 A, B = member("a"), member("b")
 
 
+class NoClients:
+    """Nobody is connected."""
+
+    def delay_connections(self) -> None:
+        pass
+
+    def accept_connections(self) -> None:
+        pass
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        pass
+
+
 class Candidate:
     """A node's campaign. It is node-b, a member of the sync set of node-a, which is gone."""
 
     def __init__(self, room: Room, elector: Elector) -> None:
         self.terms: list[int] = []
         self.leading = asyncio.Event()
+        self.failing_s = 0.0
         self.repositories = room.datadir.repositories
         self.lock = LeadingLock(room.datadir)
         self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
@@ -57,15 +72,16 @@ class Candidate:
             )  # fmt: skip
 
         self.campaign = Campaign(
-            Config(),
+            Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),
             elector,
             self.leadership,
             NobodyToFollow(room.store.root),
             self.lock,
             address=FloatingAddress(B.name, ()),
+            clients=NoClients(),
             make_feed=make_feed,
             mode="sync",
-            data_dir_failing=lambda: 0.0,
+            data_dir_failing=lambda: self.failing_s,
             on_leading=self._leading,
         )
 
@@ -174,3 +190,31 @@ async def test_a_single_node_puts_on_disk_what_a_crash_has_left_before_it_leads(
     assert led == [[], []]
     refused = [line["error"] for line in logs if line["event"] == "leadership_not_taken"]
     assert refused == ["the repositories cannot be put on disk: [Errno 5] Input/output error"]
+
+
+async def test_a_push_that_waits_goes_on_if_the_same_node_leads_again(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node steps down since its disk fails, nobody else takes over, and the disk works again."""
+    leadership, closed, waits = candidate.leadership, asyncio.Event(), asyncio.Event()
+
+    async def caught_up(_feed: Feed, limit_s: float) -> Member | None:
+        closed.set()
+        await waits.wait()
+
+    monkeypatch.setattr(Feed, "standbys", lambda _: [StandbyStatus("c", "id", True, 0, 0.0)])
+    monkeypatch.setattr(Feed, "caught_up", caught_up)
+    async with running(candidate) as task, asyncio.timeout(LIMIT_S):
+        await leads(candidate, task)
+        candidate.leading.clear()
+        candidate.failing_s = 60.0
+        await closed.wait()
+        assert not leadership.view().accepting
+        assert leadership.view().stepping_down
+        push = asyncio.create_task(leadership.wait_decided(LIMIT_S))
+        while not leadership.waiting:
+            await asyncio.sleep(0)
+        candidate.failing_s = 0.0
+        waits.set()
+        assert (await push).accepting
+    assert candidate.terms == [2, 3]

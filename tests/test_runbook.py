@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from stargate_gate.config.load import load_config
 from stargate_gate.health.concerns import LEVELS
 from tests.support.cluster import running_cluster
-from tests.support.runbook import NOT_RUN, RUNBOOK, blocks
+from tests.support.runbook import NOT_RUN, RUNBOOK, blocks, script
 
 ROOT = RUNBOOK.parents[1]
 TEXT = RUNBOOK.read_text()
@@ -76,3 +77,31 @@ def test_the_levels_of_status_are_those_of_the_code() -> None:
     """Every word, and its level."""
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (critical|warning|unknown) \|", TEXT, re.MULTILINE))
     assert rows == {kind: level.word for kind, level in LEVELS.items()}
+
+
+def test_readme_runbook_and_samples_set_up_one_and_the_same_pair(tmp_path: Path) -> None:
+    """The same YAML but for what is a default, the same user, the same modes."""
+    (block,) = [block for block in blocks(TEXT) if block.name == "setup-yaml"]
+    file = tmp_path / "stargate.yaml"
+    file.write_text(block.text.partition("<<'YAML'\n")[2].partition("\nYAML")[0])
+    samples = ROOT / "docs" / "examples"
+    assert load_config(file) == load_config(samples / "node-a.yaml")
+    other = file.read_text().replace("node-a", "node-b")
+    file.write_text(other)
+    assert load_config(file) == load_config(samples / "node-b.yaml")
+    readme = (ROOT / "README.md").read_text()
+    for name, _, uid, _, home, shell in re.findall(
+        r"^u (\S+) ()(\d+) (\S+|\".*\") (\S+) (\S+)$",
+        (ROOT / "systemd" / "sysusers.d" / "stargate.conf").read_text(),
+        re.MULTILINE,
+    ):
+        assert f"--uid {uid} --gid {name} --home-dir {home} --no-create-home --shell {shell} {name}" in readme
+    for path, mode, owner, group in re.findall(
+        r"^d (\S+) (\d+) (\S+) (\S+) -$",
+        (ROOT / "systemd" / "tmpfiles.d" / "stargate.conf").read_text(),
+        re.MULTILINE,
+    ):
+        assert f"install -d -m {mode} -o {owner} -g {group} {path}\n" in readme
+    keys = script("setup-keys")
+    for line in [line for line in keys.splitlines() if line.startswith(("ssh-keygen", "chgrp", "umask"))]:
+        assert " ".join(line.split()) in " ".join(readme.split()), line

@@ -16,6 +16,14 @@ from tests.support.cluster import Cluster, make_cluster
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = (
     "hooks/pre-receive",
+    "README.md",
+    "CHANGELOG.md",
+    "docs/runbook.md",
+    "docs/configuration.md",
+    "docs/guarantees.md",
+    "docs/examples/node-a.yaml",
+    "docs/examples/node-b.yaml",
+    "docs/examples/single.yaml",
     "sshd/README.md",
     "sshd/sshd_config.d/stargate.conf",
     "systemd/stargate.service",
@@ -69,13 +77,24 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: Path) ->
     made.end()
 
 
-def test_the_wheel_carries_hooks_sshd_and_systemd_as_they_stand_in_the_checkout(dist: Path) -> None:
+def test_the_wheel_carries_what_is_no_python_as_it_stands_in_the_checkout(dist: Path) -> None:
     """Byte by byte; and no tests."""
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in SHARED:
             assert archive.read(f"stargate_gate/share/{name}") == (ROOT / name).read_bytes()
         assert not [name for name in archive.namelist() if name.startswith(("tests/", "bench/"))]
+
+
+def test_an_installed_stargate_says_where_samples_and_documents_are(installed: Path, tmp_path: Path) -> None:
+    """On a server there is no checkout."""
+    said = run(installed / "stargate", "--help", cwd=tmp_path, COLUMNS="500").stdout
+    (folder,) = [Path(word) for word in said.split() if word.endswith("/share/docs")]
+    done = run(installed / "stargate", "check-config", folder / "examples" / "single.yaml", cwd=tmp_path)
+    assert done.returncode in {0, 78}  # the sample's own paths need not be here
+    assert "unknown key" not in done.stderr
+    assert (folder / "runbook.md").read_text().startswith("# Runbook")
+    assert (folder / ".." / "systemd" / "README.md").exists(), "links from one to the other lead somewhere"
 
 
 def test_the_sdist_carries_what_it_lists(dist: Path) -> None:
@@ -118,5 +137,5 @@ def test_an_installed_node_takes_a_push_and_its_hook_runs(cluster: Cluster, inst
     past = client.git("push", str(node.repository("app")), "main", cwd=tree, ok=False)
     assert past.returncode == 1
     assert "push through ssh" in past.stderr
-    assert (node.data_dir / "hooks" / "pre-receive").read_bytes() == (ROOT / SHARED[0]).read_bytes()
+    assert (node.data_dir / "hooks" / "pre-receive").read_bytes() == (ROOT / "hooks/pre-receive").read_bytes()
     assert node.terminate() == 0

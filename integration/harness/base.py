@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from docker import DockerClient
@@ -35,8 +36,8 @@ def cache_dir() -> Path:
     return folder
 
 
-def base_image(client: DockerClient) -> str:
-    """The name of the base image on the engine; pulled or made if need be.
+def base_image(client: DockerClient, lists: Sequence[str]) -> str:
+    """The name of the base image for the packages of `lists`, on the engine; pulled or made if need be.
 
     Raises:
         NoBaseError: when no registry answers and this machine cannot make one.
@@ -44,25 +45,27 @@ def base_image(client: DockerClient) -> str:
     named = os.environ.get("STARGATE_BASE")
     if named:
         return named
-    tag = f"{REPOSITORY}:{_key()}"
+    wanted = packages(lists)
+    key = _key(wanted)
+    tag = f"{REPOSITORY}:{key}"
     if _is_there(client, tag):
         return tag
-    archive = cache_dir() / f"base-{_key()}.tar"
+    archive = cache_dir() / f"base-{key}.tar"
     if not archive.exists() and _pulled(client, tag):
         return tag
     if not archive.exists():
-        _make(archive)
-    client.api.import_image_from_file(str(archive), repository=REPOSITORY, tag=_key())
+        _make(archive, wanted)
+    client.api.import_image_from_file(str(archive), repository=REPOSITORY, tag=key)
     return tag
 
 
-def packages() -> list[str]:
-    """The Debian packages of the base, from the lists in `integration/packages/`."""
-    return sorted({line for file in PACKAGE_LISTS.iterdir() for line in file.read_text().split()})
+def packages(lists: Sequence[str]) -> list[str]:
+    """The Debian packages of a base, from these lists in `integration/packages/`."""
+    return sorted({line for name in lists for line in (PACKAGE_LISTS / name).read_text().split()})
 
 
-def _key() -> str:
-    return hashlib.sha256(" ".join([SUITE, *packages()]).encode()).hexdigest()[:12]
+def _key(wanted: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join([SUITE, *wanted]).encode()).hexdigest()[:12]
 
 
 def _is_there(client: DockerClient, tag: str) -> bool:
@@ -81,7 +84,7 @@ def _pulled(client: DockerClient, tag: str) -> bool:
     return True
 
 
-def _make(archive: Path) -> None:
+def _make(archive: Path, wanted: Sequence[str]) -> None:
     """Write a root file system made by debootstrap(8); the archive is there whole or not at all."""
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         raise NoBaseError(
@@ -91,7 +94,7 @@ def _make(archive: Path) -> None:
     mirror = _mirror()
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix="base-") as folder:
         root, made = Path(folder) / "root", Path(folder) / "made.tar"
-        include = ",".join(packages())
+        include = ",".join(wanted)
         _run("debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(root), mirror)
         for litter in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
             shutil.rmtree(root / litter, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The product's image, built from the checkout: wheels made outside, then `integration/Dockerfile`.
+"""The images of the checkout, the product's and the tests': wheels made outside, then the Dockerfile.
 
 Images are tagged after what they are made from, so several checkouts may use one engine at a time.
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from docker.errors import APIError, BuildError, ImageNotFound
 from integration.harness.base import base_image, cache_dir
 
 ROOT = Path(__file__).parent.parent.parent
-REPOSITORY = "stargate-test"
 IMAGE_LABEL = "org.stargate.image"
 PYTHON = "3.11"  # bookworm's
 TOOL_WHEELS = ("paramiko",)  # a second SSH implementation, as a client
@@ -35,7 +35,6 @@ GLIBC = (
     "manylinux1",
 )
 PIP_LIMIT_S = 900
-TARGET = "tools"
 KEPT = timedelta(days=1)
 
 
@@ -43,22 +42,35 @@ class NoImageError(Exception):
     """The image could not be built; the message has the last lines of what failed."""
 
 
-def product_image(client: DockerClient) -> str:
-    """The name of the image with the checkout's Stargate and the tests' tools; built if need be."""
+@dataclass(frozen=True)
+class Kind:
+    """An image: a target of the Dockerfile, its repository, its lists of Debian packages."""
+
+    target: str
+    repository: str
+    packages: tuple[str, ...]
+
+
+PRODUCT = Kind("node", "stargate-node", ("node",))  # Stargate, and nothing else
+TEST = Kind("tools", "stargate-test", ("node", "tools"))  # the same, with clients and a user `dev`
+
+
+def built_image(client: DockerClient, kind: Kind) -> str:
+    """The name of that image with the checkout's Stargate; built if need be."""
     with (cache_dir() / "image.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with tempfile.TemporaryDirectory(prefix="stargate-context-") as folder:
             context = Path(folder)
-            _fill(context, architecture=client.info()["Architecture"])
-            base = base_image(client)
-            tag = f"{REPOSITORY}:{_digest(context, base)}"
+            _fill(context, kind, architecture=client.info()["Architecture"])
+            base = base_image(client, kind.packages)
+            tag = f"{kind.repository}:{_digest(context, base)}"
             if not _is_there(client, tag):
-                _build(client, context, base, tag)
+                _build(client, context, base, tag, kind.target)
                 _remove_old(client)
         return tag
 
 
-def _fill(context: Path, architecture: str) -> None:
+def _fill(context: Path, kind: Kind, architecture: str) -> None:
     """Everything that the Dockerfile copies, and nothing else."""
     shutil.copytree(ROOT / "integration" / "packages", context / "integration" / "packages")
     for name in ("Dockerfile", "install-packages"):
@@ -68,8 +80,9 @@ def _fill(context: Path, architecture: str) -> None:
     (own,) = (wheels / "stargate").iterdir()
     needs = _downloaded(architecture, (str(own),), "node", key=_requirements())
     _link(needs, wheels / "node", leave_out=own.name)
-    tools = _downloaded(architecture, TOOL_WHEELS, "tools", key=" ".join(TOOL_WHEELS))
-    _link(tools, wheels / "tools")
+    if kind == TEST:
+        tools = _downloaded(architecture, TOOL_WHEELS, "tools", key=" ".join(TOOL_WHEELS))
+        _link(tools, wheels / "tools")
 
 
 def _downloaded(architecture: str, wanted: Iterable[str], what: str, key: str) -> Path:
@@ -126,10 +139,10 @@ def _is_there(client: DockerClient, tag: str) -> bool:
     return True
 
 
-def _build(client: DockerClient, context: Path, base: str, tag: str) -> None:
+def _build(client: DockerClient, context: Path, base: str, tag: str, target: str) -> None:
     try:
         client.images.build(
-            path=str(context), dockerfile="integration/Dockerfile", target=TARGET, tag=tag,
+            path=str(context), dockerfile="integration/Dockerfile", target=target, tag=tag,
             buildargs={"BASE": base}, network_mode="host", rm=True, forcerm=True, labels={IMAGE_LABEL: "1"},
         )  # fmt: skip
     except BuildError as error:

@@ -19,7 +19,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from integration.engine import born
 from integration.harness.cluster import Cluster, Plan
-from integration.harness.image import product_image
+from integration.harness.image import TEST, built_image
 from integration.harness.janitor import (
     CALL_LIMIT_S,
     CLUSTER_LABEL,
@@ -47,7 +47,7 @@ class Session:
 
     def __enter__(self) -> Self:
         remove_orphans(self.client)
-        self.image = product_image(self.client)
+        self.image = built_image(self.client, TEST)
         self._janitor = Janitor(self.prefix)
         return self
 

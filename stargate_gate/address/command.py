@@ -19,6 +19,7 @@ class Command:
     """
 
     keep_s = NEVER_S
+    hosts: frozenset[str] | None = None  # whatever the program moves
 
     def __init__(self, argv: Sequence[str], *, name: str, address: str, timeout_s: float) -> None:
         self.name = name

@@ -45,6 +45,7 @@ class DnsName:
 
     keep_s = KEEP_S
     limit_s = LIMIT_S
+    hosts: frozenset[str] | None = frozenset()  # the node's own stay where they are
 
     def __init__(
         self,

@@ -25,7 +25,24 @@ class FloatingAddress:
     def __init__(self, node: str, addresses: Sequence[Address]) -> None:
         self._turn = Turn(node, "standby", 0, "", "start")
         self._keepers = tuple(Keeper(address, self._turn) for address in addresses)
+        known = [hosts for address in addresses if (hosts := address.hosts) is not None]
+        self._hosts = frozenset().union(*known) if len(known) == len(addresses) else None
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The IP addresses to which no connection outlives a release; None: not known which."""
+        return self._hosts
+
+    @property
+    def breaks_connections(self) -> bool:
+        """Whether clients' connections end when the address goes."""
+        return self._hosts is None or bool(self._hosts)
+
+    @property
+    def wanted_here(self) -> bool:
+        """It was claimed, and not released since."""
+        return self._turn.role == "leader"
 
     async def start(self) -> None:
         """Release what an earlier run of this node may have left, for RELEASE_WAIT_S at most."""
@@ -38,7 +55,7 @@ class FloatingAddress:
 
     def release(self, reason: Reason) -> None:
         """This node does not lead any more. Called again, it changes nothing."""
-        if self._turn.role == "leader":
+        if self.wanted_here:
             turn = Turn(self._turn.node, "standby", self._turn.term, self._turn.cluster_id, reason)
             self._want(turn, lambda: False)
 

@@ -46,6 +46,10 @@ class Address(Protocol):
     def limit_s(self) -> float:
         """A method that takes longer is cancelled, and has failed."""
 
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The IP addresses to which no connection lives on when this node has released it; None: unknown."""
+
     async def claim(self, turn: Turn) -> None:
         """Make it lead here; true and checked when this returns."""
 

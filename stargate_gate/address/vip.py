@@ -39,6 +39,7 @@ class Vip:
     ) -> None:
         self.name = f"vip {address.ip} on {interface}"
         self.keep_s = lifetime_s / RENEWALS_PER_LIFETIME
+        self.hosts = frozenset({str(address.ip)})
         self._address = address
         self._interface = interface
         self._lifetime_s = lifetime_s

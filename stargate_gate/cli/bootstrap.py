@@ -10,7 +10,7 @@ from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import open_data_dir
+from stargate_gate.datadir.layout import keep_name, open_data_dir
 from stargate_gate.datadir.locks import NodeLock
 from stargate_gate.election.bootstrap import bootstrap as make_leader_lock
 from stargate_gate.election.identity import FILE_NAME, ElectionState
@@ -56,6 +56,7 @@ def bootstrap_cluster(config: Config) -> ClusterRecord:
         )
     data_dir = open_data_dir(config.node.data_dir)
     with NodeLock.acquire(data_dir):
+        keep_name(data_dir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         state = ElectionState(data_dir.state / FILE_NAME)
         return make_leader_lock(path, state, Member(config.node.name, data_dir.id))
 
@@ -68,7 +69,8 @@ def _report(config: Config, record: ClusterRecord, file: str) -> Iterator[str]:
     yield "Next:"
     yield f"  1. Start this node:          stargate serve -c {file}"
     yield "  2. Copy to every other node, over a channel you trust:"
-    for key in (config.cluster.key if config.cluster is not None else None, *config.ssh.host_keys):
-        yield f"       {key}"
+    shared = [*config.ssh.host_keys, config.authorized_keys_path]
+    for path in ([config.cluster.key] if config.cluster is not None else []) + shared:
+        yield f"       {path}"
     yield "     Write its YAML file, and:  stargate check-config FILE && stargate serve -c FILE"
     yield f"  3. Wait for its sync set:    stargate status -c {file}"

@@ -8,9 +8,11 @@ import click
 from stargate_gate.address.items import addresses_of
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
+from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import ConfigurationError
 from stargate_gate.gate.keyfile import read_authorized_keys
 
@@ -21,7 +23,7 @@ def check_config(file: Path | None) -> None:
     """Check a node's YAML file and what it points at, without starting anything.
 
     Without FILE: what `stargate serve` would use. Prints a summary, or every problem at once on
-    stderr and exits with 78.
+    stderr and exits with 78. A warning is about what works and is probably not meant.
     """
     config = load_checked_config(file)
     require_own_data_dir(config)
@@ -30,6 +32,8 @@ def check_config(file: Path | None) -> None:
     click.echo(f"ok: {click.format_filename(path) if path else 'no file, all defaults'}")
     for word, text in (*summary(config), *users):
         click.echo(f"  {word:<8} {text}")
+    for finding in doubtful(config):
+        click.echo(f"warning: {dotted(finding.key)}: {finding.text}", err=True)
 
 
 def summary(config: Config) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import click
 
 from stargate_gate.cli.demo_files import DemoFiles, demo_files, push_first_commit
 from stargate_gate.cli.demo_nodes import DemoNode
-from stargate_gate.cli.demo_text import Screen, ended, guide, took_over
+from stargate_gate.cli.demo_text import NODE_ENVIRONMENT, Screen, ended, guide, tail, took_over
 from stargate_gate.errors import UnavailableError
 
 START_LIMIT_S = 30.0
@@ -21,20 +22,23 @@ BACK_LIMIT_S = 60.0
 PAUSE_S = 5.0  # a dead node stays away for so long: time to push to the other one
 MAX_QUICK_ENDS = 3  # a node that ends that often within QUICK_S of its start is not started again
 QUICK_S = 3.0
+MAX_TYPED_BYTES = 4096  # a line of the terminal at most
 
 
 @click.command("demo")
 def demo() -> None:
     """A two-node cluster on loopback, to try it out.
 
-    Makes keys and configuration in a temp dir, starts two nodes in the foreground, and prints what
-    to paste into a second terminal. A node that is killed comes back as a standby. Ctrl-C ends and
-    removes everything.
+    Makes keys and configuration in a temp dir, starts two nodes, and prints what to paste into a
+    second terminal. Enter prints it again. A node that is killed comes back as a standby. Ctrl-C ends
+    the nodes and removes everything. SIGHUP goes on to the nodes, which read their keys again; a closed
+    terminal ends it.
     """
     screen = Screen()
     try:
         with demo_files() as files:
             asyncio.run(_play_until_signal(files, screen))
+        screen.say(f"ended; {files.root} is removed")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -43,8 +47,18 @@ async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
     play = _Play(files, screen)
     task = asyncio.create_task(play.run(), name="demo")
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
+    had_terminal = sys.stdout.isatty()
+
+    def hung_up() -> None:
+        """By a terminal that was closed: the end. By somebody's `kill -HUP`: the nodes read files again."""
+        if had_terminal and not sys.stdout.isatty():
+            task.cancel()
+        else:
+            play.reload()
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
@@ -55,10 +69,9 @@ class _Play:
     def __init__(self, files: DemoFiles, screen: Screen) -> None:
         self._files = files
         self._screen = screen
-        self._nodes = tuple(
-            DemoNode(node, screen.line, environment=screen.environment) for node in files.nodes
-        )
+        self._nodes = tuple(DemoNode(node, environment=NODE_ENVIRONMENT) for node in files.nodes)
         self._leader = self._nodes[0]
+        self._asks_for_page = screen.terminal and sys.stdin is not None and sys.stdin.isatty()
 
     async def run(self) -> None:
         """Until cancelled. Both nodes have ended when this returns.
@@ -69,29 +82,60 @@ class _Play:
         try:
             self._screen.say(f"starting two nodes; everything is in {self._files.root}")
             await self._start()
-            self._screen.page(guide(self._files, self._leader.pid))
+            self._screen.say(f"what the nodes log:  tail -f {shlex.quote(str(self._files.root))}/*.log")
+            self._show_page()
+            if self._asks_for_page:
+                asyncio.get_running_loop().add_reader(sys.stdin, self._show_page_again)
             async with asyncio.TaskGroup() as group:
                 for node in self._nodes:
                     group.create_task(self._keep(node), name=f"keep {node.name}")
         finally:
+            if self._asks_for_page:
+                asyncio.get_running_loop().remove_reader(sys.stdin)
             with contextlib.suppress(BrokenPipeError):
                 self._screen.say("ending both nodes")
             await asyncio.gather(*(node.end() for node in self._nodes), return_exceptions=True)
+
+    def reload(self) -> None:
+        """Pass a SIGHUP on to the nodes."""
+        self._screen.say("SIGHUP: the nodes read keys and log settings again")
+        for node in self._nodes:
+            node.reload()
+
+    def _show_page(self) -> None:
+        leader = self._leader
+        if leader.alive:
+            self._screen.page(guide(self._files, leader.files, leader.pid, enter=self._asks_for_page))
+        else:
+            self._screen.say(f"{leader.name} has just ended: wait until a node leads")
+
+    def _show_page_again(self) -> None:
+        """For each line from the terminal; nothing more after its end (Ctrl-D), or in the background."""
+        terminal = sys.stdin.fileno()
+        in_foreground = os.tcgetpgrp(terminal) == os.getpgrp()
+        if in_foreground and os.read(terminal, MAX_TYPED_BYTES):
+            self._show_page()
+        else:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
 
     async def _start(self) -> None:
         """The first node leads, the second is in its sync set, and there is something to clone."""
         first, second = self._nodes
         await first.start()
-        await self._require(first, lambda status: status["ready"], "lead")
+        await self._require(first, lambda status: status["ready"], f"{first.name} leads")
         await second.start()
-        await self._require(second, _follows, "follow")
-        if not await first.wait_status(lambda status: second.name in status["sync_set"], START_LIMIT_S):
-            raise UnavailableError(f"{second.name} did not get into the sync set: see the lines above")
+        await self._require(second, _follows, f"{second.name} follows")
+        in_sync = f"{second.name} is in the sync set"
+        await self._require(first, lambda status: second.name in status["sync_set"], in_sync)
         await asyncio.to_thread(push_first_commit, self._files, first.files)
 
     async def _require(self, node: DemoNode, accept: Any, what: str) -> None:
-        if not await node.wait_status(accept, START_LIMIT_S):
-            raise UnavailableError(f"{node.name} did not come to {what}: see the lines above")
+        if await node.wait_status(accept, START_LIMIT_S):
+            self._screen.say(what)
+            return
+        for line in tail(node.files.log_file):
+            self._screen.say(f"{node.name}: {line}")
+        raise UnavailableError(f'it did not come to "{what}": see the lines above')
 
     async def _keep(self, node: DemoNode) -> None:
         """Tell how the node ends, who leads then, and start it again, for ever."""
@@ -108,6 +152,8 @@ class _Play:
             await asyncio.sleep(PAUSE_S)
             await node.start()
             await self._tell_back(node)
+        for line in tail(node.files.log_file):
+            self._screen.say(f"{node.name}: {line}")
         raise UnavailableError(f"{node.name} ends as soon as it is started: see the lines above")
 
     def _other(self, node: DemoNode) -> DemoNode:

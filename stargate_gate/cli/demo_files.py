@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,8 @@ SSH_PORTS = (2201, 2202)
 HTTP_PORTS = (8081, 8082)
 REPOSITORY = "hello"
 COMMAND_LIMIT_S = 30.0
-PORT_ATTEMPTS = 20  # other demos may have taken the one that the kernel offers
+PORT_STEP, PORT_ATTEMPTS = 10, 20  # other demos, and other programs, may have taken some
+HIGHEST_PORT = 65535
 
 README = """\
 # hello
@@ -44,6 +46,11 @@ class NodeFiles:
     http_port: int
 
     @property
+    def log_file(self) -> Path:
+        """Where its lines go: the demo's own would be lost among them."""
+        return self.config_file.with_suffix(".log")
+
+    @property
     def url(self) -> str:
         """What git clones from and pushes to."""
         return f"ssh://git@{LOOPBACK}:{self.ssh_port}/{REPOSITORY}"
@@ -60,7 +67,12 @@ class DemoFiles:
     @property
     def git_ssh_command(self) -> str:
         """What git runs instead of `ssh`: the demo's key and host key, nothing of the user's."""
-        return f"ssh -F {self.ssh_config}"
+        return f"ssh -F {shlex.quote(str(self.ssh_config))}"
+
+    def other(self, node: NodeFiles) -> NodeFiles:
+        """The node that is not `node`."""
+        first, second = self.nodes
+        return second if node is first else first
 
 
 @contextlib.contextmanager
@@ -147,11 +159,11 @@ def _ssh_config(root: Path) -> str:
         (
             "Host *",
             "  User git",
-            f"  IdentityFile {root / 'you'}",
+            f"  IdentityFile {_quoted(root / 'you')}",
             "  IdentitiesOnly yes",
             "  IdentityAgent none",
             "  HostKeyAlias stargate-demo",
-            f"  UserKnownHostsFile {root / 'known_hosts'}",
+            f"  UserKnownHostsFile {_quoted(root / 'known_hosts')}",
             "  StrictHostKeyChecking yes",
             "  ConnectTimeout 10",
             "  LogLevel ERROR",
@@ -160,14 +172,22 @@ def _ssh_config(root: Path) -> str:
     )
 
 
+def _quoted(path: Path) -> str:
+    """A path as one word of ssh_config(5), where blanks end words and % begins a token."""
+    text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
 def _port(wanted: int, held: contextlib.ExitStack) -> int:
     """`wanted` if it is free on loopback, else one that is; no other demo takes it until `held` ends.
 
     Its node listens only later, and again after each kill: a demo that starts meanwhile would find the
     port free. So each demo holds a name for its ports in the abstract namespace of unix(7), which is as
     wide as that of ports, leaves no file, and is given back by the kernel however the demo ends.
+    The numbers near `wanted` come first: what the kernel offers, it also gives to outgoing connections.
     """
-    for port in (wanted, *[0] * PORT_ATTEMPTS):
+    near = range(wanted, min(wanted + PORT_STEP * PORT_ATTEMPTS, HIGHEST_PORT), PORT_STEP)
+    for port in (*near, *[0] * PORT_ATTEMPTS):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))

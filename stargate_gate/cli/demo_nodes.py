@@ -1,4 +1,4 @@
-"""The demo's nodes as child processes: started, read line by line, asked over HTTP, ended and reaped."""
+"""The demo's nodes as child processes: started, asked over HTTP, ended and reaped."""
 
 import asyncio
 import contextlib
@@ -12,26 +12,18 @@ from typing import Any
 
 from stargate_gate.cli.demo_files import LOOPBACK, NodeFiles
 
-MAX_LINE_BYTES = 2**20
 ASK_LIMIT_S = 1.0
 POLL_S = 0.02
 END_LIMIT_S = 12.0  # election.drain_s and a little more
 
 
 class DemoNode:
-    """One `stargate serve`. `on_line` gets its name and each line that it writes.
+    """One `stargate serve`, which writes to `files.log_file`. `environment` is added to the demo's own."""
 
-    `environment` is added to the demo's own.
-    """
-
-    def __init__(
-        self, files: NodeFiles, on_line: Callable[[str, str], None], *, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, files: NodeFiles, *, environment: Mapping[str, str]) -> None:
         self.files = files
         self._environment = dict(environment)
-        self._on_line = on_line
         self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -53,27 +45,28 @@ class DemoNode:
 
         setpriv(1) has the kernel kill it when the demo dies, even by `kill -9`.
         """
-        self._process = await asyncio.create_subprocess_exec(
-            *_ended_with_parent(),
-            *(sys.executable, "-P", "-m", "stargate_gate.cli.main"),
-            *("serve", "-c", str(self.files.config_file)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            limit=MAX_LINE_BYTES,
-            env={**os.environ, **self._environment},
-        )
-        self._reader = asyncio.create_task(self._read_lines(), name=f"lines of {self.name}")
+        with self.files.log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *_ended_with_parent(),
+                *(sys.executable, "-P", "-m", "stargate_gate.cli.main"),
+                *("serve", "-c", str(self.files.config_file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **self._environment},
+            )
+
+    def reload(self) -> None:
+        """SIGHUP, if it has logged something: from then on it knows what to do with one."""
+        if self._process is not None and self.alive and self.files.log_file.stat().st_size:
+            self._process.send_signal(signal.SIGHUP)
 
     async def wait(self) -> int:
-        """Its exit status once it has ended and all its lines were handed on; negative: a signal."""
-        if self._process is None or self._reader is None:
+        """Its exit status once it has ended; negative: a signal."""
+        if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
-        status = await self._process.wait()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reader, ASK_LIMIT_S)  # a child of its own may hold the pipe
-        return status
+        return await self._process.wait()
 
     async def end(self) -> None:
         """SIGTERM, and after END_LIMIT_S SIGKILL; returns when it is gone."""
@@ -88,9 +81,6 @@ class DemoNode:
             if self.alive:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 await self._process.wait()
-            if self._reader is not None:
-                self._reader.cancel()
-                await asyncio.gather(self._reader, return_exceptions=True)
 
     async def status(self) -> dict[str, Any]:
         """What its /status says; {} when it gives no answer."""
@@ -110,18 +100,6 @@ class DemoNode:
                         return status
                     await asyncio.sleep(POLL_S)
         return {}
-
-    async def _read_lines(self) -> None:
-        assert self._process is not None  # noqa: S101 # start() made it
-        assert self._process.stdout is not None  # noqa: S101 # asked for
-        while True:
-            try:
-                line = await self._process.stdout.readline()
-            except ValueError:
-                continue  # longer than MAX_LINE_BYTES: asyncio has dropped it
-            if not line:
-                return
-            self._on_line(self.name, line.decode(errors="replace").rstrip())
 
 
 def _ended_with_parent() -> tuple[str, ...]:

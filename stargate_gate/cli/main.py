@@ -11,6 +11,8 @@ from stargate_gate import __version__
 from stargate_gate.cli.lazy import Entry, LazyGroup, Section
 from stargate_gate.errors import ConfigurationError, StargateError
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.hangups import ignore
+from stargate_gate.share import documents
 
 INTERRUPTED = 130  # what shells say of a program that SIGINT ended
 TRACEBACK_VARIABLE = "STARGATE_TRACEBACK"
@@ -50,7 +52,7 @@ SECTIONS = (
                 "Give the floating address back after a crash.",
             ),
             Entry(
-                "promote", "stargate_gate.cli.promote:promote", "Make it lead although it may lack pushes."
+                "promote", "stargate_gate.cli.promote:promote", "Force this node to lead. Pushes may be lost."
             ),
         ),
     ),
@@ -61,7 +63,8 @@ SECTIONS = (
     cls=LazyGroup,
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="The YAML file is -c FILE, else $STARGATE_CONFIG, else none: a single node on loopback.",
+    epilog="The YAML file is -c FILE, else $STARGATE_CONFIG, else none: a single node on loopback.\n\n"
+    f"\b\nDocuments, and in examples/ YAML files to start from:\n  {documents()}",
 )
 @click.version_option(__version__, prog_name="stargate", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -70,6 +73,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
+    if sys.argv[1:2] == ["serve"]:
+        ignore()  # until the node listens for it: loading its code takes a while
     sys.exit(run(sys.argv[1:]))
 
 

@@ -22,7 +22,7 @@ What may be lost, as far as this node knows:
 @config_option
 @click.option("--accept-data-loss", is_flag=True, help="Required: say that you have read what may be lost.")
 def promote(config_file: Path | None, *, accept_data_loss: bool) -> int:
-    """Make it lead although it may lack pushes.
+    """Force this node to lead. Pushes may be lost.
 
     Without --accept-data-loss nothing is done: it prints what may be lost. With it, only the first line of
     that is repeated.

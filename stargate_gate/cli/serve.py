@@ -11,8 +11,11 @@ import structlog
 
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.cli.running_node import config_option
+from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
+from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import StargateError
+from stargate_gate.hangups import Hangups, ignore
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
 
@@ -28,8 +31,10 @@ def serve(config_file: Path | None) -> None:
     """Run a node in the foreground.
 
     SIGTERM or Ctrl-C steps down first: running pushes are finished, and a standby takes over. The
-    log goes to stderr.
+    log goes to stderr. SIGHUP reads the users' keys and the log settings again, and never ends it.
     """
+    hangups = Hangups()
+    hangups.listen()
     os.umask(UMASK)
     _allow_descriptors()
     # A shared volume that is gone is no mistake of the file's, and looking at it may hang: the node
@@ -37,13 +42,17 @@ def serve(config_file: Path | None) -> None:
     config = load_checked_config(config_file, shared_volume=False)
     require_own_data_dir(config, shared_volume=False)
     configure_logging(config.log.format, config.log.level)
+    for finding in doubtful(config):
+        log.warning("configuration_doubtful", key=dotted(finding.key), problem=finding.text)
     try:
-        asyncio.run(run_node(config))
+        asyncio.run(run_node(config, config_file, hangups))
     except StargateError:
         raise
     except Exception:
         log.exception("node_failed")  # a bug may not show again: the traceback is worth its place in the log
         raise
+    finally:
+        ignore()
 
 
 def _allow_descriptors() -> None:

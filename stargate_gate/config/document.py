@@ -4,6 +4,7 @@ PyYAML's nodes are walked here rather than handed to its constructor, for the li
 occur twice (PyYAML drops one without a word), and so that no tag can make anything but plain values.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,11 @@ from stargate_gate.config.values import shortened
 
 _PLAIN_MAPPING = "tag:yaml.org,2002:map"
 _PLAIN_LIST = "tag:yaml.org,2002:seq"
+MAX_DEPTH = 20  # mappings and lists in each other; the model has four
+MAX_VALUES = 2000  # keys and values; PyYAML reads some thousand a second
+_NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float"))
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")  # YAML 1.1, and PyYAML: 020 is 16
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]{1,2})+(\.[0-9_]*)?")  # likewise: 3:20 is 200
 _SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "timestamp"))
 
 
@@ -36,15 +42,15 @@ class Document:
 def read_document(text: str) -> Document:
     """Read YAML. Never raises: broken syntax is a finding, with no data."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Bounded)
     except yaml.MarkedYAMLError as error:
         return _broken(_syntax_problem(error), error.problem_mark or error.context_mark)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         finding = Finding((), f"character {error.character!r} is not allowed in YAML; remove it", line=line)
         return Document({}, (finding,))
-    except RecursionError:
-        return _broken("is nested too deeply; keep to the keys in docs/configuration.md", None)
+    except _TooMuchError as error:
+        return _broken(f"{error}; keep to the keys in docs/configuration.md", error.mark)
     if root is None or _is_empty(root):
         return _broken("is empty; write at least 'node: {}' for a single node with all defaults", None)
     if not isinstance(root, yaml.MappingNode):
@@ -54,6 +60,36 @@ def read_document(text: str) -> Document:
     reader = _Reader()
     data = reader.mapping(root, ())
     return Document(data, tuple(reader.findings), reader.lines)
+
+
+class _TooMuchError(Exception):
+    """The text is no configuration, and reading on would take long."""
+
+    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+        super().__init__(problem)
+        self.mark = mark
+
+
+class _Bounded(yaml.SafeLoader):
+    """Stops at what no configuration has, before it takes seconds or the stack."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One value with all that is in it."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # of PyYAML
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _TooMuchError(f"has more than {MAX_VALUES} keys and values", mark)
+        if self._depth > MAX_DEPTH:
+            raise _TooMuchError("is nested too deeply", mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
 def _is_empty(node: yaml.Node) -> bool:
@@ -136,13 +172,31 @@ class _Reader:
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         if node.tag in _SCALARS:
             try:
-                return self._scalars.construct_object(node)
+                value = self._scalars.construct_object(node)
             except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError):
                 # `!!int x`, a date without such a day, a number of 5000 digits: PyYAML lets these escape
                 self._finding(node, path, f"{shortened(str(node.value))!r} cannot be read; put it in quotes")
                 return None
+            surprise = _surprise(node, value)
+            if surprise:
+                self._finding(node, path, surprise)
+            return None if surprise else value
         self._finding(node, path, f"the tag {shortened(node.tag)!r} is not supported; remove it")
         return None
 
     def _finding(self, node: yaml.Node, path: KeyPath, text: str) -> None:
+
         self.findings.append(Finding(path, text, line=node.start_mark.line + 1))
+
+
+def _surprise(node: yaml.Node, value: Any) -> str:
+    """What is wrong with a number that YAML reads as another one than people do; "" if nothing is."""
+    if node.tag not in _NUMBERS or not isinstance(value, int | float):
+        return ""
+    shown = shortened(str(node.value))
+    if _OCTAL.fullmatch(str(node.value)):
+        plain = shown.lstrip("+-").lstrip("0_") or "0"
+        return f"{shown} is the number {value:g} in YAML (a leading 0 is octal); write {plain} or {value:g}"
+    if _BASE_60.fullmatch(str(node.value)):
+        return f"{shown} is the number {value:g} in YAML (base 60); write a plain number, or text in quotes"
+    return ""

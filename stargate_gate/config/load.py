@@ -1,5 +1,7 @@
 """From a YAML file to a Config, or to all that is wrong with it at once."""
 
+import codecs
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from stargate_gate.config.mistakes import findings_of, repaired
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import broken_rules
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.reading import read_regular
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -84,24 +87,30 @@ def _judged(path: Path | None) -> _Judged:
 
 def _text_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content, _ = read_regular(path, MAX_FILE_BYTES)
     except FileNotFoundError:
         raise ConfigurationError([f"{path}: there is no such file; name the node's YAML file"]) from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            large = f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"
+            raise ConfigurationError([large]) from None
         reason = error.strerror if isinstance(error, OSError) else "no valid path"
         raise ConfigurationError(
             [f"{path}: cannot be read ({reason}); name a YAML file this user can read"]
         ) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(
-            [f"{path}: is larger than {MAX_FILE_BYTES} bytes; name the node's YAML file"]
-        )
+    if _is_utf_16(content):
+        raise ConfigurationError([f"{path}: is UTF-16, as some editors on Windows save it; save it as UTF-8"])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError([f"{path}:{line}: is not UTF-8; save it as UTF-8"]) from None
+
+
+def _is_utf_16(content: bytes) -> bool:
+    """By its mark, or by the zero byte that each letter has there."""
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return content.startswith(marks) or b"\0" in content[:2]
 
 
 def _judge(name: str, document: Document, base: Path) -> _Judged:

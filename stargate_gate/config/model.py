@@ -31,7 +31,13 @@ from stargate_gate.config.values import (
 
 DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
-SHARES = {"max_pushes": 4, "max_sessions_per_key": 4, "max_sessions_per_address": 2}  # of limits.max_sessions
+SHARES = {  # of limits.max_sessions
+    "max_pushes": 4,
+    "max_pushes_per_key": 8,
+    "max_sessions_per_key": 4,
+    "max_sessions_per_address": 2,
+    "max_connections_per_key": 2,  # twice its sessions: those over its share must be there to wait for a turn
+}
 
 
 def default_name() -> str:
@@ -106,7 +112,7 @@ class Replication(Section):
 
     mode: Literal["sync", "strict", "async"] = Field(default="sync", description="what 'ok' promises")
     ack_timeout_s: Period = Field(default=5.0, description="without progress for that long: late")
-    ack_max_s: Period = Field(default=60.0, description="the longest a push waits for its replica")
+    ack_max_s: Period = Field(default=3600.0, description="the longest a push waits for its replica")
     full_check_s: Period = Field(default=60.0, description="how often everything is compared")
     parallel_fetches: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="fetches at a time")
 
@@ -139,10 +145,11 @@ class Limits(Section):
     )
     max_sessions: Count = Field(default=200, description="requests that run at a time")
     max_pushes: Count = Field(default=50, description="how many of them are for pushes, and only for them")
+    max_pushes_per_key: Count = Field(default=25, description="how many of the pushes one key may have")
     max_sessions_per_key: Count = Field(default=50, description="how many of them one key may have")
     max_sessions_per_address: Count = Field(default=100, description="how many of them one address may have")
     queue_wait_s: Wait = Field(default=5.0, description="a request waits that long for its turn")
-    max_connections_per_key: Count = Field(default=50, description="connections that one key may have open")
+    max_connections_per_key: Count = Field(default=100, description="connections that one key may have open")
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 import yaml
 
 from stargate_gate.config.location import MAX_FILE_BYTES, config_path
+from stargate_gate.reading import read_regular
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built with it
 
@@ -43,9 +44,7 @@ def _of_the_whole(given: Path | None) -> Paths:
 def _plain(file: Path) -> Paths | None:
     """The paths, if the file says them plainly."""
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-        data = yaml.load(content.decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 # a safe loader
+        data = yaml.load(read_regular(file, MAX_FILE_BYTES)[0].decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 # a safe loader
         data_dir, keys = data["node"]["data_dir"], (data.get("ssh") or {}).get("authorized_keys")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return None

@@ -8,6 +8,7 @@ from stargate_gate.config.address import AddressItem, DnsItem, VipItem
 from stargate_gate.config.findings import Finding, KeyPath
 from stargate_gate.config.model import Config
 
+MIN_PREFIX = 8  # of a network of load balancers: the largest private network is 10.0.0.0/8
 PROGRESS_EVERY_S = 1.0  # a standby that works on a push says so that often
 _CLUSTER: KeyPath = ("cluster",)
 _HEARTBEAT: KeyPath = ("election", "heartbeat_s")
@@ -25,6 +26,19 @@ def broken_rules(config: Config) -> list[Finding]:
         *_timings(config),
         *_addresses(config),
         *_limits(config),
+    ]
+
+
+def doubtful(config: Config) -> list[Finding]:
+    """What is allowed, and probably not meant. A node starts with it, and says so."""
+    return [
+        Finding(
+            ("ssh", "proxy_protocol_from", index),
+            f"{network} is nearly everybody, and each of them can claim to come from any address; "
+            "name the addresses of your load balancers",
+        )
+        for index, network in enumerate(config.ssh.proxy_protocol_from)
+        if network.prefixlen < MIN_PREFIX
     ]
 
 

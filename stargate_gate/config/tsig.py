@@ -8,7 +8,7 @@ from dataclasses import dataclass
 ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1")  # RFC 8945, section 6
 MIN_SECRET_BYTES = 16  # RFC 8945 asks for as much as the hash has; shorter than this is a password
 
-MAX_CHARACTERS = 4096  # ten times what tsig-keygen writes; the patterns below take time by its square
+MAX_CHARACTERS = 4096  # ten times what tsig-keygen writes; patterns may take time by its square
 
 _COMMENTS = re.compile(r"/\*.*?\*/|(//|#)[^\n]*", re.DOTALL)
 _KEY = re.compile(r'\s*key\s+"?(?P<name>[A-Za-z0-9._-]+)"?\s*\{(?P<body>[^}]*)\}\s*;\s*')

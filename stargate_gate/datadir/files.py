@@ -1,11 +1,16 @@
 """Small files that hold the old or the new content after a crash or power loss, never half."""
 
 import contextlib
+import errno
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_LEVELS = 50  # at a time: below so many, shutil.rmtree has no trouble
 
 
 def fsync_dir(path: Path) -> None:
@@ -36,6 +41,42 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             beside.unlink()
         raise
     fsync_dir(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the folder `path` and everything in it, however deep: shutil.rmtree calls itself at each level.
+
+    Folders that are deep are first moved up, some levels at a time.
+
+    Raises:
+        OSError: not all of it is gone.
+    """
+    while True:
+        try:
+            shutil.rmtree(path)
+        except (RecursionError, OSError) as error:  # so many levels, or so many open folders
+            if isinstance(error, OSError) and error.errno != errno.EMFILE:
+                raise
+            if not _move_up(path):
+                raise OSError(errno.ELOOP, "its folders are too deep", str(path)) from error
+        else:
+            return
+
+
+def _move_up(top: Path) -> bool:
+    """Move a folder that is many levels below `top` to `top` itself; whether there was one."""
+    level = [str(top)]
+    for _ in range(_LEVELS):
+        below: list[str] = []
+        for folder in level:
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                below += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if not below:
+            return False
+        level = below
+    for folder in level:
+        os.rename(folder, top / f".deep-{secrets.token_hex(8)}")  # noqa: PTH104 - a plain string
+    return True
 
 
 def write_json_durably(path: Path, value: Mapping[str, Any]) -> None:

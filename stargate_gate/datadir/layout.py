@@ -1,7 +1,8 @@
 """The folders and files of a data_dir, and the random id that tells it from every other."""
 
+import contextlib
+import errno
 import os
-import pwd
 import secrets
 import stat
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.datadir.places import CONTROL_SOCKET
+from stargate_gate.datadir.users import run_as, user
 from stargate_gate.errors import ConfigurationError
 
 IDENTITY = "state/data_dir_id"
@@ -19,6 +21,8 @@ BEFORE_THE_FIRST_START = frozenset({*FOLDERS, "authorized_keys", "lost+found"})
 PUT_ASIDE = "state."  # what the runbook makes of an old `state` when the lock volume is gone for good
 SHOWN = 3  # names in a line
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
+NODE_NAME = "node_name"  # in state/: what the node was called at its first start
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,35 @@ def open_data_dir(root: Path) -> DataDir:
     """Make what is missing of the data_dir at `root` (0700), and read or make its id.
 
     Raises:
-        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, holds what is
-            not stargate's (then nothing of it is changed, its mode neither), or its id is damaged.
+        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, is read-only, has
+            parts on several file systems, holds what is not stargate's (then nothing of it is changed, its
+            mode neither), or its id is damaged.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = root.resolve()
         info = root.stat()
         if info.st_uid != os.geteuid():
-            raise ConfigurationError([f"node.data_dir: {_wrong_user(root, info.st_uid)}"])
-        if (problem := foreign_things(root)) is not None:
-            raise ConfigurationError([f"node.data_dir: {problem}"])
+            problem = (
+                f"node.data_dir: {root} belongs to {user(info.st_uid)}, and this is {user()}: "
+                f"run it as that user ({run_as(info.st_uid)}); chown it only if that is the wrong user"
+            )
+            raise ConfigurationError([problem])
+        if (foreign := foreign_things(root)) is not None:
+            raise ConfigurationError([f"node.data_dir: {foreign}"])
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
         for name in FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
+        _try_a_rename(root)
         return DataDir(root, _identity(root / IDENTITY))
     except OSError as error:
+        if error.errno == errno.EROFS:
+            problem = (
+                f"node.data_dir: {root} is read-only: mount it writable (after an error of the disk "
+                "the kernel mounts a file system read-only: see dmesg)"
+            )
+            raise ConfigurationError([problem]) from error
         raise ConfigurationError(
             [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
@@ -131,18 +147,55 @@ def foreign_things(root: Path) -> str | None:
     return f"{root} is no data_dir, and not empty ({shown}): name an empty or a new folder"
 
 
-def _wrong_user(root: Path, owner: int) -> str:
-    return (
-        f"{root} belongs to {_user(owner)}, but this is run by {_user(os.geteuid())}: run it as "
-        f"{_user(owner)}; only if the folder has the wrong owner, chown it"
-    )
+def _try_a_rename(root: Path) -> None:
+    """A deletion moves a repository from repositories/ to trash/. Try it with an empty folder.
 
-
-def _user(uid: int) -> str:
+    A link or a mount below the data_dir makes that impossible, and would show at the first deletion only.
+    """
+    probe = f".probe-{os.getpid()}"
+    here, there = root / "repositories" / probe, root / "trash" / probe
     try:
-        return f"the user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"uid {uid}"
+        here.mkdir(mode=0o700)
+        here.rename(there)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        problem = (
+            f"node.data_dir: {root}/repositories and {root}/trash are on different file systems, so nothing "
+            "can be moved from one to the other: put the whole data_dir on one (a link or a mount for the "
+            "data_dir itself is fine)"
+        )
+        raise ConfigurationError([problem]) from error
+    finally:
+        for folder in (here, there):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def keep_name(datadir: DataDir, name: str, *, is_host_name: bool) -> None:
+    """Remember the node's name at its first start. Later the host's name may not take its place.
+
+    is_host_name  node.name is not in the YAML file, so `name` is what the host is called now
+
+    Raises:
+        ConfigurationError: the host has been given another name; the cluster knows this node by the old one.
+        OSError: the name cannot be read or written.
+    """
+    path = datadir.state / NODE_NAME
+    try:
+        with path.open("rb") as file:
+            before = file.read(MAX_NAME_BYTES).decode(errors="replace").strip()
+    except FileNotFoundError:
+        before = ""
+    if before == name:
+        return
+    if before and is_host_name:
+        problem = (
+            f"node.name: this data_dir belongs to {before!r}; node.name is not in the file, so it is the "
+            f"host name, and that is {name!r} now: write node.name: {before} into the file"
+        )
+        raise ConfigurationError([problem])
+    write_durably(path, f"{name}\n".encode())
 
 
 def _identity(path: Path) -> str:

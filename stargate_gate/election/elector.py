@@ -162,6 +162,22 @@ class Elector:
         """Do not try for `limit_s` seconds."""
         self._aside = (reason, self._clock() + limit_s)
 
+    async def next_leader(self, limit_s: float) -> ClusterRecord | None:
+        """The record of a later term than the one seen last, once there is one; None at the limit.
+
+        For a node that has stepped down and takes no part any more. A record that cannot be read is none.
+        """
+        before = self._record.term if self._record is not None else 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while True:
+                    with contextlib.suppress(ElectionUnavailableError):
+                        record = await self._engine.read()
+                        if record.term > before:
+                            return record
+                    await asyncio.sleep(self._timings.retry_s)
+        return None
+
     def close(self) -> None:
         """Give back the elector's thread."""
         self._disk.close()

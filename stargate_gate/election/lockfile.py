@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stargate_gate.datadir.mounts import mount_of, read_mountinfo
+from stargate_gate.datadir.users import user
 from stargate_gate.election.mounts import objection
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.record import STAMP_OFFSET, Slots, decode, in_force
@@ -110,8 +111,6 @@ def unavailable(path: Path, error: OSError) -> ElectionUnavailableError:
         )
         return ElectionUnavailableError(f"the leader lock {path} does not exist: {remedy}")
     remedies = {
-        errno.EACCES: "let the user that stargate runs as read and write it",
-        errno.EPERM: "let the user that stargate runs as read and write it",
         errno.EROFS: "mount the shared volume writable",
         errno.ENOSPC: "make room on the shared volume",
         errno.EDQUOT: "raise the quota on the shared volume",
@@ -121,5 +120,19 @@ def unavailable(path: Path, error: OSError) -> ElectionUnavailableError:
         errno.EIO: "check the shared volume and its server",
         errno.ENOLCK: "start the lock service of the shared volume's server",
     }
-    remedy = remedies.get(error.errno or 0, "check the shared volume")
+    remedy = (
+        _let_in(path)
+        if error.errno in {errno.EACCES, errno.EPERM}
+        else remedies.get(error.errno or 0, "check the shared volume")
+    )
     return ElectionUnavailableError(f"the leader lock {path} cannot be used ({error.strerror}): {remedy}")
+
+
+def _let_in(path: Path) -> str:
+    """Who may use the file or its folder, and who wants to."""
+    for one in (path, path.parent):
+        with contextlib.suppress(OSError):
+            owner = one.stat().st_uid
+            if owner != os.geteuid():
+                return f"{one} belongs to {user(owner)}, and this is {user()}: run stargate as the owner"
+    return f"let {user()}, as who stargate runs, read and write it"

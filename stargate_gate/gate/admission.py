@@ -4,7 +4,8 @@ Theory. A session costs a git process, so a node runs a bounded number of them. 
 others lack; so three rules stand below that bound:
 
 - pushes and reads have a pool each, and neither can take what belongs to the other;
-- of both pools together one key, and one address, holds its share at most;
+- of both pools together one key, and one address, holds its share at most, and one key has a share of the
+  pushes as well: a push that its client does not go on with holds its place for as long as relay.py allows;
 - who comes over a bound waits for a short while, in a queue that is bounded too. A free place goes to the
   waiting key that has the fewest sessions running; among equals, to whoever came first. So a key that
   waits a hundred times is served as often as a key that waits once.
@@ -28,12 +29,14 @@ class Shares:
 
     reads, pushes            by pool
     per_key, per_address     of both pools together
+    pushes_per_key           of the pushes
     """
 
     reads: int = 150
     pushes: int = 50
     per_key: int = 50
     per_address: int = 100
+    pushes_per_key: int = 25
 
     @property
     def may_wait(self) -> int:
@@ -74,6 +77,7 @@ class Admission:
         self._waiting: dict[int, Claim] = {}  # in the order in which they came
         self._by_pool: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
+        self._pushes_by_key: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
         self._waiting_by_key: Counter[str] = Counter()
 
@@ -120,6 +124,8 @@ class Admission:
             return "this node serves as many sessions as it may, try again later"
         if self._by_key[claim.key] >= shares.per_key:
             return f"{shares.per_key} sessions of your key run here already, as many as may: try again later"
+        if claim.pool == "push" and self._pushes_by_key[claim.key] >= shares.pushes_per_key:
+            return f"{shares.pushes_per_key} pushes of your key run here already: try again later"
         network = network_of(claim.address)
         if network and self._by_address[network] >= shares.per_address:
             return (
@@ -138,11 +144,13 @@ class Admission:
     def _count(self, claim: Claim, change: int) -> None:
         self._by_pool[claim.pool] += change
         self._by_key[claim.key] += change
+        if claim.pool == "push":
+            self._pushes_by_key[claim.key] += change
         self._by_address[network_of(claim.address)] += change
 
     def _forget_zeros(self) -> None:
         """A node runs for months, and clients come from everywhere."""
-        for counter in (self._by_key, self._by_address, self._waiting_by_key):
+        for counter in (self._by_key, self._pushes_by_key, self._by_address, self._waiting_by_key):
             for name in [name for name, count in counter.items() if count <= 0]:
                 del counter[name]
 

@@ -9,7 +9,8 @@ first window is small and grows with what is taken, up to `WINDOW_BYTES`.
 
 Down: the connection ignores the transport's pause_writing, and during a re-keying it defers packets
 without a bound. A client that offers a window of gigabytes and reads slowly (PuTTY offers 2 GiB) would
-make the server hold a whole clone. `PacedConnection` lets writers wait for both.
+make the server hold a whole clone. `PacedConnection` lets writers wait for both. It also handles what
+clients send in turns, see packetturns.py, and stops reading while too much of it waits.
 
 This leans on private code of asyncssh. It is used only while that code is what was read: otherwise the
 stock behaviour stays, loudly, which costs memory but serves. tests/gate/test_backpressure.py tells the
@@ -20,6 +21,7 @@ import asyncio
 import functools
 import hashlib
 import inspect
+import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
+from stargate_gate.gate.packetturns import PacketTurns
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,10 +41,12 @@ log = structlog.get_logger()
 
 WINDOW_BYTES = 2 * 1024 * 1024  # OpenSSH's: 20 MB/s at a round trip of 100 ms, and the bound of one upload
 FIRST_WINDOW_BYTES = 64 * 1024  # doubled with each window that was taken: after 4 MB it has its full size
+READ_BYTES = 64 * 1024  # one read of a connection; asyncio's own 256 KiB would be 200 MB for all of them
+MOST_UNHANDLED_BYTES = 512 * 1024  # while one packet takes long (a login waits for the keys)
 ADJUST_SHARE = 4  # tell the client of taken bytes a quarter of the window at a time
 
 # SHA-256 over the source of the functions below, as of asyncssh 2.24.1.
-CHECKED_SOURCE = "f72156856b04d2459c1719e3ee96fdc3a5fffd6f9d9d47169b78c531d17e9688"
+CHECKED_SOURCE = "1a6d79e9babdc5513935a6df0c926ea6f99cf774f020a6981ef8b12cd17c169d"
 
 
 def source_digest() -> str:
@@ -60,6 +66,11 @@ def source_digest() -> str:
         SSHConnection.resume_writing,
         SSHConnection.send_packet,
         SSHConnection._send_deferred_packets,  # noqa: SLF001
+        SSHConnection.data_received,
+        SSHConnection._recv_data,  # noqa: SLF001
+        SSHConnection._recv_pkthdr,  # noqa: SLF001
+        SSHConnection._recv_packet,  # noqa: SLF001
+        SSHConnection._finish_recv_packet,  # noqa: SLF001
         asyncssh.SSHServerConnection.create_server_channel,
     )
     text = "".join(inspect.getsource(function) for function in functions)
@@ -156,11 +167,54 @@ class PacedChannel(SSHServerChannel[bytes]):
 class PacedConnection(asyncssh.SSHServerConnection):
     """A connection that says when more may be written, and opens paced channels."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: asyncssh.SSHServerConnectionOptions,
+        turns: PacketTurns,
+    ) -> None:
         super().__init__(loop, options)
+        self._turns = turns
         self._transport_takes = True
         self._writable = asyncio.Event()
         self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: somebody is there."""
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
+        super().connection_made(transport)
+
+    def _recv_data(self) -> None:
+        """As asyncssh's, in turns."""
+        if not asyncssh_is_as_checked():
+            super()._recv_data()
+            return
+        self._reset_keepalive_timer()
+        self._turns.offer(self)
+
+    def handle_packets(self, until_s: float) -> bool:
+        """`packetturns.Reader`. As asyncssh's `_recv_data`, but it stops at a time."""
+        try:
+            while self._inpbuf and self._recv_handler():
+                if time.monotonic() >= until_s:
+                    return bool(self._inpbuf)
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        except Exception:  # noqa: BLE001  # as asyncssh's: it ends the connection
+            self.internal_error()
+        return False
+
+    def has_turn(self, *, waits: bool) -> None:
+        """`packetturns.Reader`. Reads no more while there is enough to handle."""
+        transport = self._transport
+        if transport is None:
+            return
+        if waits or len(self._inpbuf) > MOST_UNHANDLED_BYTES:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     async def wait_writable(self) -> None:
         """Return once the transport's buffer is low and no key exchange holds packets back."""

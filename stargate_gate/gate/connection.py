@@ -26,6 +26,7 @@ from stargate_gate.gate.channel import SshChannel
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.keys import KeyEntry, fingerprint_of
+from stargate_gate.gate.leaving import is_at, may_outlive_its_address
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.sources import client_address
@@ -40,6 +41,7 @@ MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its co
 IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
 FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
 COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
+LOGIN_BYTES = 256 * 1024  # all that a client may send before it has logged in; 20 large keys take 40 KiB
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -89,7 +91,9 @@ class Visitor(asyncssh.SSHServer):
         login_log: LoginLog,
         *,
         stall_limit_s: float,
+        floating: frozenset[str] | None = frozenset(),
     ) -> None:
+        self._floating = floating
         self._keys = keys
         self._cluster_key = cluster_key
         self._desk = desk
@@ -107,6 +111,7 @@ class Visitor(asyncssh.SSHServer):
         self._since = time.monotonic()
         self.identity: Identity | None = None
         self.source = ""
+        self.local = ""
         self.connection: GateConnection
 
     # --- asyncssh's callbacks -------------------------------------------------------------------
@@ -118,6 +123,9 @@ class Visitor(asyncssh.SSHServer):
         self.connection = conn
         conn.visitor = self
         self.source = client_address(str(conn.get_extra_info("peername", ("unknown",))[0]))
+        self.local = str(conn.get_extra_info("sockname", ("unknown",))[0])
+        if self.is_at(self._floating) and (sock := conn.get_extra_info("socket")) is not None:
+            may_outlive_its_address(sock)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""
@@ -150,9 +158,7 @@ class Visitor(asyncssh.SSHServer):
         blob = key.public_data
         self._candidate = self._match(username, blob)
         if self._candidate is None:
-            self._refused_keys[fingerprint_of(blob)] = self._why_not(username, blob)
             return False
-        self._refused_keys[fingerprint_of(blob)] = "was not proved"
         self.connection.progress = OFFERED
         return True
 
@@ -190,6 +196,14 @@ class Visitor(asyncssh.SSHServer):
             return f"would need the login name {LOGIN_NAME!r}"
         return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
 
+    def knows(self, username: str, blob: bytes) -> bool:
+        """Whether there is such a key at all, as it was sent; why not is kept for the log."""
+        found = self._match(username, blob) is not None
+        self._refused_keys[fingerprint_of(blob)] = (
+            "was not proved" if found else self._why_not(username, blob)
+        )
+        return found
+
     @property
     def touch_required(self) -> bool:
         """Whether the key in question must have been touched, if it is a security key."""
@@ -205,6 +219,11 @@ class Visitor(asyncssh.SSHServer):
             return False
         self._proved = self._candidate
         return True
+
+    def is_at(self, floating: frozenset[str] | None) -> bool:
+        """Whether this connection breaks with the node's floating addresses; a peer's is to another."""
+        peer = self.identity is not None and self.identity.access == "peer"
+        return not peer and is_at(self.local, floating)
 
     def attempt(self) -> None:
         """One more key offered, or one more failure: close when there are too many."""
@@ -273,11 +292,17 @@ class GateConnection(PacedConnection):
     visitor: Visitor
     progress = ARRIVED  # how far the login has come, for whoever must choose who goes
     turned_out = ""  # why this side has ended it, for the log
+    _login_bytes = 0
 
     def turn_out(self, reason: str) -> None:
         """End it at once: somebody else needs its place."""
         self.turned_out = reason
         self.abort()
+
+    def visitor_is_at(self, floating: frozenset[str] | None) -> bool:
+        """See `Visitor.is_at`. False before the connection is made."""
+        visitor = getattr(self, "visitor", None)
+        return visitor is not None and visitor.is_at(floating)
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Let the kernel acknowledge at once, which it forgets each time (tcp(7), TCP_QUICKACK).
@@ -289,6 +314,11 @@ class GateConnection(PacedConnection):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self.visitor.identity is None:
+            self._login_bytes += len(data)
+            if self._login_bytes > LOGIN_BYTES:
+                self.turn_out("it has sent more than a login needs")
+                return
         super().data_received(data, datatype)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
@@ -317,8 +347,11 @@ class GateConnection(PacedConnection):
         """Called with and without a signature; only a valid one proves anything.
 
         Nothing is awaited between the candidate's choice and the proof, so that no other key can
-        come between them.
+        come between them. What a stranger offers is not decoded: that costs time, of a certificate a
+        signature of a size that the stranger chooses.
         """
+        if not self.visitor.knows(username, key_data):
+            return False
         valid = await super().validate_public_key(username, key_data, msg, signature)
         if valid and msg:
             return self.visitor.prove(signature)
@@ -352,6 +385,12 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
+        self.leaving = False  # its connection is about to be ended by this node
+
+    @property
+    def connection(self) -> GateConnection:
+        """The one that it belongs to."""
+        return self._visitor.connection
 
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
         """The channel is open."""

@@ -63,6 +63,9 @@ def not_leader_message(view: GateView, address: str | None = None, name: Reposit
     `address` is what follows the leader, as host:port; `name` is the repository that was asked for: with
     both of them the line has the URL that users should have.
     """
+    if view.stepping_down and not view.leader_alive:
+        then = f"{view.leader} takes over: push again" if view.leader else "try again"
+        return f"not leader: {view.node} is stepping down; {then}"
     if view.leader == view.node:
         return f"not leader: {view.node} takes no writes at the moment, try again"
     if view.leader is None or not view.leader_alive:

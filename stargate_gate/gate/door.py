@@ -57,6 +57,7 @@ class Door:
     _peers: set[GateConnection] = field(default_factory=set)
     _waiting: "dict[Waiting, Standing[Waiting]]" = field(default_factory=dict)
     _ticking: asyncio.TimerHandle | None = None
+    _looking: asyncio.Handle | None = None
     _flood: _Flood | None = None
     _logged_in_s: float = field(default_factory=time.monotonic)
 
@@ -72,14 +73,17 @@ class Door:
         if logged_in and connection in self._inside:
             self._logged_in_s = time.monotonic()
         self._peers.discard(connection)
-        if self._inside.pop(connection, None) is not None:
-            self._let_in()
+        if self._inside.pop(connection, None) is not None and self._waiting and self._looking is None:
+            self._looking = asyncio.get_running_loop().call_soon(self._let_in)  # once for all that leave now
 
     def close(self) -> None:
         """End everything here."""
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         for waiting in list(self._waiting):
             self._waiting.pop(waiting)
             waiting.abort()
@@ -158,6 +162,7 @@ class Door:
 
     def _let_in(self) -> None:
         """Give a free place to whoever of those who wait can have it: the first of each address."""
+        self._looking = None
         tried: set[str] = set()
         for waiting in list(self._waiting):
             if waiting.line.startswith(LINE_START) and waiting.block not in tried:
@@ -216,6 +221,8 @@ class Waiting(asyncio.Protocol):
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a listener's transport is a Transport")
         self._transport = transport
+        if hasattr(transport, "max_size"):  # one read of asyncio's would be 256 KiB
+            transport.max_size = FIRST_BYTES
         self._door.wait(self)
 
     def data_received(self, data: bytes) -> None:
@@ -240,9 +247,9 @@ class Waiting(asyncio.Protocol):
         if transport is None:
             raise RuntimeError("a connection that was never made has no place")
         transport.set_protocol(connection)
+        transport.resume_reading()
         connection.connection_made(transport)
         connection.data_received(self._data)
-        transport.resume_reading()
 
     def refuse(self) -> None:
         """Close it, and say why."""

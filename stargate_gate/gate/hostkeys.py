@@ -7,6 +7,7 @@ import asyncssh
 
 from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
+from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError
 from stargate_gate.peerpass import secret_of
 from stargate_gate.reading import read_regular
@@ -101,3 +102,18 @@ def _load_private(path: Path) -> asyncssh.SSHKey:
         raise ValueError("it is encrypted; a server needs one without a passphrase") from error
     except asyncssh.KeyImportError as error:
         raise ValueError("it holds no private key that can be read") from error
+
+
+def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
+    """All nodes are one host behind one address: a key that differs would look like an attack.
+
+    Raises:
+        ConfigurationError: this node's host keys are not the leader's.
+    """
+    if frozenset(record.host_keys) != mine:
+        theirs = ", ".join(sorted(record.host_keys))
+        problem = (
+            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+        )
+        raise ConfigurationError([problem])

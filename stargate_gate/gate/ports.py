@@ -3,6 +3,7 @@
 All protocols, no code: the gate knows neither the elector nor the feed.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,7 +54,11 @@ class Request:
 
 @dataclass(frozen=True)
 class GateView:
-    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown."""
+    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown.
+
+    stepping_down  this node led and takes no writes any more. `leader` is then the node that takes over,
+                   None if there is none or it is not chosen yet
+    """
 
     accepting: bool
     node: str
@@ -62,6 +67,7 @@ class GateView:
     leader_alive: bool
     term: int
     reason: str
+    stepping_down: bool = False
 
 
 class Leadership(Protocol):
@@ -71,7 +77,10 @@ class Leadership(Protocol):
         """As of now, from memory."""
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes or knows a live leader; the view as it is at the limit."""
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+
+        The view as it is then, or at the limit.
+        """
 
     def token(self) -> str:
         """The leading lock's token; the pre-receive hook asks for it."""
@@ -128,9 +137,18 @@ class Changes(Protocol):
             NotLeaderError: the term is over.
         """
 
+    def sync_set(self) -> frozenset[str]:
+        """The names of the standbys in the sync set now; none where nobody is waited for."""
+
+    def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+
 
 class Peers(Protocol):
     """Runs what only the cluster key may run."""
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has used the processor on that repository for the peer at the address `peer_of`."""
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         """Serve one peer at the address `peer_of`; returns the exit status."""

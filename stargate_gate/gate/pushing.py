@@ -1,7 +1,7 @@
 """The pumps of a push: git's advertisement and git's report wait for the sync set.
 
     git starts ─ advertisement captured ─ vouched for ─ released ─┐
-    ┌─ the client's first bytes ─ noted as a write ─ given to git ┘
+    ┌─ the client's first bytes ─ noted as a write ─ given to git ┘  its commands are looked at on their way
     └─ progress passes ─ the report is held ─ git exits ─ (settled and vouched for by the caller) ─ released
 
 Standard error and the silence limit are as in relay.py, but no waiting for the sync set is silence.
@@ -11,12 +11,19 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
-from stargate_gate.errors import TryAgainError, UnavailableError
+from stargate_gate.errors import TryAgainError, UnavailableError, UsageError
 from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError
 from stargate_gate.gate.ports import Channel
+from stargate_gate.gate.pushcommands import PushCommands
 from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
-from stargate_gate.gate.report import MAX_REPORT_BYTES, Report, ReportTooLongError
-from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES
+from stargate_gate.gate.report import (
+    BAND_PAYLOAD_BYTES,
+    MAX_REPORT_BYTES,
+    PROGRESS_BAND,
+    Report,
+    ReportTooLongError,
+)
+from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, encode
 from stargate_gate.repos.process import GitProcess
 
 UNKNOWN = "outcome unknown"
@@ -40,6 +47,9 @@ class Witness(Protocol):
             StargateError: it may not; git is ended.
         """
 
+    def given(self, data: bytes) -> None:
+        """Git is about to get `data` of the client's."""
+
 
 class Answer:
     """What git has to say of a push, until it may be said. `release` or `revise` it.
@@ -50,6 +60,15 @@ class Answer:
 
     def __init__(self) -> None:
         self.report = Report()
+        self.quiet = False  # the client wants no lines of progress (`git push -q`)
+
+    async def remark(self, channel: Channel, line: str, *, on_stderr: bool = True) -> None:
+        """Say it to the pusher before the report: in side band 2, else on stderr if that is wanted too."""
+        text = f"{line}\n".encode()
+        if self.report.banded:
+            await channel.write(encode(PROGRESS_BAND + text[: BAND_PAYLOAD_BYTES - 1]))
+        elif on_stderr:
+            await channel.write_error(text)
 
     async def release(self, channel: Channel) -> None:
         """The sync set has it: send what git wrote."""
@@ -82,8 +101,10 @@ class PushPumps(Pumps):
         super().__init__(process, channel, silence_limit_s)
         self._witness = witness
         self._report = answer.report
+        self._said = answer
         self._spill = spill
         self._shown = asyncio.Event()
+        self._commands = PushCommands()
 
     async def _feed(self, first: bytes = b"") -> None:
         """Nothing is read before git's refs are shown: a client speaks after that.
@@ -96,10 +117,25 @@ class PushPumps(Pumps):
         while len(lead) < HEADER_BYTES and (data := await self._channel.read(CHUNK_BYTES)):
             self._moved()
             lead += data
+        self._said.quiet = wants_quiet(lead)
         if len(lead) >= HEADER_BYTES and not lead.startswith(FLUSH):
             with self._patient():
                 await self._witness.writing()
         await super()._feed(lead)
+
+    def _checked(self, data: bytes) -> bytes:
+        """Nothing of a push that is refused, once that is known: git has done nothing by then."""
+        commands = self._commands
+        if not commands.done:
+            commands.feed(data)
+            if commands.refused:
+                for part in commands.answer():
+                    self._report.feed(part)
+                raise UsageError(f"push refused: {commands.problem}; nothing was changed")
+        return b"" if commands.problem is not None else data
+
+    def _giving(self, data: bytes) -> None:
+        self._witness.given(data)
 
     async def _answer(self) -> None:
         await self._take(await self._advertise())
@@ -145,3 +181,13 @@ class PushPumps(Pumps):
             raise TryAgainError(f"{TOO_LONG}; {UNKNOWN}") from error
         if passing:
             await self._send(passing)
+
+
+def wants_quiet(lead: bytes) -> bool:
+    """Whether the client's first command asks for quiet: gitprotocol-capabilities(5)."""
+    try:
+        length = int(lead[:HEADER_BYTES], 16)
+    except ValueError:
+        return False
+    capabilities = lead[HEADER_BYTES:length].partition(b"\0")[2]
+    return b"quiet" in capabilities.split()

@@ -92,14 +92,22 @@ class Pumps:
         data = first or await self._channel.read(CHUNK_BYTES)
         while data:
             self._moved()
-            if takes:
+            if takes and (passing := self._checked(data)):
+                self._giving(passing)
                 try:
-                    stdin.write(data)
+                    stdin.write(passing)
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
                     takes = False
             data = await self._channel.read(CHUNK_BYTES)
         stdin.close()
+
+    def _checked(self, data: bytes) -> bytes:
+        """What of it git may have. What this raises, `run` raises."""
+        return data
+
+    def _giving(self, data: bytes) -> None:
+        """`data` is about to be given to git."""
 
     async def _answer(self) -> None:
         """Git to the client's stdout."""

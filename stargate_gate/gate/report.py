@@ -32,6 +32,7 @@ from stargate_gate.repos.pktline import (
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 BANDS = frozenset({b"\1", b"\2", b"\3"})
 REPORT_BAND = b"\1"
+PROGRESS_BAND = b"\2"
 CHUNK_BYTES = 64 * 1024  # of what is sent, and looked at, at a time
 # The limit of the old "side-band", 1000 bytes with length and band: every client takes that. Git itself
 # uses the large one, and answers a client that asks for the old one without any.
@@ -60,6 +61,11 @@ class Report:
         """How much waits here, without what is no whole packet yet."""
         return len(self._held)
 
+    @property
+    def banded(self) -> bool:
+        """Whether the client takes a side band, as what is held shows: then band 2 may come before it."""
+        return bytes(self._held[HEADER_BYTES : HEADER_BYTES + 1]) == REPORT_BAND
+
     def feed(self, data: bytes) -> bytes:
         """What of git's answer may be sent on now.
 
@@ -86,8 +92,8 @@ class Report:
 
         reason  one line, without the words around it. Control characters become spaces.
         """
+        banded = self.banded
         held = self._take()
-        banded = held[HEADER_BYTES : HEADER_BYTES + 1] == REPORT_BAND
         if not banded:
             lines = (packet for packet in _packets([held]) if _band(packet) is None)
             yield from _slices(map(_raw, _refused(lines, reason)), CHUNK_BYTES)

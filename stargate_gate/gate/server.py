@@ -4,10 +4,10 @@ import asyncio
 import errno
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncssh
 import structlog
@@ -22,7 +22,9 @@ from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, Gat
 from stargate_gate.gate.door import Door
 from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.keyfile import KeyFile
+from stargate_gate.gate.leaving import accept_connections, delay_connections
 from stargate_gate.gate.loginlog import LoginLog
+from stargate_gate.gate.packetturns import PacketTurns
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
@@ -36,6 +38,8 @@ KEEPALIVE_S = 60.0  # a client that is gone without a word is noticed after KEEP
 KEEPALIVE_COUNT = 5  # one that computes a pack in the thread that reads its socket may not answer for minutes
 BACKLOG = 128  # connections that the kernel holds while the loop is busy
 CLOSE_GRACE_S = 2.0  # clients get that long to take their exit status when the node stops
+STOPS = b"this node stops; try again\n"
+MOVES = b"this node's address moves to another node; try again\n"
 TELL_EVERY_S = 10.0  # what a client can cause again and again is told that often at most
 CONNECTIONS_PER_SESSION = 4  # a bound on logged-in connections, most of which idle
 
@@ -52,7 +56,8 @@ class ServerSettings:
     """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
 
     pass_secret  what nodes of the cluster make their passes with; see peerpass.py
-    proxies  where load balancers are, whose PROXY header tells who the client is
+    proxies      where load balancers are, whose PROXY header tells who the client is
+    floating     IP addresses that follow the leader: see leaving.py
     """
 
     listen: tuple[tuple[str, int], ...]
@@ -62,8 +67,9 @@ class ServerSettings:
     login_timeout_s: float = 20.0
     places: PlaceLimits = field(default_factory=PlaceLimits)
     max_sessions: int = 200
-    max_connections_per_key: int = 50
+    max_connections_per_key: int = 100
     proxies: tuple[Network, ...] = ()
+    floating: frozenset[str] | None = frozenset()
     stall_limit_s: float = STALL_LIMIT_S
 
 
@@ -87,8 +93,9 @@ class SshServer:
         )
         self._unnamed: set[ProxiedConnection] = set()  # whose PROXY header is still to come
         self._guests: set[GateConnection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], ExecSession] = {}
         self._log = LoginLog()
+        self._turns = PacketTurns()
         self._untold_closed = 0
         self._told_closed = -math.inf
         self._stopping = False
@@ -102,9 +109,13 @@ class SshServer:
         """The same on two nodes that let in the same keys with the same rights; tells nothing of the keys."""
         return self._keys.keys.digest
 
-    def reload_keys(self) -> None:
-        """Read authorized_keys anew, whether or not it seems to have changed; returns at once. For SIGHUP."""
+    async def reload_keys(self) -> int:
+        """Read authorized_keys anew, whether or not it seems to have changed. For SIGHUP.
+
+        How many keys count then, or as yet, where reading takes longer than `KeyFile.look` waits.
+        """
         self._keys.reload()
+        return len((await self._keys.look()).entries)
 
     @property
     def locked_out(self) -> str | None:
@@ -172,6 +183,51 @@ class SshServer:
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
 
+    def delay_connections(self) -> None:
+        """New connections to the floating addresses wait at the client's side; see leaving.py."""
+        for server in self._servers:
+            for listener in server.sockets:
+                delay_connections(listener, self._settings.floating or ())
+
+    def accept_connections(self) -> None:
+        """They are taken here again."""
+        for server in self._servers:
+            for listener in server.sockets:
+                accept_connections(listener)
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        """End every connection to an address that this node is about to lose; see leaving.py.
+
+        Sessions whose task is in `finishing` are about to end by themselves, the others are ended. Takes
+        `limit_s` seconds at most, and commonly as long as clients take to close a connection whose only
+        session has ended. What is there then is cut.
+        """
+        until = asyncio.get_running_loop().time() + limit_s
+        leaving = self._at_floating_address()
+        busy = {task: one for task, one in self._tasks.items() if one.connection in leaving}
+        for task, session in busy.items():
+            if task not in finishing:
+                session.leaving = True
+                task.cancel()
+        for connection in leaving.difference(one.connection for one in busy.values()):
+            connection.close()
+        if busy:
+            await asyncio.wait(busy, timeout=limit_s)
+        ending = [asyncio.ensure_future(connection.wait_closed()) for connection in leaving]
+        if ending:
+            rest_s = max(0.0, until - asyncio.get_running_loop().time())
+            await asyncio.wait(ending, timeout=rest_s)
+        for connection in self._at_floating_address():
+            connection.abort()
+        for waiting in ending:
+            waiting.cancel()
+        if leaving:
+            log.info("connections_ended", reason="the address moves", connections=len(leaving))
+
+    def _at_floating_address(self) -> set[GateConnection]:
+        floating = self._settings.floating
+        return {one for one in {*self._door.connections, *self._guests} if one.visitor_is_at(floating)}
+
     async def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
         settings = self._settings
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
@@ -218,7 +274,7 @@ class SshServer:
     def _welcome(self, source: Source) -> GateConnection:
         """The SSH side of a connection that has a place."""
         assert self._options is not None  # noqa: S101 # start has set it
-        connection = GateConnection(asyncio.get_running_loop(), self._options)
+        connection = GateConnection(asyncio.get_running_loop(), self._options, self._turns)
         if source is not None:
             connection.set_extra_info(peername=source)
         return connection
@@ -230,7 +286,12 @@ class SshServer:
     def _visitor(self) -> Visitor:
         settings = self._settings
         return Visitor(
-            self._keys, settings.cluster_key, self, self._log, stall_limit_s=settings.stall_limit_s
+            self._keys,
+            settings.cluster_key,
+            self,
+            self._log,
+            stall_limit_s=settings.stall_limit_s,
+            floating=settings.floating,
         )
 
     def logged_in(self, visitor: Visitor) -> None:
@@ -292,27 +353,27 @@ class SshServer:
             session.channel.abort()
             return
         session.task = asyncio.create_task(self._run(session), name="ssh-session")
-        self._tasks.add(session.task)
-        session.task.add_done_callback(self._tasks.discard)
+        self._tasks[session.task] = session
+        session.task.add_done_callback(self._tasks.pop)
 
     async def _run(self, session: ExecSession) -> None:
         try:
             await self._keys.look()
             await self._handler.handle(session.request(), session.channel)
         except asyncio.CancelledError:
-            if self._stopping and not session.channel.lost:
-                await _say_goodbye(session)
+            if (self._stopping or session.leaving) and not session.channel.lost:
+                await _say_goodbye(session, STOPS if self._stopping else MOVES)
             raise
         except Exception:
             log.exception("session_crashed")
             session.channel.abort()
 
 
-async def _say_goodbye(session: ExecSession) -> None:
-    """The node stops: tell a client that is still there, without waiting for it."""
+async def _say_goodbye(session: ExecSession, why: bytes) -> None:
+    """Tell a client that is still there, without waiting for it."""
     try:
         async with asyncio.timeout(CLOSE_GRACE_S):
-            await session.channel.write_error(b"this node stops; try again\n")
+            await session.channel.write_error(why)
             await session.channel.exit(ExitCode.UNAVAILABLE)
     except (ConnectionError, TimeoutError):
         session.channel.abort()

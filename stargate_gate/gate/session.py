@@ -4,6 +4,7 @@ parse (64) → authorise (77) → gate (9) → find or create (66) → run git �
 → release git's report → exit status
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from structlog.contextvars import bound_contextvars
 
 from stargate_gate.errors import (
     GitFailedError,
+    LeadershipLostError,
     NoSuchRepositoryError,
     StargateError,
     UnavailableError,
@@ -43,15 +45,17 @@ from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
 from stargate_gate.gate.turns import Turns
-from stargate_gate.gate.vouching import Push, reason_of, vouch
+from stargate_gate.gate.vouching import Push, reason_of, vouch, without_change
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 
+WAITING_EVERY_S = 2.0  # a line of progress for a push that waits for its replicas
+CPU_EVERY_S = 1.0  # how often it is looked whether git works for a peer
 MAX_LOGGED_COMMAND = 200  # characters
 REASONS = {  # why a push was refused, as it is counted
     ExitCode.NOT_LEADER: "not_leader",
@@ -69,6 +73,8 @@ class GateSettings:
 
     hooks  the folder that holds pre-receive
     spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
+    handover_wait_s, drain_s  how long a push waits for a leader; the second comes on top of the first
+           where this node is stepping down
     shares, queue_wait_s  who may run at the same time, and how long the others wait for it
     address  what users put in their URLs, as host:port; None: this node's own
     """
@@ -77,6 +83,7 @@ class GateSettings:
     spill: Path
     create_on_push: bool = True
     handover_wait_s: float = 5.0
+    drain_s: float = 8.0
     shares: Shares = field(default_factory=Shares)
     queue_wait_s: float = 5.0
     address: str | None = None
@@ -93,6 +100,7 @@ class _Visit:
     bytes_out: int = 0
     repository: str | None = None
     refusal: str | None = None
+    push: Push | None = None
 
     @property
     def duration_s(self) -> float:
@@ -224,7 +232,11 @@ class Gate:
         """Return if this node takes writes. A node that knows no live leader waits for one."""
         view = self._leadership.view()
         if not view.accepting and not view.leader_alive:
-            view = await self._leadership.wait_decided(self._settings.handover_wait_s)
+            limit_s = self._settings.handover_wait_s
+            if view.stepping_down:
+                limit_s += self._settings.drain_s
+            log.debug("push_waits_for_leader", limit_s=limit_s)
+            view = await self._leadership.wait_decided(limit_s)
         name = command.name if isinstance(command, GitService) else None
         if refusal := decision.gate(view, self._settings.address, name):
             raise refusal
@@ -259,6 +271,8 @@ class Gate:
     async def _run_counted(self, command: Command, visit: _Visit) -> int:
         """What costs processes and disk: bounded. Peers always come in: the sync set depends on it."""
         async with self._turn(visit.request.identity, "push" if decision.writes(command) else "read"):
+            if decision.writes(command):
+                await self._pass_gate(command)  # it may have closed while this one waited for its turn
             match command:
                 case GitService(writes=True):
                     return await self._receive_pack(command, visit)
@@ -291,13 +305,37 @@ class Gate:
         process = await self._processes.start(
             self._argv(command, repository, visit), env=self._environment(visit), writes=None
         )
-        return await relay(process, visit)
+        if visit.request.identity.access != "peer":
+            return await relay(process, visit)
+        identity = self._store.register.identity(repository).id
+        watch = asyncio.create_task(self._watch(process, identity, visit), name="watch-cpu")
+        try:
+            return await relay(process, visit)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, process: GitProcess, identity: str, visit: _Visit) -> None:
+        """Git may work for a peer for minutes before it sends a byte: it is told that this is no silence."""
+        before = 0.0
+
+        def used(cpu_s: float) -> None:
+            nonlocal before
+            if cpu_s > before:
+                self._peers.worked_for(identity, visit.request.identity.source)
+            before = max(before, cpu_s)
+
+        await process.watch_cpu(CPU_EVERY_S, used)
 
     async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
         answer = Answer()
         try:
             async with self._leadership.writing():
                 return await self._push(command, visit, answer)
+        except LeadershipLostError as error:
+            await answer.revise(visit, reason_of(error))
+            if visit.push is None or await visit.push.changed_nothing():
+                raise without_change(error) from error
+            raise
         except StargateError as error:
             await answer.revise(visit, reason_of(error))
             raise
@@ -307,6 +345,7 @@ class Gate:
         repository, position = await self._find_or_create(command.name)
         peer = visit.request.identity.access == "peer"
         push = Push(repository, position, self._store, self._changes, self._leadership, waits=not peer)
+        visit.push = push
         process = await self._processes.start(
             self._argv(command, repository, visit),
             env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),
@@ -316,9 +355,24 @@ class Gate:
             status = await PushPumps(process, visit, push, answer, self._settings.spill).run()
         finally:
             await finish(push.tell())
-        await push.vouch()
+        await self._vouch_aloud(push, answer, visit)
+        if (warning := push.warning()) is not None:
+            await answer.remark(visit, warning)
         await answer.release(visit)
         return status
+
+    async def _vouch_aloud(self, push: Push, answer: Answer, visit: _Visit) -> None:
+        """As `push.vouch`; a client that waits longer sees for whom, every WAITING_EVERY_S."""
+        vouching = asyncio.create_task(push.vouch(), name="vouch")
+        try:
+            while not (await asyncio.wait({vouching}, timeout=WAITING_EVERY_S))[0]:
+                line = None if answer.quiet else push.waits_for(visit.bytes_in)
+                if line is not None:
+                    await answer.remark(visit, line, on_stderr=False)
+        finally:
+            vouching.cancel()
+            await asyncio.wait({vouching})
+        vouching.result()
 
     async def _find_or_create(self, name: RepositoryName) -> tuple[Repository, int]:
         """With the position that covers its creation, if it was made now."""

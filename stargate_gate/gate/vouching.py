@@ -10,6 +10,9 @@ lies by then. If it lies nowhere, the push is not acknowledged. Deletions do not
 take an hour.
 """
 
+import asyncio
+from collections.abc import Mapping
+
 import structlog
 
 from stargate_gate.errors import (
@@ -20,7 +23,9 @@ from stargate_gate.errors import (
     TryAgainError,
     UnavailableError,
 )
+from stargate_gate.gate.commandlist import PushCommands
 from stargate_gate.gate.ports import Changes, Leadership
+from stargate_gate.repos.refvalues import UncertainError, read_values
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
@@ -85,7 +90,9 @@ class Push:
         self._changes = changes
         self._leadership = leadership
         self._waits = waits
+        self._sync_set = changes.sync_set()
         self._wrote = False
+        self._commands = PushCommands()
         self._untold: TryAgainError | None = None
 
     async def advertised(self) -> None:
@@ -122,6 +129,33 @@ class Push:
             raise UnavailableError("this node cannot take the push: its disk takes no writes") from error
         self._wrote = True
 
+    def given(self, data: bytes) -> None:
+        """Remember what git was asked to do."""
+        self._commands.feed(data)
+
+    async def changed_nothing(self) -> bool:
+        """Whether this push is known to have changed nothing. Git is reaped, and no ref will move any more.
+
+        True exactly if git was not given the end of the list of commands, or if each ref that the list
+        names has the very value that the client took it to have. Git moves no ref before it has the whole
+        pack and the pre-receive hook has run, so that is how a push ends that was cut before; but the
+        refs themselves are looked at, and not how far it had come. What cannot be read counts as changed.
+        A repository that was made for this push stays, and is empty.
+        """
+        if not self._commands.complete:
+            return True
+        expected = self._commands.expected
+        where = await self._store.register.whereabouts(self._identity)
+        if expected is None or where is None:
+            return False
+        try:
+            values = await asyncio.to_thread(read_values, where.path, list(expected))
+        except (UncertainError, OSError):
+            return False
+        if await self._store.register.whereabouts(self._identity) != where:
+            return False  # it was moved meanwhile
+        return all(value == (values[ref] or b"0" * len(value)) for ref, value in expected.items())
+
     async def tell(self) -> None:
         """Git is reaped: HEAD first, so that one change tells of both. What fails here, `vouch` says.
 
@@ -146,6 +180,16 @@ class Push:
             log.warning("push_not_told", repository=name, error=str(error))
             untold = f"{NOT_IN_TIME}: this node could not tell its standbys"
             self._untold = error if isinstance(error, TryAgainError) else TryAgainError(untold)
+
+    def waits_for(self, sent_bytes: int) -> str | None:
+        """What to tell the pusher of whom it waits for, who has sent that much; None: for nobody."""
+        waits = self._changes.waits_for(self._identity.id, self._position)
+        return waiting_line(waits, sent_bytes) if waits else None
+
+    def warning(self) -> str | None:
+        """What to tell the pusher once it is vouched for, if fewer nodes have it than had when it began."""
+        now = self._changes.sync_set()
+        return shortage_line(self._leadership.view().node, self._sync_set, now)
 
     async def vouch(self) -> None:
         """As the function, for all that was told of this push.
@@ -174,6 +218,29 @@ class Push:
 
 def _nothing_pushed() -> RepositoryGoneError:
     return RepositoryGoneError(f"{GONE}; nothing was changed, try again")
+
+
+def without_change(error: LeadershipLostError) -> LeadershipLostError:
+    """The same loss, for a push that is known to have changed nothing."""
+    return LeadershipLostError(f"{_first_clause(error.message)}; nothing was changed, push again")
+
+
+def waiting_line(waits: Mapping[str, int], sent_bytes: int) -> str:
+    """`waits`: a standby's name → the bytes it has got. The share is a guess: its pack is another one."""
+    parts = []
+    for name, received in sorted(waits.items()):
+        share = f" ({received * 100 // sent_bytes} %)" if 0 < received < sent_bytes else ""
+        parts.append(f"{name}: {received >> 20} MiB{share}")
+    return f"waiting for {', '.join(parts)}"
+
+
+def shortage_line(node: str, before: frozenset[str], now: frozenset[str]) -> str | None:
+    """That a push is stored on fewer nodes than the sync set had when it began; None if that is not so."""
+    missing = ", ".join(sorted(before - now))
+    if not missing:
+        return None
+    stored = f"stored on {', '.join((node, *sorted(now)))}{'' if now else ' only'}"
+    return f"warning: {stored}; {missing} was late or gone, and has left the sync set"
 
 
 def _first_clause(message: str) -> str:

@@ -44,7 +44,7 @@ SESSION = "session"
 SESSION_DESCRIPTORS = 3  # stdin, stdout, stderr
 ACCEPT_PAUSE_S = 0.1
 READ_LIMIT_S = 5.0  # a client sends its line at once
-HANDLE_LIMIT_S = 120.0  # covers ack_max_s of a repository command
+HANDLE_LIMIT_S = 3660.0  # covers ack_max_s of a repository command
 LONG_LIMITS_S = {"rescued-restore": 3660.0}  # a push of a whole repository
 WRITE_LIMIT_S = 10.0
 

@@ -1,8 +1,8 @@
 """The HTTP endpoints: /healthz, /readyz, /status, /metrics. Read-only, from memory, one request a connection.
 
 Load balancers and monitoring ask often and from many places, and anybody may connect. So each
-connection lives for a bounded time, their number is bounded, no request body is read, and what is
-not HTTP is closed without a word in the log.
+connection lives for a bounded time and sends a bounded number of bytes, their number is bounded, no request
+body is read, and what is not HTTP is closed without a word in the log.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ MAX_CONNECTIONS = 100  # more than any monitoring needs; one more takes the plac
 MAX_CONNECTIONS_PER_ADDRESS = 25  # a load balancer and all monitoring may share one
 MAX_LINE_BYTES = 4096  # the request line; ours are 20 bytes
 MAX_HEADER_BYTES = 8190  # each header line
+MAX_REQUEST_BYTES = 16 * 1024  # all that a connection may send: it costs time of the loop and memory here
 BACKLOG = 100
 ENDPOINTS = "/healthz /readyz /status /metrics"
 OK, NOT_FOUND, NOT_ALLOWED, INTERNAL, UNAVAILABLE = 200, 404, 405, 500, 503
@@ -160,6 +161,7 @@ class _Bounded(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._limit: asyncio.TimerHandle | None = None
+        self._received_bytes = 0
 
     def abort(self) -> None:
         """End the connection now."""
@@ -195,7 +197,11 @@ class _Bounded(asyncio.Protocol):
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
+        self._received_bytes += len(data)
+        if self._received_bytes > MAX_REQUEST_BYTES:
+            self.abort()
+        else:
+            self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received()

@@ -21,7 +21,8 @@ CHUNK_BYTES = 64 * 1024
 MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
 
 # What git says is read here, so it is to say it in English; nothing is read from the terminal's locale.
-_ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C"}
+# An object is what its id says: a replace ref (git-replace(1)) would show another one in its place.
+_ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "GIT_NO_REPLACE_OBJECTS": "1"}
 
 
 class Done(NamedTuple):
@@ -34,7 +35,7 @@ class Done(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """The user's environment, in English."""
+    """The user's environment, in English and without replace refs."""
     return {**os.environ, **_ENVIRONMENT}
 
 
@@ -46,7 +47,7 @@ def run(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> Done:
     """
     try:
         done = subprocess.run(
-            _argv(args, config),
+            argv(*args, config=config),
             input=given,
             capture_output=True,
             env=environment(),
@@ -78,7 +79,7 @@ def outputs(*commands: tuple[str, ...]) -> list[bytes]:
         running = [
             at_end.enter_context(
                 subprocess.Popen(
-                    _argv(command, ()),
+                    argv(*command),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -103,7 +104,7 @@ def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]
     """
     terminal = _has_terminal()
     process = subprocess.Popen(
-        _argv(args, config),
+        argv(*args, config=config),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -167,8 +168,10 @@ def update_refs(commands: Mapping[str, str | None]) -> bool:
     return done.status == 0
 
 
-def _argv(args: Sequence[str], config: Sequence[str]) -> list[str]:
-    return ["git", *(word for item in config for word in ("-c", item)), *args]
+def argv(*args: str, config: Sequence[str] = ()) -> list[str]:
+    """A git command, with these settings before it."""
+    items = ("core.useReplaceRefs=false", *config)  # 2.39 lets a config win over the environment
+    return ["git", *(word for item in items for word in ("-c", item)), *args]
 
 
 def _text(output: bytes) -> str:

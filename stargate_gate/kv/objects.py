@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from stargate_gate.kv.errors import KvError
-from stargate_gate.kv.git import END_LIMIT_S, environment
+from stargate_gate.kv.git import END_LIMIT_S, argv, environment
 
 # As many requests are under way at a time: they fit in a pipe (64 KiB) while nobody reads answers.
 REQUESTS_AT_ONCE = 500
@@ -94,7 +94,7 @@ class Reader:
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
         if self._process is None:
             self._process = subprocess.Popen(
-                ["git", "cat-file", "--batch"],
+                argv("cat-file", "--batch"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -40,6 +40,7 @@ _REFUSALS = (
     r"does not support|hidden ref|prohibited|Authentication failed|could not read Username|"
     r"remote helper|transport '.*' not allowed|unsupported URL|no path specified"
 )
+_UNKNOWN = r"outcome (?:of this push )?(?:is )?unknown"
 _PROGRESS = r"objects: |deltas: |^remote: Total |^remote: *$"
 _REJECTED = r"(?m)^!\t[^\t]*\t(\[[^\]]*\].*)$"
 
@@ -54,7 +55,7 @@ def of_push(done: Done) -> Answer:
     reason = (telling[0] + _hook_says(done.stderr)) if telling else complaint(done.stderr)
     if done.silent:
         return Answer(Outcome.UNKNOWN, "no answer")
-    if "outcome unknown" in said:
+    if re.search(_UNKNOWN, said):
         return Answer(Outcome.UNKNOWN, reason)
     if "not leader" in said:
         return Answer(Outcome.NOT_LEADER, complaint(done.stderr))

@@ -22,7 +22,7 @@ class Answers:
 
     def __init__(self, term: int) -> None:
         self._term = term
-        self._progress: dict[str, int] = {}
+        self._progress: dict[str, tuple[int, int]] = {}  # the change, and bytes that have come
         self._progress_at: dict[str, float] = {}  # of what is not applied yet
         self._applied: dict[str, int] = {}
         self._about: About | None = None
@@ -50,11 +50,11 @@ class Answers:
         self._progress_at.pop(identity, None)
         self._any.set()
 
-    def progress(self, identity: str, seq: int, now: float) -> None:
-        """Something of that change has moved; `now` in seconds. Told every PROGRESS_EVERY_S at most."""
+    def progress(self, identity: str, seq: int, received: int, now: float) -> None:
+        """That change gets on; `received` bytes, `now` in seconds. Told every PROGRESS_EVERY_S at most."""
         if now - self._progress_at.get(identity, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S:
             self._progress_at[identity] = now
-            self._progress[identity] = seq
+            self._progress[identity] = (seq, received)
             self._any.set()
 
     def silent(self, identity: str) -> None:
@@ -98,7 +98,10 @@ class Answers:
     def _take(self) -> list[Message]:
         """What is done before what that adds up to."""
         taken: list[Message] = [] if self._about is None else [self._about]
-        taken += [Progress(self._term, seq, identity) for identity, seq in self._progress.items()]
+        taken += [
+            Progress(self._term, seq, identity, received)
+            for identity, (seq, received) in self._progress.items()
+        ]
         taken += [Applied(self._term, seq, identity) for identity, seq in self._applied.items()]
         if self._checked is not None:
             taken.append(Checked(self._term, self._checked))

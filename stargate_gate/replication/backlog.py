@@ -23,6 +23,7 @@ class _Sent:
     first_seq    the oldest that was not confirmed; `since` when it was told of
     seq          the newest
     moved_at     the standby's last sign of progress on it
+    received     bytes of objects that the standby has got for it, as it says
     """
 
     first_seq: int
@@ -30,6 +31,7 @@ class _Sent:
     changes: int
     since: float
     moved_at: float
+    received: int = 0
 
 
 @dataclass
@@ -89,10 +91,16 @@ class Backlog:
         if seq >= sent.seq:
             del self._sent[identity]
 
-    def progress(self, identity: str, now: float) -> None:
-        """The standby works on that repository, and something has moved."""
+    def progress(self, identity: str, now: float, received: int | None = None) -> None:
+        """The work on that repository for the standby gets on; bytes that have come for it, if known."""
         if (sent := self._sent.get(identity)) is not None:
             sent.moved_at = now
+            sent.received = sent.received if received is None else received
+
+    def received(self, identity: str) -> int:
+        """The bytes of objects that the standby has got of that repository's open changes; 0: none yet."""
+        sent = self._sent.get(identity)
+        return sent.received if sent is not None else 0
 
     def checked(self, seq: int) -> None:
         """The standby has everything of a list that covers all changes up to `seq`."""

@@ -13,14 +13,14 @@ GOODBYE_LIMIT_S = 5.0  # for the leader's git to end after ours has all it wants
 
 
 @contextlib.asynccontextmanager
-async def gits_end(channel: PeerChannel, name: str, moved: Callable[[], None]) -> AsyncIterator[int]:
+async def gits_end(channel: PeerChannel, name: str, came: Callable[[int], None]) -> AsyncIterator[int]:
     """A descriptor for git's `fd::` transport, bridged to `channel` while the body runs.
 
     Left in the ordinary way, it lets the leader's git end by itself. In any case the channel is closed,
     and nothing of it runs any more.
     """
     ours, gits = socket.socketpair()
-    pump = asyncio.create_task(bridge(channel, ours, moved), name=name)
+    pump = asyncio.create_task(bridge(channel, ours, came), name=name)
     try:
         yield gits.fileno()
         gits.close()  # the leader's git sees the end, and ends
@@ -33,22 +33,22 @@ async def gits_end(channel: PeerChannel, name: str, moved: Callable[[], None]) -
         ours.close()
 
 
-async def bridge(channel: PeerChannel, end: socket.socket, moved: Callable[[], None]) -> None:
+async def bridge(channel: PeerChannel, end: socket.socket, came: Callable[[int], None]) -> None:
     """Pass bytes both ways until both sides have ended. Each waits for the other: nothing piles up.
 
-    `moved` is called whenever git has taken bytes of the leader's. The end of what one side sends is
-    passed on. A broken channel ends the socket, and so git.
+    `came` is called with the number of bytes whenever git has taken some of the leader's. The end of what
+    one side sends is passed on. A broken channel ends the socket, and so git.
 
     Raises:
         ConnectionError: the connection to the leader broke; git has been told by an end of file.
     """
     end.setblocking(False)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_down(channel, end, moved), name="fetch-down")
+        group.create_task(_down(channel, end, came), name="fetch-down")
         group.create_task(_up(channel, end), name="fetch-up")
 
 
-async def _down(channel: PeerChannel, end: socket.socket, moved: Callable[[], None]) -> None:
+async def _down(channel: PeerChannel, end: socket.socket, came: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     try:
         while data := await channel.read(CHUNK_BYTES):
@@ -56,7 +56,7 @@ async def _down(channel: PeerChannel, end: socket.socket, moved: Callable[[], No
                 await loop.sock_sendall(end, data)
             except OSError:  # git has ended, and will say itself why
                 return
-            moved()
+            came(len(data))
     finally:
         _shut(end, socket.SHUT_WR)
 

@@ -21,12 +21,14 @@ def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
 
     A ref that is there and has no value any more is no deletion.
     """
-    changes = (
-        RefChange(ref, before.refs.get(ref), after.refs.get(ref))
-        for ref in sorted({*before.refs, *after.refs})
-        if before.refs.get(ref) != after.refs.get(ref) and ref not in after.broken
+    if abs(len(before.refs) - len(after.refs)) > MAX_DELTA_CHANGES + len(after.broken):
+        return None
+    changed = {ref for ref, _ in before.refs.items() ^ after.refs.items()} - after.broken
+    if len(changed) > MAX_DELTA_CHANGES:
+        return None
+    return _bounded(
+        tuple(RefChange(ref, before.refs.get(ref), after.refs.get(ref)) for ref in sorted(changed))
     )
-    return _bounded(tuple(changes))
 
 
 def joined(first: News, second: News) -> News:

@@ -17,6 +17,7 @@ answered with what is in another one.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -30,7 +31,7 @@ from stargate_gate.errors import (
     NoSuchRepositoryError,
     NotLeaderError,
     RepositoryGoneError,
-    StargateError,
+    TryAgainError,
     UnavailableError,
     UsageError,
 )
@@ -41,6 +42,7 @@ from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     MAX_BROKEN_REFS,
+    MAX_REASON_CHARACTERS,
     PROTOCOL,
     Changed,
     Compare,
@@ -54,19 +56,21 @@ from stargate_gate.replication.messages import (
     Refused,
     SnapshotBegin,
     SnapshotEnd,
+    Unreadable,
     encode,
     expect,
     parts,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
-from stargate_gate.replication.published import Published, State
+from stargate_gate.replication.published import LastRead, Published, State
 from stargate_gate.replication.reach import Reach
 from stargate_gate.replication.syncset import Limits, Mode, Stage, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_id
+from stargate_gate.repos.repository import is_id, is_remains
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
@@ -148,6 +152,8 @@ class Feed:
         self._on_disk = on_disk
         self._journal = journal
         self._published = Published()
+        self._last_read = LastRead()
+        self.notes = Notes("repository_not_read", time.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
@@ -200,10 +206,10 @@ class Feed:
 
         In that order: what is read after the syncing might be told, confirmed by all, and lost here.
         Returns the sequence number that covers what the repository holds now. A repository that cannot
-        be read is told of all the same: the standby will compare, and say what is wrong.
+        be read is told of all the same, so that standbys compare; nothing is acknowledged in it.
 
         Raises:
-            TryAgainError: it is not on disk.
+            TryAgainError: it is not on disk, or cannot be read.
             RepositoryGoneError: it was deleted, or another one is in its place.
         """
         return (await self._read_and_tell(identity))[0]
@@ -228,6 +234,20 @@ class Feed:
         name = self.store.register.name_of(identity)
         with bound_contextvars(repository=str(name) if name is not None else None):
             await self._keeper.replicated(identity, seq)
+
+    def sync_set(self) -> frozenset[str]:
+        """The names of the sync set as it is recorded; nobody in mode async, which waits for nobody."""
+        return self._keeper.names
+
+    def waits_for(self, identity: str, seq: int) -> dict[str, int]:
+        """As `SyncSetKeeper.waits_for`."""
+        return self._keeper.waits_for(identity, seq)
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        """Git has worked on that repository here for the standbys at that address: they get on."""
+        for feeding in self._feedings.values():
+            if feeding.source == peer_of:
+                feeding.worked_for(identity)
 
     # -- the node's side -------------------------------------------------------------------------------
 
@@ -298,7 +318,8 @@ class Feed:
                 join = expect(await lines.line(), Join)
         except (TimeoutError, EOFError, MessageError) as error:
             raise UsageError(f"no standby of this version: {error or 'it does not say who it is'}") from error
-        feeding = Feeding(self, join, channel, lines, carried=self._keeper.is_carried(join.member))
+        carried = self._keeper.is_carried(join.member)
+        feeding = Feeding(self, join, channel, lines, source, carried=carried)
         if (reason := await self._admit(feeding)) is not None:
             log.warning("standby_refused", standby=join.member.name, source=source, reason=reason)
             await channel.write(encode(Refused(reason)))
@@ -343,16 +364,16 @@ class Feed:
             deleted = await self.store.was_deleted(identity)
             await channel.write(encode(Gone(self.term, seq, identity, deleted)))
             return ExitCode.OK
+        if isinstance(state, Unreadable):
+            await channel.write(encode(state))
+            return ExitCode.OK
         name, snapshot = state.name, state.snapshot
-        if len(snapshot.broken) > MAX_BROKEN_REFS:
-            raise StargateError(
-                f"{len(snapshot.broken)} refs of {name} have no value: repair it on the leader"
-            )
         await channel.write(
             encode(SnapshotBegin(self.term, seq, name, state.id, snapshot.object_format, snapshot.head))
         )
         for part in parts(snapshot.refs.items()):
             await channel.write(encode(RefsPart(self.term, part)))
+            await asyncio.sleep(0)  # the line may take all of it at once, and others want their turn
         self._require_open()
         await channel.write(
             encode(SnapshotEnd(self.term, len(snapshot.refs), tuple(sorted(snapshot.broken))))
@@ -374,16 +395,17 @@ class Feed:
         name = repository.name
         async with self._turn(identity.id):
             try:
-                digest = (await self._read(repository, identity)).snapshot.digest
+                digest, whole = await self._digest(repository, identity)
             except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
                 return None
             except (GitFailedError, OSError) as error:
-                log.warning("repository_not_read", repository=str(name), error=str(error))
-                return Listed(name, identity.id, None)
+                reason = self._cannot_read(name, error)
+                return Listed(name, identity.id, self._last_read.get(identity.id), reason)
+            self._was_read(name, identity.id, digest, whole=whole)
             self._published.shown(name, identity.id, digest)
             return Listed(name, identity.id, digest)
 
-    async def _show(self, identity: str) -> tuple[int, State | None]:
+    async def _show(self, identity: str) -> tuple[int, State | Unreadable | None]:
         """What a standby is to be shown of it (None: it is gone), and the number that covers that.
 
         What was not told yet is told now, as something to compare: a difference would not fit those
@@ -394,13 +416,46 @@ class Feed:
                 repository = await self.store.by_id(identity, search=True)
                 if repository is None:
                     self._published.forget(identity)
+                    self._last_read.forget(identity)
                     return self.position, None
+                if await asyncio.to_thread(is_remains, repository.path):
+                    problem = UnavailableError("it is no whole repository any more: HEAD or a folder is gone")
+                    return self.position, self._unreadable(repository.name, identity, problem)
                 with contextlib.suppress(NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
-                    found = self.store.register.identity(repository)
-                    state = await self._read(repository, found)
-                    self._published.shown(repository.name, identity, state.snapshot.digest)
-                    return await self._number(repository, found, state), state
+                    return await self._show_there(repository, identity)
         raise UnavailableError("the repository is being moved: try again")
+
+    async def _show_there(
+        self, repository: Repository, identity: str
+    ) -> tuple[int, State | Unreadable | None]:
+        name = repository.name
+        try:
+            found = self.store.register.identity(repository)
+            state = await self._read(repository, found)
+        except FileNotFoundError:
+            raise
+        except (GitFailedError, OSError) as error:
+            return self.position, self._unreadable(name, identity, error)
+        if (lost := len(state.snapshot.broken)) > MAX_BROKEN_REFS:
+            problem = UnavailableError(f"{lost} of its refs have no value")
+            return self.position, self._unreadable(name, identity, problem)
+        self._published.shown(name, identity, state.snapshot.digest)
+        return await self._number(repository, found, state), state
+
+    def _unreadable(self, name: RepositoryName, identity: str, problem: Exception) -> Unreadable:
+        self._published.forget(identity)
+        reason, last = self._cannot_read(name, problem), self._last_read.get(identity)
+        return Unreadable(self.term, self.position, name, identity, reason, last)
+
+    def _cannot_read(self, name: RepositoryName, error: Exception) -> str:
+        """Note it, for status and log; why, in one line."""
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
+        self.notes.say(name, f"{name} cannot be read here, and takes no pushes: {reason}")
+        return reason
+
+    def _was_read(self, name: RepositoryName, identity: str, digest: str, *, whole: bool) -> None:
+        self._last_read.was(identity, digest, whole=whole)
+        self.notes.clear(name)
 
     async def _read_and_tell(self, identity: RepositoryIdentity) -> tuple[int, bool]:
         """As `pushed`; and whether it could be read."""
@@ -415,19 +470,32 @@ class Feed:
                 except (NoSuchRepositoryError, RepositoryGoneError, FileNotFoundError):
                     continue  # it is being moved
                 except (GitFailedError, OSError) as error:
-                    log.warning("change_not_read", repository=str(repository.name), error=str(error))
+                    reason = self._cannot_read(repository.name, error)
                     await self._on_disk(repository)
                     self._published.forget(identity.id)
-                    news = Compare(self.term, self.position + 1, repository.name, identity.id)
-                    return self._tell(news), False
+                    self._tell(Compare(self.term, self.position + 1, repository.name, identity.id))
+                    raise TryAgainError(
+                        f"this node cannot read {repository.name} ({reason}): see its status; "
+                        "the outcome is unknown"
+                    ) from error
+        self._last_read.forget(identity.id)  # no standby may confirm by that what was not read
         raise RepositoryGoneError("the repository was deleted or moved meanwhile; the outcome is unknown")
 
     async def _read(self, repository: Repository, identity: RepositoryIdentity) -> State:
         """What that folder holds. Raises RepositoryGoneError if it was not there all the time."""
         self._require_same(repository, identity)
         snapshot = await self.refs.snapshot(repository)
+        digest = await asyncio.to_thread(lambda: snapshot.digest)  # kept; for many refs it takes a while
         self._require_same(repository, identity)
+        self._was_read(repository.name, identity.id, digest, whole=snapshot.whole)
         return State(identity.id, repository.name, snapshot)
+
+    async def _digest(self, repository: Repository, identity: RepositoryIdentity) -> tuple[str, bool]:
+        """As `_read`: the digest, and whether no ref has lost its value."""
+        self._require_same(repository, identity)
+        digest = await self.refs.digest_and_whole(repository)
+        self._require_same(repository, identity)
+        return digest
 
     def _require_same(self, repository: Repository, identity: RepositoryIdentity) -> None:
         if self.store.register.identity(repository) != identity:

@@ -83,6 +83,7 @@ class _EndedError(Exception):
 class Feeding:
     """Made when a standby has introduced itself; `run` lasts as long as its connection.
 
+    source     the standby's address
     about      what it tells of itself; None before it has
     problem    why the leader does not find it where it says that it is; None: not tried yet; "": found
     refilling  how far it is, while it is being checked
@@ -90,9 +91,17 @@ class Feeding:
     """
 
     def __init__(
-        self, term: Term, join: Join, channel: Channel, lines: LineReader, *, carried: bool = False
+        self,
+        term: Term,
+        join: Join,
+        channel: Channel,
+        lines: LineReader,
+        source: str = "",
+        *,
+        carried: bool = False,
     ) -> None:
         self.join = join
+        self.source = source
         self.about: About | None = None
         self.problem: str | None = None
         self.refilling: Refilling | None = None
@@ -167,6 +176,15 @@ class Feeding:
     def moved_at(self, identity: str, since: float) -> float:
         """Its last sign of progress on that repository, for somebody who waits for it since then."""
         return max(self._began, self._backlog.moved_at(identity) or since)
+
+    def worked_for(self, identity: str) -> None:
+        """This node's git has worked on that repository for its sake: that is progress of its."""
+        self._backlog.progress(identity, self._now())
+        self._term.moved()
+
+    def received(self, identity: str) -> int:
+        """The bytes that it says to have got of that repository's open changes."""
+        return self._backlog.received(identity)
 
     def late(self) -> None:
         """Nobody waits for it any more; it is given a full list after a while."""
@@ -246,7 +264,7 @@ class Feeding:
             case Applied():
                 self._backlog.applied(message.id, message.seq, self._now())
             case Progress():
-                self._backlog.progress(message.id, self._now())
+                self._backlog.progress(message.id, self._now(), message.received)
             case Checked():
                 self._confirm(message.check)
             case Enrolled():

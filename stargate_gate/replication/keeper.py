@@ -65,6 +65,11 @@ class SyncSetKeeper:
         return self._term.in_force
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of `in_force`; nobody in mode async."""
+        return frozenset() if self._mode == "async" else frozenset(one.name for one in self.in_force)
+
+    @property
     def required(self) -> frozenset[Member]:
         """Whose confirmation a push needs now."""
         return required(self._presences(), self._term.needed)
@@ -124,6 +129,15 @@ class SyncSetKeeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(verdict.look_again):
                     await changed.wait()
+
+    def waits_for(self, identity: str, seq: int) -> dict[str, int]:
+        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+        lacking = {}
+        for member in self.required:
+            feeding = self._feedings.get(member)
+            if feeding is None or not feeding.confirmed(identity, seq):
+                lacking[member.name] = feeding.received(identity) if feeding is not None else 0
+        return lacking
 
     async def close(self) -> None:
         """The term is over: write no more records, let nobody wait. Safe to call twice."""

@@ -3,7 +3,7 @@
 import asyncio
 
 from stargate_gate.errors import UnavailableError
-from stargate_gate.replication.apply import LeaderRepository
+from stargate_gate.replication.apply import LeaderCannotReadError, LeaderRepository
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
     Gone,
@@ -12,6 +12,7 @@ from stargate_gate.replication.messages import (
     RefsPart,
     SnapshotBegin,
     SnapshotEnd,
+    Unreadable,
     decode,
     out_of_place,
 )
@@ -52,11 +53,14 @@ class AskedLeader:
         begin = await self._next(lines)
         if isinstance(begin, Gone) and begin.id == identity:
             return begin
+        if isinstance(begin, Unreadable) and begin.id == identity:
+            raise LeaderCannotReadError(begin.name, begin.reason, begin.last)
         if not isinstance(begin, SnapshotBegin) or begin.id != identity:
             raise out_of_place(begin)
         refs: dict[str, str] = {}
         while isinstance(part := await self._next(lines), RefsPart):
             refs.update(part.refs)
+            await asyncio.sleep(0)  # all of it may be here already, and others want their turn
         if not isinstance(part, SnapshotEnd):
             raise out_of_place(part)
         if part.count != len(refs):
@@ -67,7 +71,7 @@ class AskedLeader:
     async def _next(self, lines: LineReader) -> OfRefs:
         async with asyncio.timeout(SILENCE_LIMIT_S):
             message = decode(await lines.line())
-        if not isinstance(message, SnapshotBegin | RefsPart | SnapshotEnd | Gone):
+        if not isinstance(message, OfRefs):
             raise out_of_place(message)
         if message.term != self._term:
             raise MessageError(f"it is of term {message.term}, and this mirror follows term {self._term}")

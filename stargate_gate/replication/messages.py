@@ -18,7 +18,7 @@
     Alive           →                                     the answer to each Heartbeat
 
     stargate-whoami NONCE                    ←  Whoami        the leader asks, where the standby is reached
-    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone
+    stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
 
 A repository is called by its id, and its name is told besides: an operator may change that at any time.
 
@@ -51,6 +51,7 @@ MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 b
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
 MAX_DELTA_CHARACTERS = 128 * 1024
+MAX_REASON_CHARACTERS = 300  # of why a repository cannot be read: git's own words, cut
 MAX_BROKEN_REFS = 100  # refs without a value that one repository may have; more means a broken disk
 
 Delta: TypeAlias = tuple[RefChange, ...]
@@ -63,11 +64,16 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True)
 class Listed:
-    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader cannot read it now."""
+    """One repository of the leader's. `digest` is RefSnapshot's. None: the leader does not know it.
+
+    unreadable  why the leader cannot read it now; id and digest are then what it was when it was read last
+                in this term. None: it can
+    """
 
     name: RepositoryName
     id: str
     digest: str | None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ class Changed:
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
     name   what it is called now
-    head   what HEAD says now, as in RefSnapshot
+    head   what HEAD says now, as in RefSnapshot; "" leaves the standby's as it is
     """
 
     term: int
@@ -187,11 +193,15 @@ class Applied:
 
 @dataclass(frozen=True)
 class Progress:
-    """The standby works on that change of that repository, and something has moved."""
+    """The standby works on that change of that repository, and gets on (see progress.py).
+
+    received  bytes of objects that have come for it so far
+    """
 
     term: int
     seq: int
     id: str
+    received: int
 
 
 @dataclass(frozen=True)
@@ -268,12 +278,28 @@ class Gone:
     deleted: bool
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """The leader has that repository, and cannot read it: why. As of `seq`.
+
+    name    what it is called now
+    last    the digest of what it was when it was read last in this term; None: it was not
+    """
+
+    term: int
+    seq: int
+    name: RepositoryName
+    id: str
+    reason: str
+    last: str | None
+
+
 News: TypeAlias = Changed | Compare | Deleted
 FromLeader: TypeAlias = (
     Welcome | Refused | About | Reached | ListBegin | ListPart | ListEnd | News | Enroll | Heartbeat
 )
 FromStandby: TypeAlias = Join | About | Applied | Progress | Checked | Refilling | Enrolled | Alive
-OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone
+OfRefs: TypeAlias = SnapshotBegin | RefsPart | SnapshotEnd | Gone | Unreadable
 Message: TypeAlias = FromLeader | FromStandby | OfRefs | Whoami
 
 _TYPES: Mapping[str, type[Any]] = {
@@ -301,6 +327,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "refs": RefsPart,
     "snapshot_end": SnapshotEnd,
     "gone": Gone,
+    "unreadable": Unreadable,
 }
 _WORDS = {kind: word for word, kind in _TYPES.items()}
 _FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
@@ -309,7 +336,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rf"ref: {_REF.pattern}|{_OID.pattern}")
+_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: nothing that can be told
 _WORD = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -374,7 +401,7 @@ def _encode(value: Any, kind: Any) -> Any:
     if kind is Member:
         return [value.name, value.data_dir_id]
     if kind == tuple[Listed, ...]:
-        return [[str(one.name), one.id, one.digest] for one in value]
+        return [[str(one.name), one.id, one.digest, one.unreadable] for one in value]
     if kind == Delta:
         return [[change.ref, change.old, change.new] for change in value]
     return value
@@ -442,9 +469,14 @@ def _listed(value: Any) -> tuple[Listed, ...]:
             _name(name),
             _id(identity),
             None if digest is None else _digest(digest),
+            None if unreadable is None else _line(unreadable),
         )
-        for name, identity, digest in value
+        for name, identity, digest, unreadable in value
     )
+
+
+def _maybe_digest(value: Any) -> str | None:
+    return None if value is None else _digest(value)
 
 
 def _delta(value: Any) -> Delta:
@@ -484,6 +516,7 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Mapping[str, str]: _refs,
     tuple[str, ...]: _ref_names,
     Settings: checked_settings,
+    str | None: _maybe_digest,
 }
 
 

@@ -22,7 +22,6 @@ from stargate_gate.errors import (
     UnavailableError,
 )
 from stargate_gate.replication.acquaintance import Profile, Refilling, differences
-from stargate_gate.replication.apply import NotReapedError, Writer
 from stargate_gate.replication.instep import Equality, InStep
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
@@ -30,6 +29,7 @@ from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.writer import NotReapedError, Writer
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish
 from stargate_gate.repos.refs import RefReader
@@ -74,6 +74,7 @@ class MirrorStatus:
     refilling            how far it is, while the first list of a connection is not confirmed
     problem              why the leader does not reach this node, if it does not
     differs              values that should be the same on both nodes and are not, one line each
+    notes                what is wrong with single repositories, though they hold up nothing; a line each
     orphans              names of repositories that are here, and that the leader has lost
     """
 
@@ -92,6 +93,7 @@ class MirrorStatus:
     refilling: Refilling | None = None
     problem: str | None = None
     differs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
 
 
@@ -230,6 +232,7 @@ class Mirror:
             refilling=refilling,
             problem=(session.introductions.problem or None) if session is not None else None,
             differs=self._differs(session),
+            notes=session.notes.lines if session is not None else (),
             orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
         )
 

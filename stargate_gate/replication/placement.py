@@ -111,8 +111,19 @@ class Placement:
             self._require_idle(identity, None)
             return await self._move(repository, name)
 
-    async def come(self, made: Repository, name: RepositoryName, instead_of: Repository | None) -> Repository:
+    async def come(
+        self,
+        made: Repository,
+        name: RepositoryName,
+        instead_of: Repository | None,
+        *,
+        why: str = "it is of another object format",
+        damaged: bool = False,
+    ) -> Repository:
         """Put a complete repository into its place; `instead_of`, of the same id, goes to the trash for it.
+
+        why      it goes
+        damaged  what it holds is in the new one, but for what is not known replicated
 
         Raises:
             StargateError, OSError, ConnectionError: not now; it is where it was made.
@@ -123,11 +134,12 @@ class Placement:
                 if where is not None:
                     await self._move_on(room, where)
             if instead_of is not None:
-                identity = self._store.register.identity(instead_of).id
-                await self._rescue.keep_whole(instead_of, identity, self._refs, everything=True)
-                log.warning(
-                    "repository_to_trash", repository=str(name), reason="it is of another object format"
-                )
+                if damaged:
+                    await self._rescue.keep_damaged(instead_of, self._refs)
+                else:
+                    identity = self._store.register.identity(instead_of).id
+                    await self._rescue.keep_whole(instead_of, identity, self._refs, everything=True)
+                log.warning("repository_to_trash", repository=str(name), reason=why)
             self._require_current()
             repository = await self._store.complete(made, name, instead_of)
             self._folders.changing(repository.path)
@@ -169,7 +181,7 @@ class Placement:
             StargateError, OSError: not now.
         """
         async with self._turn:
-            stray = self._store.find(name)
+            stray = self._store.find_whole(name)
             if stray is not None and self._id_of(stray) is None:
                 await self._put_stray_away(stray)
 
@@ -182,7 +194,7 @@ class Placement:
 
         Without another name it was put away: look again.
         """
-        occupant = self._store.find(name)
+        occupant = self._store.find_whole(name)
         if occupant is None or occupant == but:
             return None
         identity = self._id_of(occupant)
@@ -230,7 +242,8 @@ class Placement:
 
     async def _put_away(self, repository: Repository, identity: str, reason: str, *, deleted: bool) -> None:
         """Into the trash. What may be here alone is kept for ever; of what was not deleted, all of it."""
-        await self._rescue.keep_whole(repository, identity, self._refs, everything=not deleted)
+        repository, refs = await self._to_read(repository)
+        await self._rescue.keep_whole(repository, identity, refs, everything=not deleted)
         self._require_current()
         log.warning("repository_to_trash", repository=str(repository.name), id=identity, reason=reason)
         await self._store.put_away(repository, deleted=deleted)
@@ -238,11 +251,19 @@ class Placement:
     async def _put_stray_away(self, stray: Repository) -> None:
         """What nobody knows is rescued as a whole, under an id that only the trash uses."""
         entry_id = new_id()
-        await self._rescue.keep_whole(stray, entry_id, self._refs, everything=True)
+        stray, refs = await self._to_read(stray)
+        await self._rescue.keep_whole(stray, entry_id, refs, everything=True)
         self._require_current()
         reason = "it has no id of its own, and only the leader gives one"
         log.warning("repository_to_trash", repository=str(stray.name), id=entry_id, reason=reason)
         await self._store.put_away(stray, deleted=False, entry_id=entry_id)
+
+    async def _to_read(self, repository: Repository) -> tuple[Repository, RefReader | None]:
+        """It, and what reads its refs; nothing does if it is not safe to run git in."""
+        try:
+            return await self._store.adopt(repository), self._refs
+        except UnavailableError:
+            return repository, None
 
     def _id_of(self, repository: Repository) -> str | None:
         """Its id, if it is the one that is known to have it."""

@@ -39,6 +39,47 @@ class Told:
         return (self.name, self.digest) == (name, digest)
 
 
+class LastRead:
+    """The digest of each repository, by id, when this leader read it last in its term.
+
+    A leader whose copy of a repository is damaged cannot say what it is any more, and so no standby could
+    be compared. It may still know what it was, and that is enough. The argument:
+
+    1. Whatever is acknowledged in a repository was read here before, to be told under a number. A push to a
+       repository that cannot be read is told "try again", whatever git has done (`Feed._read_and_tell`).
+    2. So what was read last, in this term, holds every push that was acknowledged in this term; and since
+       the leader held everything of earlier terms when its own began, those as well.
+    3. A standby that is equal to that lacks nothing. One that is not may lack something,
+       and stays out; so does everybody if nothing was read in this term: a digest of an earlier term is not
+       known to be the newest. What was read with refs that had lost their values is not whole, and counts
+       as not read.
+
+    If it can be read again it is told as ever, and everybody is compared with that.
+    """
+
+    def __init__(self, *, max_repositories: int = MAX_REPOSITORIES) -> None:
+        self._max_repositories = max_repositories
+        self._last: OrderedDict[str, str] = OrderedDict()
+
+    def was(self, identity: str, digest: str, *, whole: bool) -> None:
+        """It was read just now; `whole`: no ref had lost its value."""
+        if not whole:
+            self.forget(identity)
+            return
+        self._last[identity] = digest
+        self._last.move_to_end(identity)
+        if len(self._last) > self._max_repositories:
+            self._last.popitem(last=False)
+
+    def forget(self, identity: str) -> None:
+        """Nothing is known of it."""
+        self._last.pop(identity, None)
+
+    def get(self, identity: str) -> str | None:
+        """The digest, if it is known."""
+        return self._last.get(identity)
+
+
 class Published:
     """What was told last of each repository, by id, in one term. What was told longest ago goes first."""
 

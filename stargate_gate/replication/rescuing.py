@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from stargate_gate.errors import GitFailedError
+from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.rescue import (
     Rescued,
@@ -91,7 +91,8 @@ class Rescue:
         Raises:
             GitFailedError, OSError, UnavailableError: not now; nothing may be overwritten.
         """
-        values = in_question(local, wanted, self._journal.kept(identity, self._term))
+        kept = self._journal.kept(identity, self._term)
+        values = await asyncio.to_thread(in_question, local, wanted, kept) if kept else ()
         if not values:
             return
         lost = await self._lacking(repository, values, {*wanted.values()})
@@ -120,10 +121,11 @@ class Rescue:
         return not local or bool(in_question(local, {}, kept))
 
     async def keep_whole(
-        self, repository: Repository, identity: str, refs: RefReader, *, everything: bool = False
+        self, repository: Repository, identity: str, refs: RefReader | None, *, everything: bool = False
     ) -> bool:
         """Before it goes to the trash: if the leader may lack any of it, it stays there. Safe to repeat.
 
+        refs        None: it cannot be read, so nobody knows what is in it
         everything  no other node has it, whatever the journal says
         Returns whether it stays.
 
@@ -135,18 +137,31 @@ class Rescue:
             kept = Kept(kept.terms, NOBODY_KNOWS)
         if not kept and not everything:
             return False
+        lost: tuple[Value, ...] = ()
         try:
-            local = (await refs.snapshot(repository)).refs
-        except GitFailedError as error:
+            local = (await refs.snapshot(repository)).refs if refs is not None else None
+        except (GitFailedError, NoSuchRepositoryError) as error:
             log.warning("rescued_unread", repository=str(repository.name), error=error.message)
-            lost: tuple[Value, ...] = ()
-        else:
-            lost = in_question(local, {}, kept)
-            if not lost:
-                return False
+            local = None
+        if local is not None and not (lost := in_question(local, {}, kept)):
+            return False
         await self._rescues.add(identity, str(repository.name), self._rescued(lost), in_trash=True)
         self._say(repository, lost, "repository to the trash")
         return True
+
+    async def keep_damaged(self, repository: Repository, refs: RefReader) -> None:
+        """As `keep_whole`, of a damaged copy whose place another takes. What was rescued in it moves as well.
+
+        Raises:
+            OSError: not now; it must stay where it is.
+        """
+        try:
+            identity = await asyncio.to_thread(repository.id)
+        except (FileNotFoundError, ValueError):
+            return  # nothing was noted of what has no id
+        kept = await self.keep_whole(repository, identity, refs)
+        if not kept and self._rescues.has(identity):
+            await self._rescues.add(identity, str(repository.name), (), in_trash=True)
 
     def settle(self, repository: Repository, identity: str, seq: int) -> None:
         """It was made equal to the leader's as of `seq`."""

@@ -24,6 +24,7 @@ from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.plan import RefChange, encode_ref, update_ref_input
 from stargate_gate.repos.process import Completed, GitProcesses, finish
+from stargate_gate.repos.refnames import ref_problem
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
@@ -144,7 +145,7 @@ class Restorer:
         return repository
 
     async def _push(self, repository: Repository, channel: PeerChannel, oid: str, ref: str) -> None:
-        async with gits_end(channel, f"restore {repository.name}", lambda: None) as fd:
+        async with gits_end(channel, f"restore {repository.name}", lambda _: None) as fd:
             name = os.fsdecode(encode_ref(ref))
             words = (*_PUSH, f"--force-with-lease={name}:", f"fd::{fd},{fd}", f"{oid}:{name}")
             argv = repository_argv(repository, *words)
@@ -175,7 +176,10 @@ def new_name(rescued: Rescued) -> str:
 def _full(ref: str) -> str:
     if ref.startswith("-") or not ref:
         raise UsageError(f"{ref!r} is no name for a ref")
-    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+    full = ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+    if (problem := ref_problem(encode_ref(full))) is not None:
+        raise UsageError(problem)
+    return full
 
 
 def _refusal(done: Completed, leader_says: str, ref: str) -> StargateError:

@@ -10,6 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Whoami
 from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.apply import Applier, NotReapedError, TermOverError
+from stargate_gate.replication.apply import Applier, only_here
 from stargate_gate.replication.enrolling import Enrolling
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.introductions import Introductions
@@ -46,11 +47,14 @@ from stargate_gate.replication.messages import (
     encode,
     out_of_place,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer import Peer, PeerChannel
+from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
 from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Stray, Work
+from stargate_gate.replication.writer import NotReapedError, TermOverError
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
@@ -136,6 +140,7 @@ class Session:
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
         self.work = Work(JOB_BACKOFF)
         self.checked = False
+        self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
         self._peer = peer
         self.leader = leader
         self._term = term
@@ -151,6 +156,7 @@ class Session:
             intents=here.intents,
             folders=here.folders,
             is_current=callbacks.is_current,
+            notes=self.notes,
         )
         self._answers = Answers(term)
         self.introductions = Introductions(
@@ -325,6 +331,8 @@ class Session:
             for identity, repository in census.known.items()
             if identity not in listed and self._asks_again(identity, complete.check)
         }
+        unknown = {one.name for one in complete.repositories if one.digest is None}
+        self.notes.clear_all_but({*different.values(), *unknown})
         for start in range(0, len(complete.repositories), LOOKS_AT_ONCE):
             some = complete.repositories[start : start + LOOKS_AT_ONCE]
             same = await asyncio.gather(*(self._is_same(one, census.known.get(one.id)) for one in some))
@@ -353,9 +361,13 @@ class Session:
         try:
             if self._here.journal.kept(listed.id, self._term):
                 return False
-            return await self._here.refs.digest(repository) == listed.digest
+            repository = await self._here.store.adopt(repository)
+            same = await self._here.refs.digest(repository) == listed.digest
         except (StargateError, OSError, ValueError):
             return False  # the comparison that follows will say what is wrong
+        if same and listed.unreadable is not None:
+            self.notes.say(listed.name, only_here(listed.name, listed.unreadable))
+        return same
 
     def _see_whether_checked(self) -> None:
         check = self._check
@@ -417,16 +429,17 @@ class Session:
     async def _apply(self, job: Job) -> Repository | None:
         news = job.news
 
-        def moved() -> None:
-            """Both sides live, though their heartbeats wait behind the objects on a slow line.
-
-            What is tried again is no progress: on a full disk bytes move, and nothing gets on.
-            """
+        def alive() -> None:
+            """Both sides live, though their heartbeats wait behind the objects on a slow line."""
             self._seen_at = _now()
             self._answers.alive_unasked(self._position, self._seen_at, self._beat_s)
-            if news.seq and not job.failed:
-                self._answers.progress(news.id, news.seq, _now())
 
+        def gets_on(received: int) -> None:
+            """What is tried again does not: on a full disk bytes move all the time."""
+            if news.seq and not job.failed:
+                self._answers.progress(news.id, news.seq, received, _now())
+
+        progress = Progress(alive, gets_on)
         match news:
             case Stray():
                 await self._applier.placement.put_away_stray(news.name)
@@ -435,10 +448,10 @@ class Session:
                 await self._applier.deleted(news.id)
                 return None
             case Changed():
-                repository = await self._applier.change(news, moved)
+                repository = await self._applier.change(news, progress)
                 if repository is not None:
                     return repository
-        return await self._applier.compare(news.id, moved)
+        return await self._applier.compare(news.id, progress)
 
     def _failed(self, job: Job, error: str) -> None:
         report = log.debug if error == job.error else log.warning

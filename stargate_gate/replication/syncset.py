@@ -55,12 +55,12 @@ class Presence:
 class Limits:
     """The YAML file's replication section. In seconds.
 
-    ack_timeout_s  without a sign of progress for that long a standby is late
+    ack_timeout_s  without progress (see progress.py) for that long a standby is late
     ack_max_s      so long a push waits at most for a standby that makes progress
     """
 
     ack_timeout_s: float = 5.0
-    ack_max_s: float = 60.0
+    ack_max_s: float = 3600.0
 
 
 @dataclass(frozen=True)

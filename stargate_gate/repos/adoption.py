@@ -1,6 +1,11 @@
-"""Making a repository that was copied in safe to serve: our hooks, and no programs in its config.
+"""Making a repository that was copied in one of ours: our hooks, and no programs in its config.
 
-Ids are the leader's to give: see identities.py, and `Store`.
+    inspect         what must not be served is refused by name, before anything in it is changed
+    config          replaced by what may be in it (gitconfig.py), under git's lock, and sealed
+    folder's name   gets its .git
+
+Until all that is done, it is not served. A config that was changed later breaks the seal, and all of it
+is done again. Ids are the leader's to give: see identities.py, and `Store`.
 """
 
 import asyncio
@@ -8,7 +13,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,17 +21,23 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from stargate_gate.datadir.files import write_durably
+from stargate_gate.datadir.files import fsync_dir, write_durably
+from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
+from stargate_gate.repos.inspection import inspect, leads_away
+from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.reading import read_file, reason_of
+from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there
 
 log = structlog.get_logger()
 
 CONFIG_LIMIT_S = 10.0
 ID_BYTES = 16
+SEAL_KEY = "seal_key"  # in state/
+SEAL_KEY_BYTES = 32
 CONFIG_MODE = 0o640
 KEPT_CONFIG = "config.before-stargate"
 
@@ -35,9 +46,13 @@ Signature: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Adopted:
-    """What is known of an adopted repository."""
+    """What is known of an adopted repository.
+
+    policy  keys of its config that change what users may do, and that other nodes may lack
+    """
 
     signature: Signature
+    policy: tuple[str, ...] = ()
 
 
 def new_id() -> str:
@@ -48,92 +63,167 @@ def new_id() -> str:
 class Adoption:
     """Adopts repositories, and remembers which it has seen, by the stat of their config files."""
 
-    def __init__(self, processes: GitProcesses, hooks: Path) -> None:
+    def __init__(self, processes: GitProcesses, datadir: DataDir) -> None:
         self._processes = processes
-        self._hooks = hooks
+        self._hooks = datadir.hooks
+        self._key = seal_key(datadir)
         self._seen: dict[Path, Adopted] = {}
         self._turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self._reported: set[tuple[Path, str]] = set()
+        self._refused: dict[Path, str] = {}
+
+    @property
+    def refused(self) -> Mapping[Path, str]:
+        """Folders of repositories that cannot be served → why, as of the last look at each."""
+        return self._refused
+
+    @property
+    def policies(self) -> Mapping[Path, tuple[str, ...]]:
+        """Folders of repositories → keys of their configs that other nodes may lack."""
+        return {path: known.policy for path, known in self._seen.items() if known.policy}
 
     def adopted(self, path: Path) -> Adopted | None:
-        """What is known of the repository at `path`; None if its config is not ours.
+        """What is known of the repository at `path`; None if its config is not ours, or leads away.
 
-        One stat call once it is known.
+        A few stat calls once it is known.
 
         Raises:
             OSError: it is gone meanwhile, or cannot be read.
         """
+        if leads_away(path):  # whoever put that there later
+            return None
         signature = _signature((path / "config").lstat())
         known = self._seen.get(path)
         if known is not None and known.signature == signature:
             return known
-        if not gitconfig.is_sealed((path / "config").read_bytes(), self._hooks):
+        try:
+            config = read_file(path / "config", MAX_CONFIG_BYTES)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it is no file: the inspection says so
+                return None
+            raise
+        if not gitconfig.is_sealed(config, self._hooks, self._key):
             return None
-        self._seen[path] = Adopted(signature)
+        self._seen[path] = Adopted(signature, gitconfig.local_policy(config))
+        self._refused.pop(path, None)
         return self._seen[path]
 
     def forget_all_but(self, paths: Collection[Path]) -> None:
         """Forget repositories that are not among `paths` any more."""
         for path in self._seen.keys() - set(paths):
             del self._seen[path]
+        for path in self._refused.keys() - set(paths):
+            del self._refused[path]
 
-    async def adopt(self, repository: Repository) -> None:
-        """Give it what it lacks. Harmless when repeated, and by many at once.
+    async def adopt(self, repository: Repository) -> Repository:
+        """Give it what it lacks; returns it, since its folder may have another name then.
+
+        Harmless when repeated, and by many at once.
 
         Raises:
-            UnavailableError: its config cannot be read or written, so it cannot be served.
+            UnavailableError: it must not be served, or its config cannot be read or written.
         """
-        path = repository.path
-        turn = self._turns.setdefault(path, asyncio.Lock())
+        turn = self._turns.setdefault(repository.path, asyncio.Lock())
         async with turn:
             try:
-                if self.adopted(path) is None:
-                    await self._adopt(repository)
+                if self.adopted(repository.path) is not None:
+                    return repository
+                repository = await self._adopt(repository)
+                self.adopted(repository.path)  # so that its policies are known
+            except FileNotFoundError as error:
+                if is_there(renamed := _with_suffix(repository.path)) and not is_there(repository.path):
+                    return Repository(repository.name, renamed)  # by the one whose turn was before
+                raise self._not_now(repository, error) from error
             except GitFailedError as error:
                 self._report(repository, str(error))
                 raise UnavailableError(
                     f"repository {repository.name} is damaged: ask its operator"
                 ) from error
             except OSError as error:
-                self._report(repository, str(error))
-                reason = (error.strerror or str(error)).lower()
-                raise UnavailableError(
-                    f"repository {repository.name} cannot be served now ({reason}): try again later"
-                ) from error
+                raise self._not_now(repository, error) from error
+        return repository
 
-    async def _adopt(self, repository: Repository) -> None:
+    def _not_now(self, repository: Repository, error: OSError) -> UnavailableError:
+        self._report(repository, str(error))
+        return UnavailableError(
+            f"repository {repository.name} cannot be served now ({reason_of(error)}): try again later"
+        )
+
+    async def _adopt(self, repository: Repository) -> Repository:
         path = repository.path
-        content = await asyncio.to_thread((path / "config").read_bytes)
-        if not gitconfig.is_sealed(content, self._hooks):
+        if (problem := await asyncio.to_thread(inspect, path)) is not None:
+            raise self._refuse(repository, problem)
+        content = await asyncio.to_thread(read_file, path / "config", MAX_CONFIG_BYTES)
+        if not gitconfig.is_sealed(content, self._hooks, self._key):
             await self._replace_config(repository, content)
+        self._refused.pop(path, None)
+        return Repository(repository.name, await asyncio.to_thread(_give_suffix, path))
+
+    def _refuse(self, repository: Repository, problem: str) -> UnavailableError:
+        self._report(repository, problem)
+        return UnavailableError(f"repository {repository.name} cannot be served: {problem}")
 
     def _report(self, repository: Repository, error: str) -> None:
         """Say it once for each repository and reason: a list is made every minute."""
+        self._refused[repository.path] = error
         if (repository.path, error) not in self._reported:
             self._reported.add((repository.path, error))
             log.warning("repository_not_adopted", repository=str(repository.name), error=error)
 
     async def _replace_config(self, repository: Repository, before: bytes) -> None:
-        config = repository.path / "config"
-        argv = git_argv("config", "--file", str(config), "--no-includes", "--list", "-z")
-        entries = gitconfig.parse_list(await self._processes.run(argv, limit_s=CONFIG_LIMIT_S))
-        unsupported = gitconfig.unsupported(entries)
-        if unsupported is not None:
-            self._report(repository, unsupported)
-            raise UnavailableError(f"repository {repository.name} cannot be served: {unsupported}")
-        after = gitconfig.seal(gitconfig.adopted(entries, self._hooks))
+        argv = git_argv("config", "--file", "-", "--no-includes", "--list", "-z")
+        entries = gitconfig.parse_list(await self._processes.run(argv, limit_s=CONFIG_LIMIT_S, input=before))
+        if (problem := gitconfig.unsupported(entries)) is not None:
+            raise self._refuse(repository, problem)
+        after = gitconfig.seal(gitconfig.adopted(entries, self._hooks), self._key)
         await asyncio.to_thread(_replace, repository.path, before, after)
-        dropped = sorted({os.fsdecode(entry.key) for entry in entries if gitconfig.is_dropped(entry)})
+        dropped = sorted(
+            {entry.key.decode("utf-8", "replace") for entry in entries if gitconfig.is_dropped(entry)}
+        )
         log.info("repository_adopted", repository=str(repository.name), config_dropped=dropped)
 
 
-def write_fresh_config(path: Path, object_format: str, hooks: Path) -> None:
+def write_fresh_config(path: Path, object_format: str, datadir: DataDir) -> None:
     """Give the new repository at `path` the config that adoption would give it."""
-    write_durably(path / "config", gitconfig.seal(gitconfig.fresh(object_format, hooks)), mode=CONFIG_MODE)
+    config = gitconfig.seal(gitconfig.fresh(object_format, datadir.hooks), seal_key(datadir))
+    write_durably(path / "config", config, mode=CONFIG_MODE)
+
+
+def seal_key(datadir: DataDir) -> bytes:
+    """The secret by which a config is known to have been checked here; made when there is none.
+
+    If it is lost, every repository is looked at once more, and nothing else.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    path = datadir.state / SEAL_KEY
+    if not is_there(path):
+        write_durably(path, secrets.token_bytes(SEAL_KEY_BYTES))
+    return path.read_bytes()
 
 
 def _signature(info: os.stat_result) -> Signature:
     return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _with_suffix(path: Path) -> Path:
+    """That path with .git at its end."""
+    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def _give_suffix(path: Path) -> Path:
+    """Rename the folder `a` of a repository to `a.git`, durably; returns where it is then.
+
+    Other nodes make it as `a.git`. There `a/b` can be made, and here only after this: `a` is free then.
+    """
+    target = _with_suffix(path)
+    if target == path or is_there(target):
+        return path
+    path.rename(target)
+    fsync_dir(target.parent)
+    log.info("repository_folder_renamed", old=path.name, new=target.name)
+    return target
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:
@@ -142,10 +232,10 @@ def _replace(path: Path, before: bytes, after: bytes) -> None:
     os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, CONFIG_MODE))
     try:
         config = path / "config"
-        if config.read_bytes() != before:
+        if read_file(config, MAX_CONFIG_BYTES) != before:
             raise OSError(errno.EBUSY, "the config changes while it is being read", str(config))
         kept = path / KEPT_CONFIG
-        if not kept.exists():
+        if not is_there(kept):
             write_durably(kept, before, mode=CONFIG_MODE)
         write_durably(config, after, mode=CONFIG_MODE)
     finally:

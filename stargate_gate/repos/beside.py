@@ -63,7 +63,7 @@ def recover(root: Path, folder: Path) -> RepositoryName | None:
     placed = None
     with contextlib.suppress(OSError, StargateError, ValueError, KeyError):
         name = parse_repository_name(str((read_json(folder / READY) or {})["name"]))
-        path = next(Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(SUFFIX))
+        path = next(folder / found for found in os.listdir(folder) if found.endswith(SUFFIX))  # noqa: PTH208
         identity = read_id(path)
         if is_repository(path) and identity is not None and not _is_there(root, name, identity):
             move_in(root, path, name)

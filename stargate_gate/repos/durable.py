@@ -6,6 +6,7 @@ renames themselves it does not sync (seen with strace, 2.39.5). Those are in the
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
 from stargate_gate.datadir.filesystem import sync_file_system
+from stargate_gate.repos.refnames import MAX_REF_BYTES
 
 MAX_REMEMBERED = 10_000  # repositories; of one that was forgotten more is synced than has changed
 CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it
@@ -118,8 +120,11 @@ def sync_everything(top: Path) -> None:
     if sync_file_system(top):
         return
     for folder in _below(top):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        try:
             fsync_dir(folder)
+        except OSError as error:  # removed meanwhile, or too deep for any ref
+            if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
+                raise
 
 
 def sync_changed_folders(path: Path, since_ns: int) -> int:
@@ -151,17 +156,26 @@ def _folders(path: Path) -> Iterator[Path]:
         folders = [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
         yield from (folder for folder in folders if not _INCOMING.match(folder.name))
     yield objects
-    yield from _below(path / "refs")
+    yield from _below(path / "refs", MAX_REF_BYTES)
     yield path
 
 
-def _below(top: Path) -> Iterator[Path]:
-    """`top` and every folder below it, bottom up."""
-    for folder, _, _ in os.walk(top, topdown=False, onerror=_report):
-        yield Path(folder)
+def _below(top: Path, max_bytes: int | None = None) -> Iterator[Path]:
+    """`top` and every folder below it, bottom up.
 
-
-def _report(error: OSError) -> None:
-    """A folder that cannot be listed may hide some that are not on disk."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    max_bytes  of a path that begins with the name of `top`: what is deeper is left out. No ref is there,
+               but folders can be, deeper than this process can name (see stamps.py)
+    """
+    longest = None if max_bytes is None else len(os.fsencode(top.parent)) + 1 + max_bytes
+    found = [str(top)]
+    for folder in found:  # grows meanwhile
+        try:
+            with os.scandir(folder) as entries:
+                below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            # A folder that cannot be listed may hide some that are not on disk.
+            if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
+                raise
+        else:
+            found += [path for path in below if longest is None or len(os.fsencode(path)) <= longest]
+    yield from map(Path, reversed(found))

@@ -5,6 +5,9 @@ over the repository's own config; what no flag can take back is removed when the
 adopted (adoption.py). Together: no hooks but ours, no file system monitor, no command that lists the
 refs of an alternate, no program that checks signatures but gpg and ssh-keygen, and no transport but
 `fd::`, so that a config's `url.*.insteadOf`, `core.sshCommand` or promisor remote reaches nothing.
+
+Replace refs are never followed. With them, git's own check that a push is complete looks at other
+objects than those that it stores: a push of a commit whose tree is missing was taken (tried).
 """
 
 import os
@@ -13,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from stargate_gate.repos.fsck import RECEIVE_FSCK
 from stargate_gate.repos.repository import Repository
 
 Service: TypeAlias = Literal["upload-pack", "receive-pack", "upload-archive"]
@@ -46,6 +50,17 @@ _ALWAYS = (
     "gpg.ssh.program=ssh-keygen",
     "receive.denyCurrentBranch=refuse",
     "fetch.recurseSubmodules=false",
+    # an object is what its id says; the environment says the same, and 2.39 lets the config win over it
+    "core.useReplaceRefs=false",
+    # a fetch opens no file and no address that a config names (git 2.40 and newer)
+    "fetch.bundleURI=",
+    "transfer.bundleURI=false",
+    "uploadpack.advertiseBundleURIs=false",
+    # objects are checked where users push them (see service_argv), and never between nodes: a standby
+    # takes whatever its leader has, also what was pushed before there was a check
+    "transfer.fsckObjects=false",
+    "fetch.fsckObjects=false",
+    "receive.fsckObjects=false",
     # files that root or another user copied in: only data_dir's owner can put them there
     "safe.directory=*",
     "safe.bareRepository=all",
@@ -57,6 +72,10 @@ _SERVING = (
     "receive.advertisePushOptions=true",
 )
 
+# A standby's fetch is waited for by pushes. Looking for deltas among large binaries takes minutes in which
+# no byte flows (1.2 GB: tried), and hard compression costs more time than it saves on a local network.
+_SERVING_PEERS = ("pack.window=0", "pack.compression=1", "core.compression=1")
+
 _PASSED_ON = ("PATH", "TMPDIR")
 _FIXED = {
     "HOME": "/nonexistent",
@@ -66,6 +85,7 @@ _FIXED = {
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_ALLOW_PROTOCOL": "fd",
     "GIT_ADVICE": "0",
 }
@@ -94,11 +114,14 @@ def service_argv(service: Service, repository: Repository, *, hooks: Path, peer:
 
     hooks  data_dir/hooks: these and no others run.
     peer   for a mirror: everything but refs/stargate is advertised, also what the repository's own
-           hideRefs hides from users, or a mirror would remove it.
+           hideRefs hides from users, or a mirror would remove it. Its packs are made fast, not small. What
+           a peer pushes is a value that was taken from a user before, and is not checked again.
     """
     config = [*_SERVING, f"core.hooksPath={hooks}"]
     if peer:
-        config += _HIDE_ONLY_RESERVED
+        config += (*_HIDE_ONLY_RESERVED, *_SERVING_PEERS)
+    elif service == "receive-pack":
+        config += RECEIVE_FSCK
     options = ["--strict"] if service == "upload-pack" else []
     return git_argv(service, *options, str(repository.path), config=config)
 

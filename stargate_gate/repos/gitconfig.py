@@ -1,35 +1,73 @@
 """What a repository's config may say once it is served here. Pure; git-config(1).
 
-A config file that came with a copied repository can name programs that git would start, folders
-outside, and other files to read. Whatever does is dropped; policies (receive.*, pack.*, hideRefs…)
-and data (remote.*.url) stay.
+A config file that came with a copied repository can name programs that git would start, folders outside,
+and other files to read; each release of git adds keys that do. So only the keys below stay: how objects
+are stored, and policies of what may be pushed and fetched. Everything else is dropped, and can be read in
+config.before-stargate.
 """
 
-import hashlib
+import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 # Lower case, as `git config --list` prints sections and keys; a subsection is any bytes.
-_UNWANTED = re.compile(
+_ALLOWED = re.compile(
     rb"""
-      include\.path | includeif\..*\.path
-    | core\.(hookspath|worktree|fsmonitor|fsmonitorhookversion|sshcommand|gitproxy|editor|pager|askpass
-            |alternaterefscommand|alternaterefsprefixes|attributesfile|excludesfile|bare|sharedrepository)
-    | filter\..* | diff\..*\.(textconv|command) | merge\..*\.driver | tar\..*\.command
-    | (merge|diff)tool\..* | man\..* | browser\..* | alias\..* | pager\..* | credential\..* | trailer\..*
-    | gpg\..* | user\..* | commit\..* | tag\..* | sequence\..* | interactive\..* | sendemail\..* | imap\..*
-    | uploadpack\.packobjectshook | receive\.procreceiverefs | gc\..*hook
-    | remote\..*\.(vcs|uploadpack|receivepack|proxy) | branch\..* | url\..* | protocol\..* | http\..*
-    | submodule\..* | extensions\.(worktreeconfig|partialclone) | remote\..*\.(promisor|partialclonefilter)
-    | uploadarchive\.allowunreachable
+    # how objects and refs are stored
+      core\.(repositoryformatversion | filemode | ignorecase | precomposeunicode | symlinks
+             | compression | loosecompression | bigfilethreshold | packedgitwindowsize | packedgitlimit
+             | deltabasecachelimit | logallrefupdates | commitgraph | multipackindex)
+    | extensions\.(objectformat | noop | noop-v1 | preciousobjects)
+    | pack\.(compression | depth | window | windowmemory | threads | deltacachesize | deltacachelimit
+             | packsizelimit | usebitmaps | writebitmaphashcache | writereverseindex | allowpackreuse
+             | usesparse | island | islandcore)
+    | repack\.(usedeltabaseoffset | usedeltaislands | packkeptobjects | writebitmaps)
+    # what may be pushed
+    | receive\.(denydeletes | denynonfastforwards | denydeletecurrent | denycurrentbranch | fsckobjects
+                | maxinputsize | unpacklimit | hiderefs | keepalive | advertiseatomic | shallowupdate)
+    | receive\.fsck\.(?!skiplist)[a-z0-9]+
+    # what may be fetched
+    | transfer\.(hiderefs | unpacklimit)
+    | uploadpack\.(hiderefs | allowfilter | allowtipsha1inwant | allowreachablesha1inwant
+                   | allowanysha1inwant | allowrefinwant | keepalive)
+    | uploadpackfilter\.(allow | .*\.allow | tree\.maxdepth)
+    | lsrefs\.unborn
+    | tar\.umask
+    # what others show of it, and what an operator tells this node
+    | gitweb\.(owner | description | category | url)
+    | stargate\.setoneverynode
     """,
     re.VERBOSE | re.DOTALL,
 )
+# Of those, what a failover changes for users if the other nodes lack it: no config is replicated.
+_POLICY = re.compile(rb"(receive|transfer|uploadpack|uploadpackfilter)\..*", re.DOTALL)
+# The operator's word that all nodes have the same.
+_SAME_EVERYWHERE = "stargate.setoneverynode"
+
+_FSCK = b"receive.fsck."
+_FSCK_WORDS = frozenset({b"ignore", b"warn", b"error"})
+_FORMAT_VERSION = b"core.repositoryformatversion"
+_OBJECT_FORMATS = frozenset({b"sha1", b"sha256"})
+# May be left out without a loss: the first says what is so anyway, the others concern working copies.
+_NEEDLESS_EXTENSIONS = frozenset(
+    {
+        b"extensions.refstorage",
+        b"extensions.worktreeconfig",
+        b"extensions.relativeworktrees",
+        b"extensions.submodulepathconfig",
+    }
+)
+_TRUE = frozenset({None, b"true", b"yes", b"on", b"1"})
+_FALSE = frozenset({b"false", b"no", b"off", b"0", b""})
+
+WHOLE_COPY = "make a whole copy (git clone --mirror) and copy that in"
+PARTIAL_CLONE = f"it is a partial clone, and lacks objects: {WHOLE_COPY}"
 
 _PLAIN = re.compile(rb"[A-Za-z0-9/_.+-]+")
-_SEAL = b"# checked by stargate: "
+# The number grows with the rules: then every repository is looked at anew.
+_SEAL = b"# checked by stargate, 2: "
 
 
 @dataclass(frozen=True)
@@ -51,15 +89,45 @@ def parse_list(output: bytes) -> list[ConfigEntry]:
 
 def is_unwanted(entry: ConfigEntry) -> bool:
     """Whether a served repository's config must not say this."""
-    return _UNWANTED.fullmatch(entry.key) is not None
+    if _ALLOWED.fullmatch(entry.key) is None:
+        return True
+    return entry.key.startswith(_FSCK) and entry.value not in _FSCK_WORDS
 
 
 def unsupported(entries: Sequence[ConfigEntry]) -> str | None:
-    """Why a repository that says this cannot be served; None if it can."""
+    """Why a repository that says this cannot be served, and what to do; None if it can."""
     for entry in entries:
-        if entry.key == b"extensions.refstorage" and entry.value not in {b"files", None}:
-            return "its refs are not stored as files"
+        if (problem := _problem_of(entry)) is not None:
+            return problem
+    if any(e.key == b"extensions.objectformat" for e in entries) and not any(
+        e == ConfigEntry(_FORMAT_VERSION, b"1") for e in entries
+    ):
+        return "its core.repositoryformatversion is 0, and has to be 1 with extensions.objectformat: set it"
     return None
+
+
+def _problem_of(entry: ConfigEntry) -> str | None:
+    key, value = entry.key, entry.value or b""
+    name = key.decode("utf-8", "replace")
+    if key == _FORMAT_VERSION and value not in {b"0", b"1"}:
+        return f"its {name} is not 0 or 1: {WHOLE_COPY}"
+    if key == b"extensions.partialclone" or (_is_promisor(key) and entry.value not in _FALSE):
+        return f"its config has {name}: {PARTIAL_CLONE}"
+    return _problem_of_extension(key, value, name) if key.startswith(b"extensions.") else None
+
+
+def _problem_of_extension(key: bytes, value: bytes, name: str) -> str | None:
+    if key == b"extensions.refstorage" and value not in {b"files", b""}:
+        return "its refs are not stored as files: git refs migrate --ref-format=files changes that"
+    if key == b"extensions.objectformat" and value.lower() not in _OBJECT_FORMATS:
+        return f"its config has {name} of another value than sha1 and sha256: {WHOLE_COPY}"
+    if key not in _NEEDLESS_EXTENSIONS and not _ALLOWED.fullmatch(key):
+        return f"its config has {name}, which is not known here: {WHOLE_COPY}"
+    return None
+
+
+def _is_promisor(key: bytes) -> bool:
+    return key.startswith(b"remote.") and key.endswith(b".promisor")
 
 
 def adopted(entries: Sequence[ConfigEntry], hooks: Path) -> list[ConfigEntry]:
@@ -86,20 +154,50 @@ def is_dropped(entry: ConfigEntry) -> bool:
     )
 
 
-def seal(entries: Sequence[ConfigEntry]) -> bytes:
-    """A config file with a checksum in a comment at its end, so that any later change shows."""
+def seal(entries: Sequence[ConfigEntry], key: bytes) -> bytes:
+    """A config file with a checksum in a comment at its end, so that any later change shows.
+
+    key  a secret of this data_dir: without it, a file that comes with a repository could seem checked
+    """
     content = encode(entries)
-    return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    return content + _SEAL + _checksum(content, key) + b"\n"
 
 
-def is_sealed(content: bytes, hooks: Path) -> bool:
+def is_sealed(content: bytes, hooks: Path, key: bytes) -> bool:
     """Whether `content` is as `seal` made it, for these hooks."""
     body, mark, checksum = content.rpartition(_SEAL)
     return (
         bool(mark)
-        and checksum.strip() == hashlib.sha256(body).hexdigest().encode()
+        and hmac.compare_digest(checksum.strip(), _checksum(body, key))
         and body.endswith(encode(_ours(hooks)).partition(b"\n")[2])
     )
+
+
+def _checksum(content: bytes, key: bytes) -> bytes:
+    return hmac.new(key, content, "sha256").hexdigest().encode()
+
+
+def local_policy(sealed: bytes) -> tuple[str, ...]:
+    """The keys in a config that `seal` made which other nodes may lack, and which a failover would change.
+
+    None of them if the operator says with `stargate.setOnEveryNode` that all nodes have the same.
+    """
+    keys = {entry.decode("utf-8", "replace"): value for entry, value in _entries(sealed)}
+    if keys.get(_SAME_EVERYWHERE, b"false") in _TRUE:
+        return ()
+    return tuple(sorted(key for key in keys if _POLICY.fullmatch(key.encode())))
+
+
+def _entries(encoded: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """Keys and values as `encode` wrote them, one a line; a value's quotes stay."""
+    section = b""
+    for line in encoded.split(b"\n"):
+        if line.startswith(b"["):
+            name, blank, subsection = line[1:-1].partition(b' "')
+            section = name + b"." + subsection[:-1] if blank else name
+        elif line.startswith(b"\t"):
+            key, equals, value = line[1:].partition(b" = ")
+            yield section + b"." + key, value if equals else None
 
 
 def _ours(hooks: Path) -> list[ConfigEntry]:

@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
+from stargate_gate.repos.reading import read_file
 from stargate_gate.repos.repository import ID_FILE, Repository, read_id
 
 HOME_FILE = "stargate-folder"
+MAX_HOME_BYTES = 32
 FILE_MODE = 0o640
 
 
@@ -198,6 +200,6 @@ def give_id(path: Path, identity: str) -> None:
 
 def _home(path: Path) -> int | None:
     try:
-        return int((path / HOME_FILE).read_bytes())
+        return int(read_file(path / HOME_FILE, MAX_HOME_BYTES))
     except (OSError, ValueError):
         return None

@@ -91,7 +91,7 @@ class Maintenance:
             name = await self._next()
             del self._waiting[name]
             try:
-                repository = self._store.find(name)
+                repository = self._store.find_whole(name)
                 if repository is not None:
                     await self.look_after(repository)
             except (StargateError, OSError) as error:

@@ -1,7 +1,14 @@
 """From the refs that are here to the refs that are wanted, as transactions of git update-ref. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+# A killed git removes its lock files, one a ref: this many are gone in a moment. And each transaction that
+# is through is progress.
+BATCH_REFS = 2000
+# So many new refs at a time are written as one file. Each loose ref is a file of its own, synced by itself:
+# 100,000 of them took git longer than 300 s.
+PACKED_FROM = 1000
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,28 @@ def plan_transactions(local: Mapping[str, str], wanted: Mapping[str, str]) -> li
     first = {change.ref for change in makes_room}
     rest = [change for change in changes if change.ref not in first]
     return [transaction for transaction in (makes_room, rest) if transaction]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some changes of a transaction. `packed`: new refs, to be written into packed-refs all at once."""
+
+    changes: Sequence[RefChange]
+    packed: bool = False
+
+
+def steps(transaction: Sequence[RefChange]) -> Iterator[Step]:
+    """A transaction in steps, so that none of them is long. Not atomic together: see intent.py.
+
+    New refs come last: what made room for them is gone by then.
+    """
+    created = [change for change in transaction if change.old is None and change.new is not None]
+    packed = len(created) >= PACKED_FROM
+    by_git = [change for change in transaction if change.old is not None] if packed else transaction
+    for start in range(0, len(by_git), BATCH_REFS):
+        yield Step(by_git[start : start + BATCH_REFS])
+    if packed:
+        yield Step(created, packed=True)
 
 
 def update_ref_input(changes: Iterable[RefChange]) -> bytes:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
@@ -21,7 +21,7 @@ import structlog
 
 from stargate_gate.datadir.children import exited
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.datadir.procs import group_lives
+from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import WriterRecords, WritersLock
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos.git import git_environment
@@ -35,6 +35,7 @@ DEVNULL = subprocess.DEVNULL
 
 TERM_GRACE_S = 2.0  # git removes its lock files on SIGTERM; it does nothing else then
 KILL_LIMIT_S = 30.0  # after SIGKILL only I/O that hangs in the kernel keeps a process
+CLEAN_UP_LIMIT_S = 600.0  # for removing what a killed git has left: 100,000 lock files take seconds
 GROUP_LIMIT_S = 5.0  # for the rest of a killed group to go
 GROUP_POLL_S = 0.005  # nothing tells when a process group that is not ours to reap is gone
 MAX_STDERR_BYTES = 64 * 1024  # of what is kept for an error message
@@ -77,6 +78,7 @@ class GitProcess:
         self._popen = popen
         self._pipes: list[Pipe] = []
         self._keeper: asyncio.Task[int] | None = None
+        self._reaped = asyncio.Event()
         self._stdin: asyncio.StreamWriter | None = None
         self._stdout: asyncio.StreamReader | None = None
         self._stderr: asyncio.StreamReader | None = None
@@ -112,7 +114,8 @@ class GitProcess:
         cancellation takes effect when all that is done.
 
         Raises:
-            UnavailableError: SIGKILL did not end it within KILL_LIMIT_S: its I/O hangs in the kernel.
+            UnavailableError: SIGKILL did not end it within KILL_LIMIT_S: its I/O hangs in the kernel. Or
+                what it has left behind is not removed after CLEAN_UP_LIMIT_S.
         """
         return await finish(self._end(grace_s))
 
@@ -123,6 +126,12 @@ class GitProcess:
             out = group.create_task(self._take_all())
             err = group.create_task(self._take_end())
         return Completed(await self.wait(), out.result(), err.result())
+
+    async def watch_cpu(self, every_s: float, used: Callable[[float], None]) -> None:
+        """Until it is reaped: tell `used`, every `every_s` seconds, its processor time so far (seconds)."""
+        while self.returncode is None:
+            await asyncio.sleep(every_s)
+            used(await asyncio.to_thread(cpu_s, self.pid))
 
     def signal(self, number: signal.Signals) -> None:
         """Send `number` to the process group, if it is not reaped."""
@@ -162,6 +171,7 @@ class GitProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             status = self._popen.wait()
+            self._reaped.set()
         await _group_gone(self.pid)
         await cleaned_up(status)
         return status
@@ -172,12 +182,18 @@ class GitProcess:
             if not keeper.done() and grace_s > 0:
                 self.signal(signal.SIGTERM)
                 await asyncio.wait({keeper}, timeout=grace_s)
-            if not keeper.done():
+            if not self._reaped.is_set():
                 self.signal(signal.SIGKILL)
-                await asyncio.wait({keeper}, timeout=KILL_LIMIT_S)
-            if not keeper.done():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KILL_LIMIT_S):
+                        await self._reaped.wait()
+            if not self._reaped.is_set():
                 log.error("git_process_does_not_end", pid=self.pid)
                 raise UnavailableError(f"git process {self.pid} does not end: its disk does not answer")
+            await asyncio.wait({keeper}, timeout=CLEAN_UP_LIMIT_S)
+            if not keeper.done():
+                log.error("git_process_not_cleaned_up_after", pid=self.pid)
+                raise UnavailableError(f"what git process {self.pid} left cannot be removed: slow disk?")
             return await keeper
         finally:
             for pipe in self._pipes:
@@ -298,6 +314,32 @@ class GitProcesses:
         if done.status not in ok:
             raise GitFailedError(argv, done.status, done.stderr)
         return done.stdout
+
+    @contextlib.asynccontextmanager
+    async def writing(self, repository: Path) -> AsyncIterator[None]:
+        """This process itself writes to it: as `start` with `writes`. Swept if the body raises.
+
+        Raises:
+            UnavailableError: that cannot be noted.
+        """
+        try:
+            record = await self._writings.enter(repository)
+        except OSError as error:
+            raise UnavailableError(f"cannot note who writes there: {error.strerror}") from error
+        clean = False
+        try:
+            yield
+            clean = True
+        finally:
+            await finish(self._writings.leave(repository, record, clean=clean))
+
+    def alone(self, repository: Path) -> contextlib.AbstractAsyncContextManager[None]:
+        """A scope in which nobody writes to it, and nobody begins to; not to be entered while writing there.
+
+        Raises:
+            UnavailableError: somebody does for too long.
+        """
+        return self._writings.alone(repository)
 
     async def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
         """End and reap everything that runs or is about to, and return when nothing does."""

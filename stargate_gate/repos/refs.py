@@ -13,11 +13,11 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
-from stargate_gate.repos.git import RESERVED, repository_argv
+from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
-from stargate_gate.repos.stamps import Stamp, UncertainError, loose_values, take_stamp
+from stargate_gate.repos.stamps import Stamp, UncertainError, is_reserved, loose_values, take_stamp
 
 log = structlog.get_logger()
 
@@ -28,19 +28,24 @@ MAX_CACHED_BYTES = 64 * 1024 * 1024
 MAX_CACHED_ENTRIES = 100_000  # digests: some 300 bytes each
 
 _OID_LENGTHS = {"sha1": 40, "sha256": 64}
+_DETACHED = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")
+_TOLD_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]{1,4096}|[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_LOST = re.compile(rb"ignoring (?:broken ref|ref with broken name) ")
 _BROKEN = re.compile(rb"ignoring (?:broken ref|ref with broken name|dangling symref) (.+)")
 
 
 @dataclass(frozen=True)
 class RefSnapshot:
-    """All refs of a repository at one moment, but for refs/stargate/*.
+    """All refs of a repository at one moment, but for refs/stargate and refs/stargate/*.
 
     object_format  "sha1" or "sha256"
-    head           "ref: refs/heads/x", whether that branch is there or not, or an object id
+    head           "ref: refs/heads/x", whether that branch is there or not, or an object id; "" if it is
+                   neither in a form that can be told to another node
     refs           ref → object id; odd bytes of a name as surrogates. A symbolic ref counts with the
                    value it leads to, as clients see it
     broken         refs that are there and have no value: they are no reason to remove a copy's
     symbolic       refs whose values change when others do
+    whole          no ref has lost its value; a symbolic ref that leads nowhere had none
     """
 
     object_format: str
@@ -48,6 +53,7 @@ class RefSnapshot:
     refs: Mapping[str, str]
     broken: frozenset[str] = field(default=frozenset(), compare=False)
     symbolic: frozenset[str] = field(default=frozenset(), compare=False)
+    whole: bool = field(default=True, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -68,6 +74,7 @@ class _Cached:
     stamp: Stamp
     digest: str
     snapshot: RefSnapshot | None
+    whole: bool
 
     @property
     def size(self) -> int:
@@ -76,7 +83,7 @@ class _Cached:
 
     def without_refs(self) -> "_Cached":
         """The digest alone."""
-        return _Cached(replace(self.stamp, files=None), self.digest, None)
+        return _Cached(replace(self.stamp, files=None), self.digest, None, self.whole)
 
 
 class RefReader:
@@ -118,8 +125,15 @@ class RefReader:
         Raises:
             NoSuchRepositoryError, GitFailedError, OSError: as `snapshot`.
         """
+        return (await self.digest_and_whole(repository))[0]
+
+    async def digest_and_whole(self, repository: Repository) -> tuple[str, bool]:
+        """The digest, and whether no ref has lost its value; as `digest`."""
         cached = await self._valid(repository)
-        return cached.digest if cached is not None else (await self._read(repository)).digest
+        if cached is not None:
+            return cached.digest, cached.whole
+        read = await self._read(repository)
+        return await asyncio.to_thread(lambda: read.digest), read.whole
 
     def invalidate(self, repository: Repository) -> None:
         """Forget what is known of it."""
@@ -171,8 +185,9 @@ class RefReader:
         if done.stderr:
             log.warning("refs_with_problems", repository=str(repository.name), problems=_lines(done.stderr))
         broken = frozenset(decode_ref(name) for name in _BROKEN.findall(done.stderr))
-        refs, symbolic = _parse(done.stdout)
-        return RefSnapshot(object_format, head, refs, broken, symbolic)
+        refs, symbolic = await asyncio.to_thread(_parse, done.stdout)
+        whole = not _LOST.search(done.stderr)
+        return RefSnapshot(object_format, told_head(head), refs, broken, symbolic, whole)
 
     async def _stamp(self, repository: Repository) -> Stamp:
         try:
@@ -203,6 +218,16 @@ class RefReader:
             self._forget(next(iter(self._cache)))
 
 
+def told_head(head: str) -> str:
+    """`head` as `read_head` gives it, if another node can be told of it; else "".
+
+    A file that was copied in may name anything. A HEAD that names a reserved ref is nobody's business.
+    """
+    told = head.lower() if _DETACHED.fullmatch(head) else head
+    ref = encode_ref(told.removeprefix("ref: "))
+    return told if _TOLD_HEAD.fullmatch(told) and not is_reserved(ref) else ""
+
+
 def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
     """What is known, with what has changed in loose refs since; None if only git can tell. For a thread."""
     before = cached.snapshot
@@ -214,7 +239,7 @@ def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
         return None
     changes = {ref: oid for ref, oid in values.items() if before.refs.get(ref) != oid}
     if not changes and now.digest == cached.stamp.digest:
-        return _Cached(now, cached.digest, before)
+        return _Cached(now, cached.digest, before, cached.whole)
     length = _OID_LENGTHS[before.object_format]
     if any(len(oid) != length for oid in changes.values()):
         return None
@@ -234,16 +259,15 @@ def _as_read_by_git(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
 
 def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
     """With the digest, which takes a while for many refs. For a thread."""
-    return _Cached(stamp, snapshot.digest, snapshot)
+    return _Cached(stamp, snapshot.digest, snapshot, snapshot.whole)
 
 
 def _parse(output: bytes) -> tuple[dict[str, str], frozenset[str]]:
-    """The refs with their values, and which of them are symbolic."""
-    reserved = RESERVED.encode() + b"/"
+    """The refs with their values, and which of them are symbolic. For a thread: there may be very many."""
     refs, symbolic = {}, []
     for line in output.splitlines():
         oid, ref, target = line.split(b" ")
-        if not ref.startswith(reserved):
+        if not is_reserved(ref):
             refs[decode_ref(ref)] = oid.decode("ascii")
             symbolic += [decode_ref(ref)] if target else []
     return refs, frozenset(symbolic)

@@ -26,11 +26,14 @@ from stargate_gate.repos.identities import (
     note_home,
 )
 from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.reading import reason_of
 from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
 
-SEARCH_AGAIN_S = 1.0  # a search of all folders that began so shortly ago counts as one of now
+SEARCH_AGAIN_S = 1.0  # that one is nowhere counts for others who ask so shortly after the search began
+ENOUGH_SEARCHES = 2
+MAX_SEARCHES = 5  # of folders that are being moved all the time
 
 Walk = Callable[[], Iterable[Repository]]
 
@@ -100,9 +103,8 @@ class Register:
             raise _gone(repository.name) from error
         except OSError as error:
             log.warning("repository_not_identified", repository=str(repository.name), error=str(error))
-            reason = (error.strerror or str(error)).lower()
             raise UnavailableError(
-                f"repository {repository.name} cannot be served now ({reason}): try again later"
+                f"repository {repository.name} cannot be served now ({reason_of(error)}): try again later"
             ) from error
 
     def identity(self, repository: Repository) -> RepositoryIdentity:
@@ -135,16 +137,14 @@ class Register:
 
     async def by_id(self, identity: str, *, search: bool) -> Repository | None:
         """The repository of that id. With `search`, it is looked for wherever it may have been moved to."""
-        known = self._identities.get(identity)
-        if known is not None and self._is(known.repository, identity):
-            return known.repository
-        if not search and known is None:
+        if (found := self._found(identity)) is not None:
+            return found
+        if not search and self._identities.get(identity) is None:
             return None
         async with self._turn:
             if not self._searched_just_now():
-                await self._search()
-        known = self._identities.get(identity)
-        return known.repository if known is not None and self._is(known.repository, identity) else None
+                await self._search_twice(identity)
+        return self._found(identity)
 
     def has(self, identity: str) -> bool:
         """Whether there is one of that id, as far as is known."""
@@ -170,6 +170,13 @@ class Register:
         self._identities.put(identity.id, repository, identity.folder)
         return identity
 
+    def renamed(self, before: Repository, after: Repository) -> None:
+        """Its folder was given another name by this node, if it was known at all."""
+        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
+            identity = self.identity(after)
+            if self.holds(before, identity):
+                self._identities.put(identity.id, after, identity.folder)
+
     def forget(self, identity: str) -> None:
         """It was deleted, or put away."""
         self._identities.forget(identity)
@@ -189,15 +196,29 @@ class Register:
             return self.identity(repository).id == identity
         return False
 
+    def _found(self, identity: str) -> Repository | None:
+        known = self._identities.get(identity)
+        return known.repository if known is not None and self._is(known.repository, identity) else None
+
+    async def _search_twice(self, identity: str) -> None:
+        """Until that one is found, or two searches in a row have missed it: one alone may miss what moves."""
+        began, missed = time.monotonic(), 0
+        for _ in range(MAX_SEARCHES):
+            await self._search()
+            if self._found(identity) is not None:
+                return
+            missed = 0 if self._identities.has(identity) else missed + 1
+            if missed == ENOUGH_SEARCHES:
+                break
+        self._searched_at = began
+
     def _searched_just_now(self) -> bool:
         return self._searched_at is not None and time.monotonic() - self._searched_at < SEARCH_AGAIN_S
 
     async def _search(self) -> Census:
-        began = time.monotonic()
         found = await asyncio.to_thread(self._look_at_all)
         census = self._identities.settle(found)
         self._looks = {repository.path: seen for repository, seen in found}
-        self._searched_at = began
         return census
 
     def _look_at_all(self) -> list[tuple[Repository, Look]]:

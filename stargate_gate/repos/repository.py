@@ -5,13 +5,17 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.names import SUFFIX, RepositoryName
+from stargate_gate.repos.reading import kind_of, read_file
 
 ID_FILE = "stargate-id"
+MAX_CONFIG_BYTES = 1024 * 1024
 _ID = re.compile(rb"[0-9a-f]{32}\n?")
+_ID_BYTES = 64
 _HEAD_BYTES = 4096
 
 _PARTS = (("HEAD", stat.S_ISREG), ("objects", stat.S_ISDIR), ("refs", stat.S_ISDIR), ("config", stat.S_ISREG))
+_ENOUGH_PARTS = 2  # of these, and a folder is meant to be a repository
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def read_id(path: Path) -> str | None:
     Raises:
         OSError: it has none.
     """
-    content = (path / ID_FILE).read_bytes()
+    content = read_file(path / ID_FILE, _ID_BYTES)
     return content.strip().decode("ascii") if _ID.fullmatch(content) else None
 
 
@@ -55,15 +59,56 @@ def is_repository(path: Path) -> bool:
     Raises:
         OSError: for any other reason than that something is not there.
     """
+    return what_is_wrong(path) is None
+
+
+def what_is_wrong(path: Path) -> str | None:
+    """Why the folder at `path` is no bare repository, for people; None if it is one. A few stat calls.
+
+    Raises:
+        OSError: as `is_repository`.
+    """
+    for part, is_right in _PARTS:
+        try:
+            info = (path / part).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return f"it has no {part}"
+        if not is_right(info.st_mode):
+            return f"its {part} is {kind_of(info.st_mode)}"
+        if part == "HEAD" and info.st_size == 0:
+            return "its HEAD is empty"
+    # git would take a .git inside for the repository (git-receive-pack(1) looks there first)
+    if is_there(path / ".git"):
+        return "it has a .git inside, so git would serve that: copy only what is in that one"
+    return None
+
+
+def looks_like_one(path: Path) -> bool:
+    """Whether the folder at `path`, which is no repository, is meant to be one.
+
+    By its name, if anything is in it, or by what is in it. Then it is no folder of repositories. Folders
+    inside say nothing: there can be repositories called refs/a and objects/b.
+    """
+    if path.name.endswith(SUFFIX):
+        return any(path.iterdir())
+    if is_there(path / ".git"):
+        return True
+    has_file = any(is_there(path / part) and not (path / part).is_dir() for part in ("HEAD", "config"))
+    return has_file and sum(is_there(path / part) for part, _ in _PARTS) >= _ENOUGH_PARTS
+
+
+def is_remains(path: Path) -> bool:
+    """Whether a repository was at `path`, and is no whole one any more; a few stat calls.
+
+    Raises:
+        OSError: for any other reason than that something is not there.
+    """
     try:
-        if not all(kind((path / part).lstat().st_mode) for part, kind in _PARTS):
-            return False
-        if (path / "HEAD").lstat().st_size == 0:
+        if not stat.S_ISDIR(path.lstat().st_mode) or is_repository(path):
             return False
     except (FileNotFoundError, NotADirectoryError):
         return False
-    # git would take a .git inside for the repository (git-receive-pack(1) looks there first)
-    return not is_there(path / ".git")
+    return is_there(path / ID_FILE) or (is_there(path / "objects") and is_there(path / "config"))
 
 
 def is_there(path: Path) -> bool:
@@ -81,8 +126,7 @@ def read_head(path: Path) -> str:
     Raises:
         OSError: the repository is gone.
     """
-    with (path / "HEAD").open("rb") as file:
-        content = file.read(_HEAD_BYTES).strip()
+    content = read_file(path / "HEAD", _HEAD_BYTES).strip()
     if content.startswith(b"ref:"):
         content = b"ref: " + content.removeprefix(b"ref:").strip()
     return content.decode("utf-8", "surrogateescape")
@@ -94,7 +138,7 @@ def read_object_format(path: Path) -> str:
     Raises:
         OSError: the repository is gone.
     """
-    found = _OBJECT_FORMAT.search((path / "config").read_bytes())
+    found = _OBJECT_FORMAT.search(read_file(path / "config", MAX_CONFIG_BYTES))
     return found[1].decode("ascii").lower() if found else "sha1"
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
+from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos import placing, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
 from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
@@ -26,8 +26,14 @@ from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses, finish
 from stargate_gate.repos.register import Births, Register
-from stargate_gate.repos.repository import Repository, read_head, read_id, read_object_format
-from stargate_gate.repos.walk import locate, walk
+from stargate_gate.repos.repository import (
+    Repository,
+    is_remains,
+    read_head,
+    read_id,
+    read_object_format,
+)
+from stargate_gate.repos.walk import candidates, locate, walk
 
 log = structlog.get_logger()
 
@@ -65,11 +71,28 @@ class Store:
         self._default_branch = default_branch
         self._keep = timedelta(days=trash_days)
         self._must_stay = must_stay
-        self._adoption = Adoption(processes, datadir.hooks)
+        self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self._reported: set[str] = set()
         self.register = Register(self._walk, leads)
+        self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
+
+    @property
+    def not_served(self) -> tuple[str, ...]:
+        """What lies among the repositories and is not served, and why: a line each, by name.
+
+        As of the last list, and of requests since.
+        """
+        root = self._datadir.repositories
+        refused = {str(path.relative_to(root)): why for path, why in self._adoption.refused.items()}
+        return tuple(f"{path}: {why}" for path, why in sorted({**self._passed_over, **refused}.items()))
+
+    @property
+    def local_policies(self) -> tuple[str, ...]:
+        """Repositories with settings that other nodes may lack: a line each, with the keys, by name."""
+        root = self._datadir.repositories
+        found = {str(path.relative_to(root)): keys for path, keys in self._adoption.policies.items()}
+        return tuple(f"{path}: {', '.join(keys)}" for path, keys in sorted(found.items()))
 
     @property
     def root(self) -> Path:
@@ -89,6 +112,13 @@ class Store:
         """
         return locate(self._datadir.repositories, name)
 
+    def find_whole(self, name: RepositoryName) -> Repository | None:
+        """As `find`; None as well if what is there is no whole repository. See `remains`."""
+        try:
+            return self.find(name)
+        except BrokenRepositoryError:
+            return None
+
     async def require(self, name: RepositoryName) -> Repository:
         """The repository of that name, adopted if it was copied in; on a leader, with an id of its own.
 
@@ -99,7 +129,7 @@ class Store:
         repository = self.find(name)
         if repository is None:
             raise _missing(name)
-        await self._adoption.adopt(repository)
+        repository = await self.adopt(repository)
         await self.register.identify(repository)
         return repository
 
@@ -112,9 +142,18 @@ class Store:
             UnavailableError: it is damaged.
         """
         repository = await self.register.by_id(identity, search=search)
-        if repository is not None:
-            await self._adoption.adopt(repository)
-        return repository
+        return None if repository is None else await self.adopt(repository)
+
+    async def adopt(self, repository: Repository) -> Repository:
+        """Make it safe to run git in; returns it, since its folder may get its .git by that.
+
+        Raises:
+            UnavailableError: it must not be served, or it is damaged.
+        """
+        adopted = await self._adoption.adopt(repository)
+        if adopted != repository:
+            self.register.renamed(repository, adopted)
+        return adopted
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
         """The repository of that name, and whether it was made now. Many at once get the same one."""
@@ -167,7 +206,7 @@ class Store:
     # -- a mirror's side: repositories by id ------------------------------------------------------------
 
     async def census(self) -> Census:
-        """All repositories, by id, and those that have none of their own. Gives no ids."""
+        """All repositories, by id, and those that have none of their own. Gives no ids, and adopts none."""
         return await self.register.census()
 
     async def begin(
@@ -197,7 +236,21 @@ class Store:
             UsageError: another repository has that name, or there can be none.
             UnavailableError, OSError: it is not there.
         """
-        return await finish(self._place_made(made, name, instead_of))
+        if instead_of is None:
+            return await finish(self._place_made(made, name, None))
+        async with self._processes.alone(instead_of.path):  # what works on the old one must not go on in it
+            return await finish(self._place_made(made, name, instead_of))
+
+    def remains(self, name: RepositoryName) -> Repository | None:
+        """What is left of a repository of that name that is no whole one any more; a few stat calls.
+
+        A folder that has the id of one, or most of its parts: a power cut, or a backup without empty
+        folders, takes HEAD or refs/ away. To be taken for a deletion it has too much.
+        """
+        for path in candidates(self._datadir.repositories, name):
+            if is_remains(path):
+                return Repository(name, path)
+        return None
 
     async def move(self, repository: Repository, name: RepositoryName) -> Repository:
         """Give it another name, which is free; durably.
@@ -240,7 +293,7 @@ class Store:
         async def adopt(repository: Repository) -> None:
             async with slots:
                 with contextlib.suppress(UnavailableError, NoSuchRepositoryError):  # logged by the adoption
-                    await self._adoption.adopt(repository)
+                    repository = await self._adoption.adopt(repository)
                     await self.register.identify(repository)
                     served.append(repository)
 
@@ -317,9 +370,7 @@ class Store:
         head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
         try:
             await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=new)
-            furnish = asyncio.to_thread(
-                _furnish, new, object_format, self._datadir.hooks, head_line, identity
-            )
+            furnish = asyncio.to_thread(_furnish, new, object_format, self._datadir, head_line, identity)
             await finish(furnish)
         except BaseException:
             await finish(asyncio.to_thread(remove_beside, new))
@@ -382,14 +433,14 @@ class Store:
         return name
 
     def _walk(self) -> builtins.list[Repository]:
-        found = [*walk(self._datadir.repositories, self._skipped)]
+        skipped: dict[str, str] = {}
+        found = [*walk(self._datadir.repositories, skipped.__setitem__)]
         self._adoption.forget_all_but([repository.path for repository in found])
+        for path, reason in skipped.items():
+            if self._passed_over.get(path) != reason:
+                log.warning("not_a_repository_to_serve", path=path, reason=reason)
+        self._passed_over = skipped
         return found
-
-    def _skipped(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("not_a_repository_to_serve", path=path, reason=reason)
 
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
         """The turn of all who would create or delete a repository of that name."""
@@ -405,9 +456,9 @@ def _unborn(path: Path) -> str | None:
     return None if (path / ref).is_file() else ref
 
 
-def _furnish(new: Path, object_format: str, hooks: Path, head: str | None, identity: str) -> None:
+def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
     """Write what git init does not, and put all on disk, bottom up."""
-    write_fresh_config(new, object_format, hooks)
+    write_fresh_config(new, object_format, datadir)
     give_id(new, identity)
     head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()
     write_durably(new / "HEAD", head_line, mode=FILE_MODE)

@@ -14,6 +14,8 @@ import structlog
 
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.repos.beside import NEW_PREFIX, recover
+from stargate_gate.repos.reading import read_file
+from stargate_gate.repos.refnames import MAX_REF_BYTES
 from stargate_gate.repos.walk import walk
 
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
@@ -27,6 +29,7 @@ _FILES = {
 }
 _FOLDERS = ("tmp_objdir-*", "incoming-*")  # in objects/: the quarantine of a push
 _LOOSE = ("tmp_obj_*",)
+_MARK_BYTES = 64
 _KEPT_BY = (b"receive-pack ", b"fetch-pack ")  # a running push's mark on its pack; git removes it at the end
 
 log = structlog.get_logger()
@@ -87,22 +90,25 @@ def _leftovers(path: Path) -> Iterator["os.DirEntry[str]"]:
         elif len(entry.name) == 2:  # noqa: PLR2004 - the loose objects whose id begins with that
             yield from (loose for loose in _entries(entry.path) if _matches(loose, _LOOSE))
     yield from _stale_keeps(path / "objects/pack")
-    yield from _ref_locks(path / "refs")
+    yield from _ref_locks(path / "refs", MAX_REF_BYTES)
 
 
 def _stale_keeps(packs: Path) -> Iterator["os.DirEntry[str]"]:
     """The marks that keep a pack from being repacked, made by a push and not by an operator."""
     for entry in _entries(packs):
         if entry.name.endswith(".keep") and entry.is_file(follow_symlinks=False):
-            with contextlib.suppress(OSError), open(entry.path, "rb") as file:  # noqa: PTH123 - a DirEntry
-                if file.read(64).startswith(_KEPT_BY):
+            with contextlib.suppress(OSError):
+                if read_file(entry.path, _MARK_BYTES).startswith(_KEPT_BY):
                     yield entry
 
 
-def _ref_locks(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
+def _ref_locks(folder: str | os.PathLike[str], room: int) -> Iterator["os.DirEntry[str]"]:
+    """Below `folder`, in which a ref's name may have `room` more bytes: what is deeper is none's lock."""
     for entry in _entries(folder):
+        left = room - len(os.fsencode(entry.name)) - 1
         if entry.is_dir(follow_symlinks=False):
-            yield from _ref_locks(entry.path)
+            if left > 0:
+                yield from _ref_locks(entry.path, left)
         elif entry.name.endswith(".lock"):
             yield entry
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
+from stargate_gate.datadir.files import fsync_dir, read_json, remove_tree, write_json_durably
 from stargate_gate.errors import UsageError
 from stargate_gate.repos.names import SUFFIX, parse_repository_name
 from stargate_gate.repos.repository import Repository, is_repository
@@ -72,7 +72,7 @@ def empty_trash(
             name, deleted_at = _about(entry)
             if now - deleted_at < keep or must_stay(_id(entry)):
                 continue
-            shutil.rmtree(entry)
+            remove_tree(entry)
         except OSError as error:
             log.warning("trash_not_emptied", entry=entry.name, error=str(error))
             continue

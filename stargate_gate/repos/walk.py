@@ -5,9 +5,15 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stargate_gate.errors import UnavailableError, UsageError
+from stargate_gate.errors import BrokenRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos.names import MAX_COMPONENTS, SUFFIX, RepositoryName, component_problem
-from stargate_gate.repos.repository import Repository, is_repository, is_there
+from stargate_gate.repos.repository import (
+    Repository,
+    is_repository,
+    is_there,
+    looks_like_one,
+    what_is_wrong,
+)
 
 
 def locate(root: Path, name: RepositoryName) -> Repository | None:
@@ -16,14 +22,20 @@ def locate(root: Path, name: RepositoryName) -> Repository | None:
     Raises:
         UsageError: a folder on the way is a repository itself.
         UnavailableError: there is something of that name that must not be served, like a link.
+        BrokenRepositoryError: there is a folder of that name that is no whole repository.
     """
     if not check_folders(root, name):
         return None
     for path in candidates(root, name):
         if path.is_symlink():
             raise UnavailableError(f"repository {name} is a link to another place, which is not served")
-        if is_repository(path):
+        problem = what_is_wrong(path)
+        if problem is None:
             return Repository(name, path)
+        if path.is_dir() and looks_like_one(path):
+            raise BrokenRepositoryError(
+                f"repository {name} cannot be served: {problem}; an operator has to repair or remove it"
+            )
     return None
 
 
@@ -80,11 +92,14 @@ def _walk(folder: Path, above: tuple[str, ...], skipped: Callable[[str, str], No
             skipped(shown, problem)
             continue
         path = folder / entry.name
-        if is_repository(path):
+        wrong = what_is_wrong(path)
+        if wrong is None:
             if entry.name == component and _has_repository(folder, component + SUFFIX, names):
                 skipped(shown, f"{component + SUFFIX} stands beside it and has its name")
             else:
                 yield Repository(RepositoryName("/".join((*above, component))), path)
+        elif looks_like_one(path):
+            skipped(shown, wrong)
         elif entry.name == component and len(above) + 1 < MAX_COMPONENTS:
             yield from _walk(path, (*above, component), skipped)
 

@@ -1,15 +1,20 @@
 """How many processes write to each repository, and the sweep after a bad end, when nobody does."""
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.writers import WriterRecords
+from stargate_gate.errors import UnavailableError
 from stargate_gate.repos.sweep import sweep_repository
 
 log = structlog.get_logger()
+
+ALONE_LIMIT_S = 600.0  # for those who write there to end: housekeeping of a large repository takes minutes
 
 
 class _Busy:
@@ -20,6 +25,7 @@ class _Busy:
         self.records: Counter[Path] = Counter()  # of writers that run
         self.dirty: set[Path] = set()  # records of writers that ended badly since the last sweep
         self.interested = 0
+        self.idle = asyncio.Event()  # set whenever the last writer has left
 
 
 class Writings:
@@ -51,6 +57,8 @@ class Writings:
         busy.interested += 1
         try:
             del busy.records[record]
+            if not busy.records:
+                busy.idle.set()
             if not clean:
                 busy.dirty.add(record)
             else:
@@ -59,6 +67,28 @@ class Writings:
                 async with busy.turn:
                     if not busy.records:
                         await self._sweep(repository, busy)
+        finally:
+            self._forget(repository, busy)
+
+    @contextlib.asynccontextmanager
+    async def alone(self, repository: Path) -> AsyncIterator[None]:
+        """Nobody writes to it, and nobody begins to, until this is left.
+
+        Raises:
+            UnavailableError: somebody does for ALONE_LIMIT_S.
+        """
+        busy = self._busy.setdefault(repository, _Busy())
+        busy.interested += 1
+        try:
+            async with busy.turn:
+                try:
+                    async with asyncio.timeout(ALONE_LIMIT_S):
+                        while busy.records:
+                            busy.idle.clear()
+                            await busy.idle.wait()
+                except TimeoutError as error:
+                    raise UnavailableError("another git process writes there for too long") from error
+                yield
         finally:
             self._forget(repository, busy)
 

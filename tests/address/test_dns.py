@@ -14,8 +14,8 @@ from stargate_gate.address.fence import Fence, fence_of, why_not
 from stargate_gate.address.port import Turn
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import AddressError
-from tests.support.cluster import free_port
 from tests.support.dns_servers import NAME, SECRET, ZONE, DnsServer, dns_server, write_key
+from tests.support.ports import free_port
 
 FENCE = f"_stargate.{NAME}"
 

@@ -23,6 +23,7 @@ class Moody:
     name: str = "moody"
     keep_s: float = 1.0
     limit_s: float = 10.0
+    hosts: frozenset[str] | None = frozenset()
     problem: BaseException | None = None
     takes_s: float = 0.0
     calls: list[tuple[str, str, int, str]] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.attacks import door, http, kex, keyfile, sessions, windows
+from tests.attacks import door, http, kex, keyfile, packets, sessions, windows
 from tests.attacks.ground import Ground
 
 SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
@@ -10,6 +10,7 @@ SCENARIOS: Mapping[str, Callable[[Ground], None]] = {
     "door": door.attack,
     "http": http.attack,
     "keyfile": keyfile.attack,
+    "packets": packets.attack,
     "sessions": sessions.attack,
     "windows": windows.attack,
 }

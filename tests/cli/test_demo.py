@@ -1,10 +1,14 @@
 """`stargate demo`, as a new user meets it: read the page, paste its commands, kill the leader."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -64,7 +68,8 @@ class Demo:
 
 
 async def start_demo(tmp: Path) -> Demo:
-    """Run it without a terminal."""
+    """Run it without a terminal, with its folder in `tmp`."""
+    tmp.mkdir(exist_ok=True)
     process = await asyncio.create_subprocess_exec(
         console_script("stargate"), "demo",
         stdin=asyncio.subprocess.DEVNULL,
@@ -88,8 +93,8 @@ async def gone(demo: Demo, limit_s: float = 20) -> bool:
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
-    """A running demo, ended whatever happens."""
-    demo = await start_demo(tmp_path)
+    """A running demo, ended whatever happens. Its temp dir has a name that needs quotes."""
+    demo = await start_demo(tmp_path / "a b")
     yield demo
     if demo.process.returncode is None:
         demo.process.terminate()
@@ -173,6 +178,9 @@ async def test_the_page_works_when_pasted(demo: Demo, terminal: Terminal) -> Non
         rest, _ = await demo.process.communicate()
     assert demo.process.returncode == 0, rest
     assert b"Traceback" not in rest
+    assert re.search(
+        rf"ended; {re.escape(str(demo.tmp))}/stargate-demo-\S+ is removed$".encode(), rest.strip()
+    )
     assert await gone(demo)
     assert list(demo.tmp.glob("stargate-demo-*")) == []
 
@@ -214,6 +222,65 @@ async def test_a_demo_beside_another_takes_other_ports(demo: Demo) -> None:
         second.process.terminate()
         async with asyncio.timeout(LIMIT_S):
             await second.process.communicate()
+
+
+@pytest.mark.timeout(120)
+async def test_a_hangup_reaches_the_nodes_and_ends_nothing(demo: Demo) -> None:
+    """`kill -HUP`, as for any server; without a terminal that could have been closed."""
+    await demo.page()
+    before = demo.nodes()
+    demo.process.send_signal(signal.SIGHUP)
+    await demo.until("SIGHUP: the nodes read keys and log settings again")
+    logs = sorted(demo.tmp.glob("stargate-demo-*/*.log"))
+    async with asyncio.timeout(LIMIT_S):
+        while not all("reloaded" in log.read_text() for log in logs):
+            await asyncio.sleep(0.05)
+    assert len(logs) == 2
+    assert demo.nodes() == before
+
+
+@pytest.mark.timeout(120)
+async def test_what_the_nodes_log_is_in_files_and_has_no_noise(demo: Demo) -> None:
+    """The page is not pushed away by their lines; a first run says nothing that is not so."""
+    await demo.page()
+    assert not any("leadership_" in line for line in demo.lines)
+    logs = [file.read_text() for file in sorted(demo.tmp.glob("stargate-demo-*/*.log"))]
+    assert len(logs) == 2
+    assert "leadership_taking_over" in logs[0]
+    assert not [log for log in logs if "=None" in log or "mirror_ended" in log]
+
+
+@pytest.mark.timeout(120)
+async def test_on_a_terminal_enter_prints_the_page_again(tmp_path: Path) -> None:
+    """What happened since has pushed it away."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        console_script("stargate"), "demo",
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=own_terminal,
+        env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        for pages in (1, 2):
+            async with asyncio.timeout(LIMIT_S):
+                while seen.count(b"kill -9") < pages:
+                    seen += await asyncio.to_thread(os.read, ours, 4096)
+            os.write(ours, b"\n")
+    finally:
+        process.terminate()
+        with contextlib.suppress(OSError):  # EIO: the terminal's last program has ended
+            while chunk := await asyncio.to_thread(os.read, ours, 4096):
+                seen += chunk
+        await process.wait()
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"is removed" in seen.splitlines()[-1]
+
+
+def own_terminal() -> None:
+    """Make stdin the controlling terminal of this session, with this process in its foreground."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def test_ending_it_early_ends_everything(demo: Demo) -> None:

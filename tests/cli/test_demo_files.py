@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.cli.demo_files import LOOPBACK, DemoFiles, _port, demo_files
-from tests.support.cluster import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture(autouse=True)

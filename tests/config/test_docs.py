@@ -19,6 +19,8 @@ IN_WORDS = {
     "node.name": "the host name",
     "node.data_dir": "`$XDG_DATA_HOME/stargate`, else `~/.local/share/stargate`",
     "limits.max_pushes": "a quarter of `limits.max_sessions`",
+    "limits.max_pushes_per_key": "an eighth of `limits.max_sessions`",
+    "limits.max_connections_per_key": "half of `limits.max_sessions`",
     "limits.max_sessions_per_key": "a quarter of `limits.max_sessions`",
     "limits.max_sessions_per_address": "half of `limits.max_sessions`",
     "ssh.authorized_keys": "`authorized_keys` in `node.data_dir`",

@@ -1,5 +1,6 @@
 """Loading: every problem at once, each with file, line, key path and remedy; never a traceback."""
 
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.load import load_config
 from stargate_gate.config.mistakes import known_keys
 from stargate_gate.config.model import Config
+from stargate_gate.config.peek import peek_paths
+from stargate_gate.config.tsig import read_tsig_key
 from stargate_gate.errors import ConfigurationError
 
 FIVE_MISTAKES = """\
@@ -295,7 +298,7 @@ def test_an_unusable_host_name_is_told(monkeypatch: Any) -> None:
     ("make", "said"),
     [
         (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
+        (lambda path: path.mkdir(), "cannot be read (it is a directory, not a regular file)"),
         (lambda path: path.write_bytes(b"node:\n  name: \xff\n"), "is not UTF-8"),
         (lambda path: path.write_bytes(b"#" * 300_000), "is larger than"),
         (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
@@ -388,3 +391,75 @@ def test_what_is_written_is_what_is_read(write: Any, values: list[float], port: 
     config = load_config(write(yaml.safe_dump(data)))
     assert (config.election.heartbeat_s, config.election.lease_s) == (heartbeat, lease)
     assert config.ssh.listen == (Endpoint("::1", port),)
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("0200", "is the number 128 in YAML (a leading 0 is octal); write 200 or 128"),
+        ("020", "is the number 16 in YAML (a leading 0 is octal); write 20 or 16"),
+        ("3:20", "is the number 200 in YAML (base 60); write a plain number, or text in quotes"),
+        ("1:30.5", "is the number 90.5 in YAML (base 60); write a plain number, or text in quotes"),
+    ],
+)
+@pytest.mark.parametrize("key", ["limits: {max_sessions", "election: {lease_s", "node: {name"])
+def test_a_number_that_yaml_reads_as_another_is_no_number(
+    problems: Any, value: str, line: str, key: str
+) -> None:
+    """Was taken without a word: people write 0200 and mean 200."""
+    (found,) = problems(f"{key}: {value}}}\n")
+    assert found.endswith(f"{value} {line}")
+
+
+@pytest.mark.parametrize("value", ["0", "0.5", "10", "1_000", "0x10"])
+def test_numbers_that_mean_what_they_say_are_fine(write: Any, value: str) -> None:
+    """0 is no octal number."""
+    assert load_config(write(f"election: {{drain_s: {value}}}\n")).election.drain_s == float(eval(value))
+
+
+def test_a_fifo_is_no_configuration(tmp_path: Path) -> None:
+    """Opening it would wait for a writer, for ever."""
+    fifo = tmp_path / "node.yaml"
+    os.mkfifo(fifo)
+    with pytest.raises(
+        ConfigurationError, match=r"node\.yaml: cannot be read \(it is a FIFO, not a regular file\)"
+    ):
+        load_config(fifo)
+    with pytest.raises(ConfigurationError, match="not a regular file"):
+        peek_paths(fifo)
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_told_by_its_name(tmp_path: Path, coding: str) -> None:
+    """With its mark and without."""
+    file = tmp_path / "node.yaml"
+    file.write_bytes("node: {name: node-a}\n".encode(coding))
+    with pytest.raises(
+        ConfigurationError, match=r"is UTF-16, as some editors on Windows save it; save it as UTF-8"
+    ):
+        load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ssh: {listen: [" + "'127.0.0.1:22'," * 15_000 + "]}", "has more than 2000 keys and values"),
+        ("node: " + "[" * 5000, "is nested too deeply"),
+        ("node: " + "{a: " * 5000, "is nested too deeply"),
+        ("- " * 5000, "is nested too deeply"),
+        ("".join(f"a{number}: 1\n" for number in range(20_000)), "has more than 2000 keys and values"),
+    ],
+)
+def test_what_no_configuration_has_is_told_soon(problems: Any, text: str, line: str) -> None:
+    """Each took seconds up to a minute: quadratic in the number of entries, or of brackets."""
+    (found,) = problems(text)
+    assert line in found
+
+
+def test_a_tsig_key_file_of_blanks_is_refused_soon() -> None:
+    """10 KB took seconds, and four times as many 16 times as long."""
+    for text in ('key "a" {' + " " * 1_000_000 + "};", "/*" * 500_000):
+        with pytest.raises(ValueError, match="is too long for one TSIG key"):
+            read_tsig_key(text)
+    with pytest.raises(ValueError, match="has the algorithm ''"):
+        read_tsig_key('key "a" {' + " " * 4000 + "};")

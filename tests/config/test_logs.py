@@ -71,7 +71,13 @@ def test_console_lines_are_one_line_of_pairs() -> None:
     """Time, level, event, pairs; in quotes what would not stand on its own."""
     stream = logged_to("console")
     log.warning(
-        "push_refused", reason="not leader", repo="org/app", took_s=0.12345678, empty="", members=("a", "b")
+        "push_refused",
+        reason="not leader",
+        repo="org/app",
+        took_s=0.12345678,
+        empty="",
+        members=("a", "b"),
+        refusal=None,
     )
     line = stream.getvalue()
     assert PLAIN_TIME.match(line)

@@ -294,7 +294,8 @@ def test_during_rescue(make: MakeCluster) -> None:
     a.start()
     a.wait_healthy()
     root = a.repository(REPOSITORY)
-    with Trap(a, "unlink", [f"{root}/{REF}", f"{root}/./{REF}"], "STOP") as trap:
+    named = [f"{root}/{REF}", f"{root}/./{REF}", f"./{REF}", REF]  # git works in the repository's folder
+    with Trap(a, "unlink", named, "STOP") as trap:
         b.signal(signal.SIGCONT)
         trap.wait_sprung()
         a.kill()

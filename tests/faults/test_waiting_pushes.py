@@ -11,18 +11,28 @@ from tests.support.pushers import refs_of
 
 PATIENT = {"ack_timeout_s": 30, "ack_max_s": 60}
 STEADY = {"heartbeat_s": 5, "watchdog_s": 10, "lease_s": 15}  # a held line is not taken for a dead one
-SLOW_BYTES_PER_S = 300_000
+SLOW_BYTES_PER_S = 600_000  # more than 1 MiB in UNHURRIED_S: progress
+TRICKLE_BYTES_PER_S = 40_000
 TIMEOUT_S = 2.5  # progress is told once a second
-LARGE_BYTES = 2_000_000  # more than two of these on that line, and of what takes three heartbeats
+UNHURRIED_S = 5.0  # a loaded machine is no trickle
+LARGE_BYTES = 7_000_000  # more than two of these on that line, and of what takes three heartbeats
 FAIR_BYTES_PER_S = 1_500_000  # a small fetch takes some round trips, each behind a window of the large one
 HUGE_BYTES = 6_000_000
 
 
 @contextmanager
-def _pushing(cluster: Cluster, tree: Path, repository: str, oid: str) -> Iterator["subprocess.Popen[str]"]:
+def _pushing(
+    cluster: Cluster, tree: Path, repository: str, oid: str, *options: str
+) -> Iterator["subprocess.Popen[str]"]:
     """A push of that commit to main at node-a, that runs while the test goes on."""
     process = subprocess.Popen(
-        ["git", "push", cluster.client.url(cluster["node-a"], repository), f"{oid}:refs/heads/main"],
+        [
+            "git",
+            "push",
+            *options,
+            cluster.client.url(cluster["node-a"], repository),
+            f"{oid}:refs/heads/main",
+        ],
         cwd=tree,
         env=cluster.client.environment(),
         stdin=subprocess.DEVNULL,
@@ -60,7 +70,7 @@ def test_a_large_push_that_makes_progress_may_take_longer_than_the_timeout(
     make: MakeCluster, line_to: MakeLine
 ) -> None:
     """ack_timeout_s counts from the last sign of progress: the standby stays in the sync set, and has it."""
-    cluster = make(replication={"ack_timeout_s": TIMEOUT_S})
+    cluster = make(replication={"ack_timeout_s": UNHURRIED_S})
     line = line_to(cluster["node-a"])
     cluster.start()
     a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
@@ -68,13 +78,34 @@ def test_a_large_push_that_makes_progress_may_take_longer_than_the_timeout(
     oid = client.commit(tree, "large", size_bytes=LARGE_BYTES)
     line.slow(SLOW_BYTES_PER_S)
     passed = line.passed("down")
-    with _pushing(cluster, tree, "org/app", oid) as push:
+    with _pushing(cluster, tree, "org/app", oid, "--progress") as push:
         said = _said(push)
         assert push.returncode == 0, said
-    assert line.passed("down") - passed > LARGE_BYTES > 2 * TIMEOUT_S * SLOW_BYTES_PER_S
+    assert line.passed("down") - passed > LARGE_BYTES > 2 * UNHURRIED_S * SLOW_BYTES_PER_S
+    assert "remote: waiting for node-b: " in said
+    assert "remote: warning" not in said
     assert refs_of(b, "org/app")["refs/heads/main"] == oid
     assert a.status()["sync_set"] == ["node-b"]
     assert "standby_late" not in a.log()
+
+
+def test_a_byte_now_and_then_is_no_progress_and_the_pusher_is_told(
+    make: MakeCluster, line_to: MakeLine
+) -> None:
+    """The standby leaves the sync set, and whoever pushed learns that one node has it."""
+    cluster = make(replication={"ack_timeout_s": TIMEOUT_S}, election=STEADY)
+    line = line_to(cluster["node-a"])
+    cluster.start()
+    a, client = cluster["node-a"], cluster.client
+    tree = client.work_tree("app")
+    oid = client.commit(tree, "large", size_bytes=LARGE_BYTES)
+    line.slow(TRICKLE_BYTES_PER_S)
+    with _pushing(cluster, tree, "org/app", oid) as push:
+        said = _said(push)
+        assert push.returncode == 0, said
+    assert "remote: warning: stored on node-a only; node-b was late or gone" in said
+    assert a.status()["sync_set"] == []
+    assert '"event": "standby_late"' in a.log()
 
 
 def test_small_pushes_do_not_wait_for_a_large_one_in_another_repository(

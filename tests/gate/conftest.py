@@ -105,6 +105,8 @@ class Ledger:
 
     replicas: Callable[[str, int], Awaitable[None]] = at_once
     position: int = 0
+    members: frozenset[str] = frozenset()
+    waiting: dict[str, int] = field(default_factory=dict)
     told: list[tuple[str, str]] = field(default_factory=list)
     counted: list[tuple[str, object]] = field(default_factory=list)
     well: bool = True
@@ -128,6 +130,12 @@ class Ledger:
         self.names[identity] = name
         return self._tell("deleted", name)
 
+    def sync_set(self) -> frozenset[str]:
+        return self.members
+
+    def waits_for(self, identity: str, position: int) -> dict[str, int]:
+        return self.waiting
+
     async def replicated(self, identity: str, position: int) -> None:
         self.told.append(("replicated", str(self.names[identity])))
         assert position <= self.position
@@ -146,6 +154,9 @@ class Ledger:
         self.told.append((what, str(name)))
         self.position += 1
         return self.position
+
+    def worked_for(self, identity: str, peer_of: str) -> None:
+        self.told.append(("worked_for", identity))
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
         await channel.write(f"{' '.join(command.words)} from {peer_of}\n".encode())

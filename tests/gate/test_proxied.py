@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from stargate_gate.gate.places import PlaceLimits
 from tests.gate.test_server import LIMIT_S, Site, _until
 from tests.support.clients import Done, run, ssh_argv
-from tests.support.cluster import free_port
 from tests.support.haproxy import haproxy
+from tests.support.ports import free_port
 
 PROXIES = (ipaddress.ip_network("127.0.0.1"),)
 CLIENT = "127.0.0.5"

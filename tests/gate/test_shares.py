@@ -55,6 +55,20 @@ async def test_reads_of_all_kinds_leave_pushes_their_pool(house: House) -> None:
         assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
 
 
+async def test_pushes_of_one_key_leave_pushes_to_others(house: House) -> None:
+    """Attack: one write key began as many pushes as a node may run, and did not go on with them."""
+    await house.make()
+    await house.reopen(shares=Shares(reads=9, pushes=2, per_key=9, per_address=9, pushes_per_key=1))
+    async with connect(house, "write") as connection:
+        held = await connection.create_process("git-receive-pack org/app", encoding=None)
+        await asyncio.wait_for(held.stdout.readexactly(4), LIMIT_S)
+        refused = await house.ssh("git-receive-pack org/app", key="write")
+        assert "1 pushes of your key run here already" in refused.stdout
+        assert (await house.ssh("repo create org/more", key="admin")).status == 0
+        held.stdin.write(b"0000")
+        await asyncio.wait_for(held.wait_closed(), LIMIT_S)
+
+
 async def test_who_comes_too_soon_waits_for_a_turn(house: House) -> None:
     """Not refused while somebody may leave any moment."""
     await house.make()

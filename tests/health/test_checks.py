@@ -1,6 +1,8 @@
 """The probes: they find real faults, and one that hangs holds up nobody."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,3 +145,23 @@ def test_the_ssh_listener_is_really_connected_to() -> None:
     text = ssh_probe(lambda: [("0.0.0.0", port)]).run()
     assert text == f"no connection to 0.0.0.0 port {port}: Connection refused"
     assert ssh_probe(list).run() == "not listening"
+
+
+def test_a_wildcard_of_ipv6_on_a_machine_without_ipv6_is_no_fault() -> None:
+    """The samples listen on [::] too. The kernel allows that, and lets nobody connect: was "not healthy"."""
+    program = (
+        "import socket; from stargate_gate.health.checks import ssh_probe\n"
+        "four, six = (socket.create_server((host, 0), family=family) for host, family in "
+        "(('0.0.0.0', socket.AF_INET), ('::', socket.AF_INET6)))\n"
+        "ports = [listener.getsockname()[1] for listener in (four, six)]\n"
+        "print(ssh_probe(lambda: [('0.0.0.0', ports[0]), ('::', ports[1])]).run())\n"
+        "print(ssh_probe(lambda: [('::', ports[1])]).run())\n"
+    )
+    off = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", f'{off} && exec "$@"', "sh", sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    both, alone = done.stdout.splitlines()
+    assert both == "None"
+    assert alone.startswith("no connection to :: port ")

@@ -17,6 +17,7 @@ from stargate_gate.health.metrics import Metrics
 
 from .conftest import Source
 
+ENDLESS_BYTES = 64 * 1024 * 1024  # far more than the kernel takes for who does not read
 LIMIT_S = 10.0
 
 
@@ -153,6 +154,30 @@ async def test_a_slow_client_is_cut_off(
         assert time.monotonic() - started < 5
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", b"a:b\r\n"),
+        (b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+        (b"", b"\r\n"),
+    ],
+)
+async def test_what_a_connection_may_send_is_bounded(server: Endpoint, begin: bytes, piece: bytes) -> None:
+    """Attack: tiny chunks and header lines without end held the loop until the watchdog ended the node."""
+    _, writer = await asyncio.open_connection(server.host, server.port)
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        writer.write(begin)
+        async with asyncio.timeout(LIMIT_S):
+            while sent < ENDLESS_BYTES:
+                writer.write(piece * (16384 // len(piece)))
+                await writer.drain()
+                sent += 16384
+    writer.close()
+    assert sent < ENDLESS_BYTES
+    assert (await get(server, "/healthz"))[0] == 200
 
 
 @pytest.mark.parametrize("cap", ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"])

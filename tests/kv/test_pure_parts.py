@@ -295,6 +295,8 @@ def test_ledger_and_index_agree_by_their_transaction(
         (1, "!\ta:b\t[remote rejected] (pre-receive hook declined)\n", "remote: no", Outcome.REFUSED),
         (1, "!\ta:b\t[remote rejected] (unpacker error)\n", "", Outcome.UNKNOWN),
         (128, "", "fatal: remote error: not leader: node-b is a standby", Outcome.NOT_LEADER),
+        (1, "", "not leader: b is stepping down; the outcome of this push is unknown", Outcome.UNKNOWN),
+        (1, "", "not leader: b is stepping down; nothing was changed, push again", Outcome.NOT_LEADER),
         (128, "", "fatal: the remote end hung up unexpectedly", Outcome.UNKNOWN),
         (
             128,

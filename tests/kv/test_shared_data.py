@@ -113,3 +113,15 @@ def test_a_new_ledger_beside_it_is_as_strict_as_ever(kv: Kv, foreign: Path) -> N
     """Another namespace has nothing of it."""
     kv.ok("set", "App.Name", "mine", "--ns", "own")
     assert audit(foreign, "own").values == {"App.Name": b"mine"}
+
+
+def test_a_replace_ref_changes_no_value(kv: Kv) -> None:
+    """An object is what its id says, whatever the user's repository and its config say of it."""
+    kv.ok("set", "a", "good")
+    kv.ok("set", "b", "evil")
+    good, evil = (
+        git("hash-object", "-w", "--stdin", cwd=kv.path, given=value) for value in (b"good", b"evil")
+    )
+    kv.git("replace", good, evil)
+    kv.git("config", "core.useReplaceRefs", "true")
+    assert kv.ok("get", "a").strip() == b"good"

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,104 +10,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import GitFailedError, UnavailableError
-from stargate_gate.replication.apply import Applier, TermOverError, Writer
-from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.journal import Journal
-from stargate_gate.replication.messages import Changed
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.names import parse_repository_name
+from stargate_gate.replication.apply import Applier
+from stargate_gate.replication.progress import Progress
+from stargate_gate.replication.writer import TermOverError
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
 from tests.support.git import git, git_run
-from tests.support.leading import RealLeader, commits
-from tests.support.room import Room, open_room
+from tests.support.leading import commits
+from tests.support.room import open_room
+from tests.support.site import APP, HEAD, MAIN, Site, refs_of, set_refs, whole
 
-APP = parse_repository_name("org/app")
-MAIN, TOPIC, BELOW = "refs/heads/main", "refs/heads/topic", "refs/heads/topic/next"
-HEAD = f"ref: {MAIN}"
-
-
-class Site:
-    """The leader's and the standby's data_dir, and the standby's applier.
-
-    steps  how many steps that ask for it may still be done, before the term is over
-    moves  how often something of a fetch has come
-    """
-
-    def __init__(self, leader: Room, standby: Room) -> None:
-        self.leader, self.standby = RealLeader(leader), standby
-        self.intents = Intents(standby.datadir.state / "intents")
-        self.steps = 1_000
-        self.moves = 0
-        state = standby.datadir.state
-        self.journal = journal = Journal.open(state / "unreplicated.log", has_repositories=False)
-        self.rescues = rescues = Rescues.open(state / "rescued")
-        self.applier = Applier(
-            self.leader,  # type: ignore[arg-type] # its channels are pipes
-            standby.store,
-            standby.processes,
-            standby.refs,
-            rescue=Rescue(3, "node-a", journal, rescues, standby.processes),
-            intents=self.intents,
-            folders=FolderSyncs(),
-            is_current=self._is_current,
-        )
-
-    def _is_current(self) -> bool:
-        self.steps -= 1
-        return self.steps >= 0
-
-    def moved(self) -> None:
-        self.moves += 1
-
-    async def there(self) -> Repository:
-        """The leader's, made if it is not there."""
-        repository, _ = await self.leader.room.store.ensure(APP)
-        return repository
-
-    async def compare(self, identity: str | None = None) -> Repository | None:
-        """That of org/app of the leader, or of this id."""
-        if identity is None:
-            identity = (await self.leader.room.store.require(APP)).id()
-        return await self.applier.compare(identity, self.moved)
-
-    async def change(self, there: Repository, *delta: RefChange, head: str = HEAD) -> Repository | None:
-        return await self.applier.change(Changed(3, 7, APP, there.id(), head, delta), self.moved)
-
-    async def restarted(self) -> None:
-        """What the next session, or a promotion, does first."""
-        room = self.standby
-        writer = Writer(
-            room.store,
-            room.processes,
-            room.refs,
-            intents=self.intents,
-            folders=FolderSyncs(),
-            is_current=lambda: True,
-        )
-        await writer.complete()
-        assert await self.intents.all() == []
-
-
-def set_refs(repository: Repository, refs: Mapping[str, str | None]) -> None:
-    """Give the repository these refs, whatever stands in the way; None removes one."""
-    gone = [ref for ref, oid in refs.items() if oid is None]
-    for ref in gone:
-        git("update-ref", "-d", ref, cwd=repository.path)
-    for ref, oid in refs.items():
-        if oid is not None:
-            git("update-ref", ref, oid, cwd=repository.path)
-
-
-def refs_of(repository: Repository) -> dict[str, str]:
-    lines = git("for-each-ref", "--format=%(refname) %(objectname)", cwd=repository.path).splitlines()
-    return dict(line.split(" ") for line in lines)
-
-
-def whole(repository: Repository) -> bool:
-    return git_run("fsck", "--full", "--strict", "--no-dangling", cwd=repository.path).returncode == 0
+TOPIC, BELOW = "refs/heads/topic", "refs/heads/topic/next"
 
 
 @pytest.fixture
@@ -460,7 +373,7 @@ async def test_a_cancelled_fetch_is_reaped_and_swept(site: Site, there: Reposito
         if site.moves == 20:
             came.set()
 
-    task = asyncio.create_task(site.applier.compare(there.id(), moved))
+    task = asyncio.create_task(site.applier.compare(there.id(), Progress(moved)))
     async with asyncio.timeout(30):
         await came.wait()
     task.cancel()

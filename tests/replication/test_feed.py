@@ -143,7 +143,7 @@ async def test_progress_keeps_a_slow_transfer_alive(tmp_path: Path) -> None:
         waiting = asyncio.create_task(house.feed.replicated(APP_ID, seq))
         await standby.pipe.hear(Changed, Compare)
         for _ in range(8):  # over twice ack_timeout_s
-            standby.pipe.say(Progress(TERM, seq, APP_ID))
+            standby.pipe.say(Progress(TERM, seq, APP_ID, 0))
             await asyncio.sleep(0.15)
         assert not waiting.done()
         assert house.record.in_force == {B}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.errors import GitFailedError, TryAgainError
+from stargate_gate.errors import TryAgainError
 from stargate_gate.replication.keeper import FIRST_POSITION
 from stargate_gate.replication.messages import (
     Changed,
@@ -17,6 +17,7 @@ from stargate_gate.replication.messages import (
     Message,
     RefsPart,
     SnapshotBegin,
+    Unreadable,
 )
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
@@ -120,14 +121,19 @@ async def test_asking_twice_tells_nothing_anew(house: House) -> None:
 
 
 async def test_a_repository_that_cannot_be_read_is_not_told_of_by_asking(house: House) -> None:
-    """The one who asks is told to compare what it cannot: it would ask again at once."""
+    """The one who asks is told why, and what it was when it was read last; nothing new is told by that."""
     await house.push()
     repository = await house.repository()
+    digest = await house.room.refs.digest(repository)
     make_unreadable(repository)
     position = house.feed.position
-    with pytest.raises(GitFailedError):
-        await house.refs()
+    for _ in range(3):
+        (answer,) = await house.refs()
+        assert isinstance(answer, Unreadable)
+        assert "packed-refs" in answer.reason
+        assert answer.last == digest
     assert house.feed.position == position
+    assert len(house.feed.notes.lines) == 1
 
 
 async def test_what_is_told_was_read_before_it_was_synced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.replication import intents as intents_module
-from stargate_gate.replication.apply import Applier, TermOverError, Writer
+from stargate_gate.replication.apply import Applier
 from stargate_gate.replication.intent import (
     DamagedIntentError,
     Intent,
@@ -21,8 +21,10 @@ from stargate_gate.replication.intent import (
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.messages import Changed
+from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
+from stargate_gate.replication.writer import TermOverError, Writer
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input
@@ -199,7 +201,7 @@ class _HasAll(Applier):
         self.steps -= 1
         return self.steps >= 0
 
-    async def _fetch(self, repository: Repository, oids: Collection[str], moved: object) -> None:
+    async def _fetch(self, repository: Repository, oids: Collection[str], progress: Progress) -> None:
         """Nothing is missing."""
 
     async def _change_refs(self, *args: object) -> None:
@@ -221,9 +223,9 @@ async def test_a_change_that_is_cut_anywhere_is_completed_by_whoever_comes_next(
     change = Changed(3, 7, APP, ID, intent.head, delta)
     if steps < 4:
         with pytest.raises(TermOverError):
-            await applier.change(change, lambda: None)
+            await applier.change(change, Progress())
     else:
-        assert await applier.change(change, lambda: None) == repository
+        assert await applier.change(change, Progress()) == repository
         assert applier.intended == [intent]
         await assert_whole(room, repository, intent)
     if steps == 0:

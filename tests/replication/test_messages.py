@@ -51,7 +51,7 @@ refs = st.tuples(st.sampled_from(["refs/heads/", "refs/tags/", "refs/", "refs/no
     "".join
 )
 unreserved = refs.filter(lambda ref: ref != "refs/stargate" and not ref.startswith("refs/stargate/"))
-heads = unreserved.map("ref: {}".format) | oids
+heads = unreserved.map("ref: {}".format) | oids | st.just("")
 words = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
 
 BY_TYPE: Mapping[Any, st.SearchStrategy[Any]] = {
@@ -60,15 +60,17 @@ BY_TYPE: Mapping[Any, st.SearchStrategy[Any]] = {
     float: st.floats(0.001, 86399),
     Member: st.builds(Member, words, words),
     RepositoryName: names,
-    tuple[Listed, ...]: st.lists(st.builds(Listed, names, ids, st.none() | hexadecimal(64)), max_size=5).map(
-        tuple
-    ),
+    tuple[Listed, ...]: st.lists(
+        st.builds(Listed, names, ids, st.none() | hexadecimal(64), st.none() | st.text(max_size=60)),
+        max_size=5,
+    ).map(tuple),
     Delta: st.lists(st.builds(RefChange, unreserved, st.none() | oids, st.none() | oids), max_size=5).map(
         tuple
     ),
     Mapping[str, str]: st.dictionaries(unreserved, oids, max_size=5),
     tuple[str, ...]: st.lists(unreserved, max_size=5).map(tuple),
     Settings: st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), max_size=5).map(tuple),
+    str | None: st.none() | hexadecimal(64),
 }
 BY_NAME = {"head": heads, "reason": st.text(max_size=60), "instance": words}
 

@@ -175,7 +175,7 @@ async def test_answers_end_when_the_leader_is_gone() -> None:
 # -- bridge --------------------------------------------------------------------------------------------
 
 
-def _nothing() -> None:
+def _nothing(_: int = 0) -> None:
     """Nobody asks how the bytes get on."""
 
 

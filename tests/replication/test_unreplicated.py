@@ -396,12 +396,12 @@ async def test_progress_is_told_at_most_once_a_second_and_not_after_it_is_applie
     """Bytes come in thousands of pieces; the leader needs to hear that something moves."""
     answers = Answers(4)
     for moment in (0.0, 0.1, 0.9):
-        answers.progress(ONE, 7, moment)
-    assert await told(answers) == [Progress(4, 7, ONE)]
-    answers.progress(ONE, 7, 0.95)
-    answers.progress(ONE, 7, 1.0)
-    assert await told(answers) == [Progress(4, 7, ONE)]
-    answers.progress(ONE, 7, 2.5)
+        answers.progress(ONE, 7, 100, moment)
+    assert await told(answers) == [Progress(4, 7, ONE, 100)]
+    answers.progress(ONE, 7, 100, 0.95)
+    answers.progress(ONE, 7, 100, 1.0)
+    assert await told(answers) == [Progress(4, 7, ONE, 100)]
+    answers.progress(ONE, 7, 100, 2.5)
     answers.applied(ONE, 7)
     assert await told(answers) == [Applied(4, 7, ONE)]
 
@@ -410,7 +410,7 @@ async def test_what_failed_says_no_progress() -> None:
     """A repository that rests before another try does not keep the leader waiting."""
     answers = Answers(4)
     other = "e" * 32
-    answers.progress(ONE, 7, 0.0)
-    answers.progress(other, 8, 0.0)
+    answers.progress(ONE, 7, 100, 0.0)
+    answers.progress(other, 8, 200, 0.0)
     answers.silent(ONE)
-    assert await told(answers) == [Progress(4, 8, other)]
+    assert await told(answers) == [Progress(4, 8, other, 200)]

@@ -165,12 +165,17 @@ EVIL = """
 	allow = always
 [remote "origin"]
 	url = ext::{evil}
-	promisor = true
 	uploadpack = {evil}
 	vcs = evil
 [extensions]
-	partialClone = origin
 	worktreeConfig = true
+[hook "x"]
+	command = {evil}
+	event = pre-receive
+	event = reference-transaction
+	event = post-receive
+[fetch]
+	bundleURI = file://{evil}
 [credential]
 	helper = {evil}
 [include]
@@ -194,9 +199,6 @@ def evil(room: Room, work: Path, tmp_path: Path) -> Path:
     program.chmod(0o755)
     path = room.datadir.repositories / "app.git"
     git("clone", "-q", "--bare", work, path)
-    other = tmp_path / "alternate.git"
-    git("clone", "-q", "--bare", work, other)
-    (path / "objects/info/alternates").write_text(f"{other}/objects\n")
     for folder in (path / "hooks", tmp_path / "hooks"):
         folder.mkdir(exist_ok=True)
         for hook in HOOKS:

@@ -278,3 +278,26 @@ def test_without_inode_numbers_that_stay_the_older_one_keeps_the_id(tmp_path: Pa
     looks = [(Repository(RepositoryName(name), tmp_path / name), look(tmp_path / name)) for name in "ba"]
     assert not any(seen.home for _, seen in looks)
     assert [str(one.name) for one in Identities().settle(looks).known.values()] == ["a"]
+
+
+async def test_a_repository_that_one_search_misses_is_found_by_the_next(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator moves its folder from where the search comes to where it has been: it is not gone."""
+    identity = (await room.store.create(APP)).id()
+    root = room.datadir.repositories
+    walk = room.store.register._walk
+    moved = []
+
+    def moving() -> list[Repository]:
+        found = list(walk())
+        if not moved:
+            moved.append((root / "org").rename(root / "a"))
+            return []
+        return found
+
+    renamed(room, APP, RENAMED)  # so that it has to be searched for
+    monkeypatch.setattr(room.store.register, "_walk", moving)
+    found = await room.store.by_id(identity, search=True)
+    assert found is not None
+    assert str(found.name) == "a/renamed"

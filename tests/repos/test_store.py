@@ -11,7 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.datadir.files import fsync_dir, read_json
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError, UsageError
+from stargate_gate.errors import (
+    BrokenRepositoryError,
+    NoSuchRepositoryError,
+    UnavailableError,
+    UsageError,
+)
 from stargate_gate.repos import placing
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import read_head, read_object_format
@@ -149,9 +154,11 @@ async def test_names_that_clash_with_what_is_there_are_clear_errors(room: Room, 
         for attempt in (room.store.ensure, room.store.create, room.store.require):
             with pytest.raises(UsageError, match="choose another name"):
                 await attempt(parse_repository_name(raw))
-    for raw in ("b", "half"):
-        with pytest.raises(UsageError, match="already"):
-            await room.store.create(parse_repository_name(raw))
+    with pytest.raises(UsageError, match="already"):
+        await room.store.create(parse_repository_name("b"))
+    for attempt in (room.store.ensure, room.store.create, room.store.require):
+        with pytest.raises(BrokenRepositoryError, match="half cannot be served: it has no HEAD"):
+            await attempt(parse_repository_name("half"))
     await room.store.create(RepositoryName("old2"))
     await room.store.create(RepositoryName("old2/below"))  # a folder beside old2.git
     assert await names(room.store) == ["old", "old2", "old2/below"]
@@ -198,10 +205,11 @@ async def test_copied_in_repositories_are_found_without_a_restart(room: Room, wo
     for path in ("org/app.git", "plain", "deep/er/x.git"):
         bare_copy(work, root / path)
     assert await names(room.store) == ["deep/er/x", "org/app", "plain"]
+    assert entries(root) == ["deep", "org", "plain.git"]
     for repository in await room.store.list():
         assert len(repository.id()) == 32
         assert git("config", "core.hooksPath", cwd=repository.path) == str(room.datadir.hooks)
-        assert git("config", "remote.origin.url", cwd=repository.path) == str(work)
+        assert str(work) in (repository.path / "config.before-stargate").read_text()
         assert git("rev-parse", "main", cwd=repository.path)
     before = {repository.name: repository.id() for repository in await room.store.list()}
     again = Store(room.datadir, room.processes, default_branch="main", trash_days=1)
@@ -219,9 +227,8 @@ async def test_a_request_adopts_what_no_list_has_seen(room: Room, work: Path) ->
 async def test_dot_git_wins_when_both_are_there(room: Room, work: Path) -> None:
     """One name, one repository; the other is reported once."""
     root = room.datadir.repositories
-    bare_copy(work, root / "a")
-    assert (await room.store.require(A)).path == root / "a"
     bare_copy(work, root / "a.git")
+    bare_copy(work, root / "a")
     assert (await room.store.require(A)).path == root / "a.git"
     with capture_logs() as logs:
         for _ in range(2):
@@ -248,10 +255,10 @@ async def test_links_are_refused_and_reported_once(room: Room, work: Path, tmp_p
         assert await names(room.store) == []
         assert await names(room.store) == []
     reported = [entry["path"] for entry in logs if entry["event"] == "not_a_repository_to_serve"]
-    assert reported == ["folder", "link.git"]
-    for raw in ("head", "objects", "refs", "config"):
-        with pytest.raises(NoSuchRepositoryError):
-            await room.store.require(parse_repository_name(raw))
+    assert reported == ["config.git", "folder", "head.git", "link.git", "objects.git", "refs.git"]
+    for part in ("HEAD", "objects", "refs", "config"):
+        with pytest.raises(BrokenRepositoryError, match=f"cannot be served: its {part} is a link"):
+            await room.store.require(parse_repository_name(part.lower()))
     assert entries(outside) == entries(bare_copy(work, tmp_path / "fresh.git"))
 
 
@@ -266,11 +273,15 @@ async def test_a_half_copied_repository_is_none_yet(room: Room, work: Path, tmp_
         else:
             shutil.copy(source / part, target / part)
         assert await names(room.store) == []
-        assert room.store.find(A) is None
+        with pytest.raises(BrokenRepositoryError):
+            room.store.find(A)
+    assert room.store.not_served == ("a.git: it has no HEAD",)
     (target / "HEAD").touch()
     assert await names(room.store) == []
+    assert room.store.not_served == ("a.git: its HEAD is empty",)
     shutil.copy(source / "HEAD", target / "HEAD")
     assert await names(room.store) == ["a"]
+    assert room.store.not_served == ()
 
 
 async def test_a_working_copys_git_folder_becomes_a_bare_repository(room: Room, work: Path) -> None:

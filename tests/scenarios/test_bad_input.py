@@ -16,10 +16,10 @@ from tests.support.cluster import (
     Cluster,
     NodeProcess,
     eventually,
-    free_port,
     make_key,
     running_cluster,
 )
+from tests.support.ports import free_port
 
 Make = Callable[..., Cluster]
 

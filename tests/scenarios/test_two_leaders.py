@@ -291,8 +291,7 @@ def test_a_leader_that_wakes_up_acknowledges_nothing_on_old_proof(watched: tuple
         pushing = push_in_background(cluster, a, "into-the-freeze")
         witness.sees_nobody_ready([b], LONG_S)
         assert_refuses(cluster, b, "at-b")
-    assert a.wait() == 1, "the watchdog ends what was frozen for longer than watchdog_s"
-    assert "Timeout" in a.log(), "with the stacks of its threads"
+    assert a.wait() == -signal.SIGALRM, "the watchdog ends what was frozen for longer than watchdog_s"
     assert pushing.wait(30) != 0
     b.wait_ready()
     assert b.status()["term"] == 2
@@ -315,7 +314,7 @@ def test_a_frozen_leader_whose_lock_file_was_replaced_wakes_up_powerless(
         b.wait_ready()
         assert b.status()["term"] == 2
         push(cluster, b, "in-term-2")
-    assert a.wait() == 1
+    assert a.wait() == -signal.SIGALRM
     assert pushing.wait(30) != 0
     a.start()
     b.wait_in_sync_set("node-a")

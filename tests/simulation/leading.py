@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.campaign import DRAIN_LAST_SHARE
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -149,10 +150,13 @@ class Leading:
         self.world.ledger.opens(self.process, self.record)
 
     def step_down(self, drain_s: float) -> Steps:
-        """No new pushes, the running ones finish, a standby is caught up, the record is clean."""
+        """The running pushes finish, then no new ones, a standby is caught up, the record is clean."""
         engine = self.world.engine
+        began, deadline = engine.now, engine.now + drain_s
+        first = [task for task, _ in self.pushes]
+        while any(task.alive for task in first) and engine.now < began + drain_s * (1 - DRAIN_LAST_SHARE):
+            yield None, 0.5
         self.is_open = False
-        deadline = engine.now + drain_s
         while any(task.alive for task, _ in self.pushes) and engine.now < deadline:
             yield None, 0.5
         yield from self._end_pushes()

@@ -327,7 +327,7 @@ MUTATIONS = (
     Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=24
+        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
     ),
     Mutation(
         "a standby hears of another term",
@@ -415,7 +415,7 @@ MUTATIONS = (
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=50
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
     ),
     Mutation(
         "a forced leadership is noted before what it means",

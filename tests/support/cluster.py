@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
+from tests.support.ports import free_port
 
 WAIT_LIMIT_S = 30.0
 POLL_S = 0.02
@@ -42,14 +43,6 @@ def eventually(probe: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S)
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {limit_s} s: {what}; last answer: {answer!r}")
         time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_key(path: Path, *, kind: str = "ed25519", comment: str = "test") -> Path:

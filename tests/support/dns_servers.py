@@ -10,7 +10,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.support.cluster import WAIT_LIMIT_S, eventually, free_port
+from tests.support.cluster import WAIT_LIMIT_S, eventually
+from tests.support.ports import free_port
 
 ZONE, NAME = "example.test", "stargate.example.test"
 SECRET = "x7VeNr1TYe6jHyvsgYSGVnijGEeyIOiesFBiVg+9o54="

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stargate_gate.share import shared_dir
-from tests.support.cluster import Client, Cluster, NodeProcess, eventually, free_port
+from tests.support.cluster import Client, Cluster, NodeProcess, eventually
+from tests.support.ports import free_port
 
 SSHD = "/usr/sbin/sshd"
 PROGRAM = "/opt/stargate/bin/stargate-authorized-keys"

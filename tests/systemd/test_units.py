@@ -72,6 +72,11 @@ def test_its_times_fit_those_of_the_node() -> None:
     assert seconds(unit["RestartSec"][0]) < election.lease_s
 
 
+def test_a_reload_hangs_the_node_up() -> None:
+    """`systemctl reload stargate`: what that does is in tests/scenarios/test_reload.py."""
+    assert settings(UNIT)["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
 @pytest.mark.parametrize("setting", ["ExecStart", "ExecStopPost"])
 def test_what_it_starts_is_a_command(setting: str) -> None:
     """Each word before its -c FILE; a dash in front only says that a failure is no failure of the unit's."""

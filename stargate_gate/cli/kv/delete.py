@@ -18,7 +18,7 @@ from stargate_gate.kv.writing import write
 @click.option("--expect", metavar="OID", help="Only if the key, or the ledger, is this now; else exit 2.")
 @common_options
 def command(keys: tuple[str, ...], expect: str | None, **said: Any) -> None:
-    """Take the values of all these keys away, or, if one of them has none (exit 1), of none of them."""
+    """Delete these keys. If one of them does not exist, nothing is deleted (exit 1)."""
     what = common(**said)
     if expect is not None and len(keys) > 1:
         raise KvUsageError("--expect goes with one key; several can be expected in the lines of mset")

@@ -1,0 +1,70 @@
+"""Looking over all repositories now and then, for what an operator should know of them.
+
+What lies among the repositories and is not served, with the reason; and settings that one node alone has.
+May import: repos, errors.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NoReturn
+
+import structlog
+
+from stargate_gate.errors import StargateError
+from stargate_gate.repos.store import Store
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 300.0
+MAX_SHOWN = 5  # of a kind, in status; all are in the log
+
+
+class Lookout:
+    """One per node. `run` until cancelled; `warnings` from memory.
+
+    alone  there is no other node that could lack what this one has
+    """
+
+    def __init__(self, store: Store, *, alone: bool) -> None:
+        self._store = store
+        self._alone = alone
+        self._told: set[str] = set()
+
+    async def run(self) -> NoReturn:
+        """Look at once, and every LOOK_EVERY_S seconds."""
+        while True:
+            try:
+                await self._store.list()
+            except (StargateError, OSError) as error:
+                log.warning("repositories_not_listed", error=str(error))
+            self._tell()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know, a line each."""
+        found = _shown("not served: ", self._store.not_served, "")
+        if not self._alone:
+            what_to_do = (
+                "; set them on every node, and stargate.setOnEveryNode=true beside them (see the runbook)"
+            )
+            found += _shown("settings that a failover loses: ", self._policies(), what_to_do)
+        return tuple(found)
+
+    def _policies(self) -> Sequence[str]:
+        return self._store.local_policies
+
+    def _tell(self) -> None:
+        """Each line once."""
+        if self._alone:
+            return
+        policies = set(self._policies())
+        for line in sorted(policies - self._told):
+            log.warning("repository_settings_on_this_node_alone", settings=line)
+        self._told = policies
+
+
+def _shown(before: str, lines: Sequence[str], after: str) -> list[str]:
+    shown = [f"{before}{line}{after}" for line in lines[:MAX_SHOWN]]
+    if len(lines) > MAX_SHOWN:
+        shown.append(f"{before}{len(lines) - MAX_SHOWN} more repositories: see the log")
+    return shown

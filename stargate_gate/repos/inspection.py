@@ -1,0 +1,139 @@
+"""What in a repository that was copied in keeps it from being served: one look at all of it, at adoption.
+
+git follows links, and reads some files that lead it to another place; it would tell clients what stands
+there, or write there. It opens FIFOs, and waits for ever. Both nodes must be able to hold each ref. So
+this names what has to go first. It opens nothing but packed-refs, and never waits: see reading.py.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from stargate_gate.repos.git import RESERVED
+from stargate_gate.repos.gitconfig import PARTIAL_CLONE
+from stargate_gate.repos.reading import kind_of, open_file
+from stargate_gate.repos.refnames import ref_problem
+from stargate_gate.repos.repository import is_there
+
+MAX_PROBLEMS = 3  # that are named; that there are more is said
+
+# Files of git's that lead to another place, relative to the repository; gitrepository-layout(5).
+_LEADS_AWAY = {
+    b"commondir": "git would take everything from the folder that it names: remove it, or copy that folder",
+    b"gitdir": "it belongs to a linked working copy: copy the repository itself instead",
+    b"objects/info/alternates": "it takes objects from another repository: run `git repack -a -d` in it, then"
+    " remove the file",
+    b"objects/info/http-alternates": "it takes objects from another repository: remove the file",
+}
+_REFS = b"refs"
+_PROMISOR = b".promisor"
+_RESERVED = RESERVED.encode()
+_UNSEEN = (b"objects", b"refs")  # below these nothing is taken for a repository
+_LINE_BYTES = 70_000  # of packed-refs at a time: longer than any ref that git takes
+
+
+def inspect(path: Path) -> str | None:
+    """Why the repository at `path` must not be served, with what to do; None if it may. Blocks for the disk.
+
+    Raises:
+        OSError: it cannot be looked at as a whole.
+    """
+    found = list(islice(_problems(os.fsencode(path)), MAX_PROBLEMS + 1))
+    if len(found) > MAX_PROBLEMS:
+        found[MAX_PROBLEMS] = "and there is more"
+    return "; ".join(found) or None
+
+
+def leads_away(path: Path) -> bool:
+    """Whether git would look for something of this repository in another place. A few stat calls."""
+    return any(is_there(path / os.fsdecode(name)) for name in _LEADS_AWAY)
+
+
+def _problems(top: bytes) -> Iterator[str]:
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        for entry in _entries(top + b"/" + folder if folder else top):
+            name = folder + b"/" + entry.name if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                problem, enter = _look_at_folder(name, entry)
+                if enter:
+                    folders.append(name)
+            else:
+                problem = _look_at_file(name, entry)
+            if problem is not None:
+                yield problem
+    yield from _packed(top + b"/packed-refs")
+
+
+def _entries(folder: bytes) -> list["os.DirEntry[bytes]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # what a push of a far too long ref left: no ref is in it
+            return []
+        raise
+
+
+def _look_at_folder(name: bytes, entry: "os.DirEntry[bytes]") -> tuple[str | None, bool]:
+    """What is wrong with it, and whether to look below it."""
+    if name in _LEADS_AWAY:
+        return f"{_shown(name)} is a folder: remove it", False
+    if name.partition(b"/")[0] not in _UNSEEN and _is_repository_like(entry.path):
+        return f"{_shown(name)} is a repository inside this one: move it out", False
+    return None, True
+
+
+def _look_at_file(name: bytes, entry: "os.DirEntry[bytes]") -> str | None:
+    if not entry.is_file(follow_symlinks=False):
+        kind = kind_of(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
+        return f"{_shown(name)} is {kind}: remove it, or put a file in its place"
+    if (why := _LEADS_AWAY.get(name)) is not None:
+        return f"it has a file {_shown(name)}: {why}"
+    if name.endswith(_PROMISOR) and name.startswith(b"objects/pack/"):
+        return f"{_shown(name)}: {PARTIAL_CLONE}"
+    return _ref(name) if name.startswith(_REFS + b"/") and not name.endswith(b".lock") else None
+
+
+def _ref(name: bytes) -> str | None:
+    """What is wrong with the name of a ref that is there."""
+    if name == _RESERVED:
+        return (
+            f"it has a ref {RESERVED}, where nodes keep refs of their own: give it another name"
+            f" (git update-ref refs/heads/NAME {RESERVED}; git update-ref -d {RESERVED})"
+        )
+    problem = ref_problem(name)
+    return None if problem is None else f"{problem}; not every node could hold it: rename it, or delete it"
+
+
+def _packed(path: bytes) -> Iterator[str]:
+    """The refs in packed-refs that must not be there. A line is `<oid> <ref>`; others say nothing of names.
+
+    What is damaged in it, git says when it reads it.
+    """
+    try:
+        fd = open_file(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        return  # it is no file: that was said already
+    with os.fdopen(fd, "rb") as file:
+        while line := file.readline(_LINE_BYTES):
+            if line[:1] not in {b"#", b"^"}:
+                ref = line.rstrip(b"\n").partition(b" ")[2]
+                if ref and (problem := _ref(ref)) is not None:
+                    yield problem
+
+
+def _is_repository_like(path: bytes) -> bool:
+    folder = Path(os.fsdecode(path))
+    return is_there(folder / "HEAD") and is_there(folder / "objects") and is_there(folder / "refs")
+
+
+def _shown(name: bytes) -> str:
+    text = name.decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,153 @@
+"""A push that is cut since its node stops leading: "nothing was changed" is said when it is certain."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from stargate_gate.gate.commandlist import PushCommands
+from tests.gate.conftest import STANDBY, House, git, work_tree
+from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, pkt
+from tests.gate.replicas import LIMIT_S, RawPush, raw_push
+
+LOST = "not leader: node-b is stepping down; the outcome of this push is unknown"
+NOTHING = b"not leader: node-b is stepping down; nothing was changed, push again\n"
+UNKNOWN = f"{LOST}\n".encode()
+CAPABILITIES = "report-status side-band-64k delete-refs"
+
+
+@pytest.fixture
+async def tree(house: House) -> Path:
+    """A work tree whose main the house has already."""
+    tree = work_tree(house.root / "tree")
+    pushed = await house.git("push", "-q", house.url(), "main", cwd=tree)
+    assert pushed.status == 0, pushed
+    return tree
+
+
+async def begun(house: House) -> RawPush:
+    """A push whose client knows the refs."""
+    client = await raw_push(house)
+    await client.advertisement()
+    return client
+
+
+async def cut(house: House, client: RawPush) -> tuple[int, bytes, bytes]:
+    """Leadership ends; what the client is told."""
+    house.leadership.set(STANDBY)
+    await asyncio.wait_for(house.leadership.scopes.revoke(LOST), LIMIT_S)
+    return await client.done()
+
+
+async def blocked(house: House, hook: str, *, moved: str) -> None:
+    """From now on that hook hangs, once it has said so; `moved`: what it does before."""
+    os.mkfifo(house.root / "fifo")
+    script = f"#!/bin/sh\n{moved}\necho waiting >&2\nexec cat {house.root / 'fifo'}\n"
+    house.datadir.hooks.joinpath(hook).write_text(script)
+    house.datadir.hooks.joinpath(hook).chmod(0o755)
+
+
+async def waiting(client: RawPush) -> None:
+    """Until the hook says so."""
+    await asyncio.wait_for(client.process.stdout.readuntil(b"waiting"), LIMIT_S)
+
+
+async def test_in_the_middle_of_the_pack(house: House, tree: Path) -> None:
+    """Nothing can have moved: git wants all of it first."""
+    client = await begun(house)
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK[:10])
+    while not any(told == ("writing", "org/app") for told in house.ledger.told):
+        await asyncio.sleep(0.01)
+    status, _, err = await cut(house, client)
+    assert (status, err) == (9, NOTHING)
+    assert "refs/heads/new" not in house.refs()
+
+
+async def test_in_the_middle_of_the_commands(house: House, tree: Path) -> None:
+    """Even a deletion, which has no pack, needs the end of the list."""
+    client = await begun(house)
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    whole = commands(CAPABILITIES, [f"{oid} {ZERO} refs/heads/main"])
+    await client.send(whole[:-4])
+    status, _, err = await cut(house, client)
+    assert (status, err) == (9, NOTHING)
+    assert house.refs()["refs/heads/main"] == oid
+
+
+async def test_while_a_hook_still_decides(house: House, tree: Path) -> None:
+    """The whole pack is there, and every ref is what it was."""
+    await blocked(house, "pre-receive", moved="")
+    client = await begun(house)
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
+    await waiting(client)
+    status, _, err = await cut(house, client)
+    assert (status, err) == (9, NOTHING)
+    assert "refs/heads/new" not in house.refs()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_deletion_that_has_happened_is_not_called_nothing(
+    house: House, tree: Path, *, packed: bool
+) -> None:
+    """There is no pack, and the ref is gone; also from packed-refs."""
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    assert (await house.git("push", "-q", house.url(), "main:other", cwd=tree)).status == 0
+    if packed:
+        git("pack-refs", "--all", cwd=house.path())
+    await blocked(house, "post-receive", moved="")
+    client = await begun(house)
+    await client.send(commands(CAPABILITIES, [f"{oid} {ZERO} refs/heads/other"]))
+    await waiting(client)
+    status, _, err = await cut(house, client)
+    assert (status, err) == (9, UNKNOWN)
+    assert "refs/heads/other" not in house.refs()
+
+
+async def test_a_ref_that_somebody_else_has_moved_on_is_not_called_nothing(house: House, tree: Path) -> None:
+    """It is not what this client pushed, nor what it was: this push may have moved it in between."""
+    oid = git("rev-parse", "HEAD", cwd=tree).strip()
+    tree_oid = git("rev-parse", "HEAD^{tree}", cwd=tree).strip()
+    other = git("commit-tree", "-m", "other", tree_oid, cwd=house.path()).strip()
+    await blocked(house, "pre-receive", moved="")
+    client = await begun(house)
+    await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
+    await waiting(client)
+    git("update-ref", "refs/heads/new", other, cwd=house.path())
+    status, _, err = await cut(house, client)
+    assert (status, err) == (9, UNKNOWN)
+
+
+def test_commands_however_they_arrive() -> None:
+    """One byte at a time; what comes after them is not read as one."""
+    first = f"{ZERO} {'1' * 40} refs/heads/a\0 report-status"
+    request = pkt(f"shallow {'2' * 40}") + pkt(first) + pkt(f"{'3' * 40} {ZERO} refs/heads/b c\n") + b"0000"
+    for size in (1, 7, len(request)):
+        found = PushCommands()
+        for at in range(0, len(request), size):
+            assert not found.complete
+            found.feed(request[at : at + size])
+        assert found.complete
+        found.feed(b"PACK0000 and whatever")
+        assert found.expected == {b"refs/heads/a": b"0" * 40, b"refs/heads/b c": b"3" * 40}
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pkt("push-cert\0 report-status") + b"0000",
+        pkt(f"{ZERO} {'1' * 40} refs/heads/a") + b"zzzz",
+        pkt(f"{ZERO} {'1' * 40} refs/heads/a") + pkt(f"{'3' * 40} {'1' * 40} refs/heads/a") + b"0000",
+        pkt(f"{ZERO} {'1' * 40}") + b"0000",
+        b"".join(pkt(f"{ZERO} {'1' * 40} refs/heads/{number}") for number in range(200)),
+    ],
+    ids=["signed", "no packet", "twice", "no ref", "too long"],
+)
+def test_commands_that_are_not_known(request_bytes: bytes) -> None:
+    """Then git may have done anything."""
+    found = PushCommands(max_bytes=10_000)
+    found.feed(request_bytes)
+    assert found.complete
+    assert found.expected is None
