@@ -43,6 +43,10 @@ WINDOW_BYTES = 2 * 1024 * 1024  # OpenSSH's: 20 MB/s at a round trip of 100 ms, 
 FIRST_WINDOW_BYTES = 64 * 1024  # doubled with each window that was taken: after 4 MB it has its full size
 READ_BYTES = 64 * 1024  # one read of a connection; asyncio's own 256 KiB would be 200 MB for all of them
 MOST_UNHANDLED_BYTES = 512 * 1024  # while one packet takes long (a login waits for the keys)
+MOST_UNSENT_BYTES = 1024 * 1024  # answers that a client does not read; a write of a session has 64 KiB
+MOST_DEFERRED = (
+    4096  # packets that wait for the end of a key exchange; 100 channels of a peer have some hundreds
+)
 ADJUST_SHARE = 4  # tell the client of taken bytes a quarter of the window at a time
 
 # SHA-256 over the source of the functions below, as of asyncssh 2.24.1.
@@ -196,7 +200,8 @@ class PacedConnection(asyncssh.SSHServerConnection):
     def handle_packets(self, until_s: float) -> bool:
         """`packetturns.Reader`. As asyncssh's `_recv_data`, but it stops at a time."""
         try:
-            while self._inpbuf and self._recv_handler():
+            while self._inpbuf and not self._owes_reading() and self._recv_handler():
+                self._require_few_deferred()
                 if time.monotonic() >= until_s:
                     return bool(self._inpbuf)
         except asyncssh.DisconnectError as error:
@@ -211,10 +216,18 @@ class PacedConnection(asyncssh.SSHServerConnection):
         transport = self._transport
         if transport is None:
             return
-        if waits or len(self._inpbuf) > MOST_UNHANDLED_BYTES:
+        if waits or len(self._inpbuf) > MOST_UNHANDLED_BYTES or self._owes_reading():
             transport.pause_reading()
         else:
             transport.resume_reading()
+
+    def _require_few_deferred(self) -> None:
+        if len(self._deferred_packets) > MOST_DEFERRED:
+            raise asyncssh.ProtocolError("too much was asked for during a key exchange")
+
+    def _owes_reading(self) -> bool:
+        """Whether the client has to read first: what it asks for would only add to what it does not read."""
+        return not self._transport_takes and self.unsent_bytes() > MOST_UNSENT_BYTES
 
     async def wait_writable(self) -> None:
         """Return once the transport's buffer is low and no key exchange holds packets back."""
@@ -235,6 +248,7 @@ class PacedConnection(asyncssh.SSHServerConnection):
         """asyncio: it is below its low-water mark again."""
         self._transport_takes = True
         self._writable.set()
+        self._recv_data()
 
     def _send_deferred_packets(self) -> None:
         super()._send_deferred_packets()

@@ -23,7 +23,7 @@ from stargate_gate.errors import (
     TryAgainError,
     UnavailableError,
 )
-from stargate_gate.gate.commandlist import PushCommands
+from stargate_gate.gate.expected import ExpectedValues
 from stargate_gate.gate.ports import Changes, Leadership
 from stargate_gate.repos.refvalues import UncertainError, read_values
 from stargate_gate.repos.repository import Repository
@@ -92,7 +92,7 @@ class Push:
         self._waits = waits
         self._sync_set = changes.sync_set()
         self._wrote = False
-        self._commands = PushCommands()
+        self._given = ExpectedValues()
         self._untold: TryAgainError | None = None
 
     async def advertised(self) -> None:
@@ -131,7 +131,7 @@ class Push:
 
     def given(self, data: bytes) -> None:
         """Remember what git was asked to do."""
-        self._commands.feed(data)
+        self._given.feed(data)
 
     async def changed_nothing(self) -> bool:
         """Whether this push is known to have changed nothing. Git is reaped, and no ref will move any more.
@@ -142,9 +142,9 @@ class Push:
         refs themselves are looked at, and not how far it had come. What cannot be read counts as changed.
         A repository that was made for this push stays, and is empty.
         """
-        if not self._commands.complete:
+        if not self._given.complete:
             return True
-        expected = self._commands.expected
+        expected = self._given.expected
         where = await self._store.register.whereabouts(self._identity)
         if expected is None or where is None:
             return False

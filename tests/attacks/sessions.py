@@ -32,5 +32,6 @@ def _others_go_on(ground: Ground, what: str) -> None:
     ground.holds(what)
     for words in ("repo list", "health", "status"):
         done = ground.client.ssh(ground.leader, words)
-        assert done.returncode == 0, (what, words, done.stderr)
+        answers = {0, 1} if words == "status" else {0}  # 1: it warns of something, as it may
+        assert done.returncode in answers, (words, done.returncode, done.stdout, done.stderr)
     ground.restart_standby(what)

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from stargate_gate.gate.commandlist import PushCommands
-from tests.gate.conftest import STANDBY, House, git, work_tree
+from stargate_gate.gate.admission import Admission, Claim, Shares
+from stargate_gate.gate.expected import ExpectedValues
+from tests.gate.conftest import LEADERLESS, STANDBY, House, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, pkt
 from tests.gate.replicas import LIMIT_S, RawPush, raw_push
 
@@ -120,12 +123,39 @@ async def test_a_ref_that_somebody_else_has_moved_on_is_not_called_nothing(house
     assert (status, err) == (9, UNKNOWN)
 
 
+async def test_a_push_that_gets_its_turn_when_the_gate_has_closed_waits(
+    house: House, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came before the stop: it is not refused, and goes on if this node leads again."""
+    await house.reopen(shares=Shares(pushes=1), queue_wait_s=LIMIT_S)
+    come, queued = Admission.come, asyncio.Event()
+
+    def come_and_say(admission: Admission, claim: Claim) -> object:
+        verdict = come(admission, claim)
+        if verdict == "wait":
+            queued.set()
+        return verdict
+
+    monkeypatch.setattr(Admission, "come", come_and_say)
+    first = await begun(house)
+    with capture_logs() as logs:
+        second = asyncio.create_task(house.git("push", "-q", house.url(), "main:second", cwd=tree))
+        await asyncio.wait_for(queued.wait(), LIMIT_S)
+        house.leadership.set(replace(LEADERLESS, stepping_down=True))
+        await first.die()
+        while not any(line["event"] == "push_waits_for_leader" for line in logs):
+            await asyncio.sleep(0.01)
+        await house.leadership.lead()
+        assert (await second).status == 0
+    assert "refs/heads/second" in house.refs()
+
+
 def test_commands_however_they_arrive() -> None:
     """One byte at a time; what comes after them is not read as one."""
     first = f"{ZERO} {'1' * 40} refs/heads/a\0 report-status"
     request = pkt(f"shallow {'2' * 40}") + pkt(first) + pkt(f"{'3' * 40} {ZERO} refs/heads/b c\n") + b"0000"
     for size in (1, 7, len(request)):
-        found = PushCommands()
+        found = ExpectedValues()
         for at in range(0, len(request), size):
             assert not found.complete
             found.feed(request[at : at + size])
@@ -147,7 +177,7 @@ def test_commands_however_they_arrive() -> None:
 )
 def test_commands_that_are_not_known(request_bytes: bytes) -> None:
     """Then git may have done anything."""
-    found = PushCommands(max_bytes=10_000)
+    found = ExpectedValues(max_bytes=10_000)
     found.feed(request_bytes)
     assert found.complete
     assert found.expected is None

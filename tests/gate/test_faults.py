@@ -230,7 +230,8 @@ async def test_leadership_lost_in_mid_push_ends_it(house: House) -> None:
         assert len(house.processes) == 0
         assert house.debris() == []
         done = await asyncio.wait_for(process.wait(), LIMIT_S)
-        assert (done.exit_status, done.stderr) == (9, b"not leader: gone\n")
+        told = b"not leader: gone; nothing was changed, push again\n"
+        assert (done.exit_status, done.stderr) == (9, told)
     assert house.refs() == {}
 
 

@@ -1,6 +1,7 @@
 """The listener: who gets in, what a key's line decides, and clients that do not behave."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -16,14 +17,27 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import UnavailableError
+from stargate_gate.gate import backpressure
 from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.server import ServerSettings, SshServer
 from tests.support.clients import Done, run, ssh_argv
 from tests.support.cluster import make_key
+from tests.support.rawssh import (
+    AUTH_FAILURE,
+    GLOBAL_REQUEST,
+    IGNORE,
+    KEXINIT,
+    ClosedError,
+    RawClient,
+    UserKey,
+    kexinit,
+    string,
+)
 
 LIMIT_S = 20.0
+ASKED = 20_000  # a few times what the tests' limits and the kernel's smallest buffers take
 
 
 class Mirror:
@@ -493,3 +507,74 @@ async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
         return await reader.read()
     except ConnectionResetError:
         return b""
+
+
+async def test_requests_whose_answers_nobody_reads_are_not_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: each answer stayed in the node's memory. A client that reads again goes on where it stood."""
+    monkeypatch.setattr(backpressure, "MOST_UNSENT_BYTES", 100_000)
+    keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
+    async with site.serve() as server:
+        client = await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
+        (guest,) = server._guests
+        guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sending = asyncio.create_task(asyncio.to_thread(client.send, *[keepalive] * ASKED))
+        await _until(guest._owes_reading)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert guest.unsent_bytes() < 200_000
+        answers = await asyncio.to_thread(lambda: [client.receive()[0] for _ in range(ASKED)])
+        await sending
+        client.close()
+    assert set(answers) <= {81, 82}
+
+
+async def test_a_key_exchange_without_an_end_takes_no_memory(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: answers to what is asked meanwhile waited in the node's memory for its end."""
+    monkeypatch.setattr(backpressure, "MOST_DEFERRED", 50)
+    keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
+
+    def ask() -> None:
+        with contextlib.closing(RawClient(site.port).login(UserKey.load(site.key))) as client:
+            client.send(kexinit("curve25519-sha256"), *[keepalive] * ASKED)
+            while True:
+                client.receive(KEXINIT)
+
+    async with site.serve():
+        with pytest.raises((ClosedError, ConnectionError)):
+            await asyncio.to_thread(ask)
+
+
+async def test_a_login_may_send_so_much(site: Site) -> None:
+    """What comes without a login is the work of strangers."""
+    ignore = bytes([IGNORE]) + string(b"x" * 16_000)
+
+    def send() -> None:
+        with contextlib.closing(RawClient(site.port)) as client:
+            for _ in range(1000):
+                client.send(ignore)
+
+    async with site.serve():
+        with pytest.raises(ConnectionError):
+            await asyncio.to_thread(send)
+
+
+async def test_a_key_that_nobody_has_is_not_decoded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To decode a certificate is to check a signature, and strangers choose of which size."""
+    decoded: list[bytes] = []
+    for name in ("decode_ssh_public_key", "decode_ssh_certificate"):
+        monkeypatch.setattr(asyncssh.connection, name, decoded.append)
+
+    def offer() -> int:
+        client = RawClient(site.port)
+        client.request_service()
+        answer = client.offer(UserKey.load(site.stranger))
+        client.close()
+        return answer
+
+    async with site.serve():
+        assert await asyncio.to_thread(offer) == AUTH_FAILURE
+    assert decoded == []

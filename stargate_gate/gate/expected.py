@@ -1,4 +1,7 @@
-"""What a push asks for: the commands at the head of what a client sends to git-receive-pack. Pure.
+"""Which refs a push names, and the value that its client takes each to have now. Pure.
+
+Read from the head of what git-receive-pack is given. Whether git may be given it at all is decided in
+pushcommands.py, which sees the bytes first.
 
 gitprotocol-pack(5), "Reference Update Request": pkt-lines `old new ref`, the first with capabilities after
 a NUL, up to a flush-pkt; `shallow …` lines may stand before them; a `push-cert` stands in their place.
@@ -11,7 +14,7 @@ MAX_BYTES = 4 * 1024 * 1024  # some 30,000 refs; what a longer list asks for is 
 _WORDS = 3
 
 
-class PushCommands:
+class ExpectedValues:
     """Fed with the client's bytes as they are given to git.
 
     complete  git may act on the list from now on: its flush-pkt has been given
@@ -61,7 +64,7 @@ class PushCommands:
         if len(words) != _WORDS or len(words[0]) != len(words[1]) or words[2] in self.expected:
             self.expected = None
             return
-        self.expected[words[2]] = words[0]
+        self.expected[words[2]] = words[0].lower()  # git takes capital letters in an object id as well
 
     def _give_up(self) -> None:
         """From now on anything may happen."""
