@@ -35,7 +35,6 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import UnavailableError
-from stargate_gate.gate.admission import Shares
 from stargate_gate.gate.hostkeys import (
     fingerprints,
     load_host_keys,
@@ -43,9 +42,9 @@ from stargate_gate.gate.hostkeys import (
     pass_secret_of,
     public_key_of,
 )
-from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.gate_settings import next_steps, places, shares
 from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
@@ -193,7 +192,7 @@ class Node:
                 create_on_push=config.repositories.create_on_push,
                 handover_wait_s=config.election.handover_wait_s,
                 drain_s=config.election.drain_s,
-                shares=_shares(config),
+                shares=shares(config),
                 queue_wait_s=config.limits.queue_wait_s,
                 address=str(config.cluster.address) if config.cluster else None,
             ),
@@ -207,7 +206,7 @@ class Node:
                 cluster_key=public_key_of(config.cluster.key) if config.cluster else None,
                 pass_secret=pass_secret_of(config.cluster.key) if config.cluster else None,
                 login_timeout_s=config.limits.login_timeout_s,
-                places=_places(config),
+                places=places(config),
                 max_sessions=config.limits.max_sessions,
                 max_connections_per_key=config.limits.max_connections_per_key,
                 proxies=config.ssh.proxy_protocol_from,
@@ -473,31 +472,7 @@ class Node:
         )
         notify_systemd("READY=1")
         if config.cluster is None and sys.stderr.isatty():
-            sys.stderr.write(self._next_steps())
-
-    def _next_steps(self) -> str:
-        """What somebody who typed `stargate serve` does next."""
-        host, port = self._ssh_addresses[0][:2]
-        keys = self._config.authorized_keys_path
-        lines = []
-        if not keys.exists():
-            lines += ["Nobody may log in yet. Let yourself in:", f"    cat ~/.ssh/id_*.pub >> {keys}", ""]
-        lines += [
-            "A first push makes the repository:",
-            f"    git push ssh://git@{Endpoint(host, port)}/me/project HEAD:main",
-            f"    ssh -p {port} git@{host}",
-        ]
-        return "\n".join(["", *lines, "", ""])
-
-
-def _places(config: Config) -> PlaceLimits:
-    limits = config.limits
-    return PlaceLimits(
-        limits.max_unauthenticated,
-        limits.max_unauthenticated_per_address,
-        limits.early_drop_from,
-        limits.early_drop_percent,
-    )
+            sys.stderr.write(next_steps(config, Endpoint(*self._ssh_addresses[0])))
 
 
 def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
@@ -508,14 +483,3 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
         return None
     first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
     return Journal.open(path, has_repositories=first is not None)
-
-
-def _shares(config: Config) -> Shares:
-    limits = config.limits
-    return Shares(
-        reads=max(1, limits.max_sessions - limits.max_pushes),
-        pushes=limits.max_pushes,
-        pushes_per_key=limits.max_pushes_per_key,
-        per_key=limits.max_sessions_per_key,
-        per_address=limits.max_sessions_per_address,
-    )

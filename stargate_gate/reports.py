@@ -25,8 +25,8 @@ from stargate_gate.health.report import (
 )
 from stargate_gate.judging import Situation, concerns, living_leader, recorded_leader
 from stargate_gate.replication.acquaintance import Refilling
-from stargate_gate.replication.feed import StandbyStatus
 from stargate_gate.replication.mirror import MirrorStatus
+from stargate_gate.replication.standbys import StandbyStatus
 from stargate_gate.replication.syncset import Mode
 
 

@@ -36,7 +36,7 @@ from stargate_gate.errors import (
     UsageError,
 )
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.replication.acquaintance import Profile, Refilling, differences
+from stargate_gate.replication.acquaintance import Profile
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.keeper import SyncSetKeeper
 from stargate_gate.replication.lines import LineReader
@@ -65,7 +65,8 @@ from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.published import LastRead, Published, State
 from stargate_gate.replication.reach import Reach
-from stargate_gate.replication.syncset import Limits, Mode, Stage, conflict
+from stargate_gate.replication.standbys import StandbyStatus, standbys_of
+from stargate_gate.replication.syncset import Limits, Mode, conflict
 from stargate_gate.replication.unreplicated import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
@@ -80,27 +81,6 @@ READ_ATTEMPTS = 3  # of a repository that is moved just when it is read
 CAUGHT_UP_ASK_S = 0.1  # how often a standby that is asked for its position is asked again
 
 OnDisk = Callable[[Repository], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class StandbyStatus:
-    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
-
-    level      it holds everything that it was told, and everything is told to it
-    problem    why it is not found where it says that it is; None if it is, or nobody has looked yet
-    refilling  how far it is, while it is being checked
-    differs    values that should be the same on both nodes and are not, one line each
-    """
-
-    name: str
-    data_dir_id: str
-    in_sync: bool
-    lag_changes: int | None
-    lag_s: float
-    level: bool = True
-    problem: str | None = None
-    refilling: Refilling | None = None
-    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,22 +233,7 @@ class Feed:
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
         """The connected standbys, by name."""
-        return tuple(self._standby(member, one) for member, one in sorted(self._feedings.items()))
-
-    def _standby(self, member: Member, feeding: Feeding) -> StandbyStatus:
-        about = feeding.about
-        changes, seconds = feeding.lag()
-        return StandbyStatus(
-            member.name,
-            member.data_dir_id,
-            member in self._keeper.in_force,
-            changes,
-            seconds,
-            level=feeding.stage is Stage.LEVEL,
-            problem=feeding.problem or None,
-            refilling=feeding.refilling,
-            differs=differences(self.profile().settings, about.settings, member.name) if about else (),
-        )
+        return standbys_of(self._feedings, self._keeper.in_force, self.profile().settings)
 
     async def caught_up(self, limit_s: float) -> Member | None:
         """The first member of the sync set to confirm that it holds everything told so far.

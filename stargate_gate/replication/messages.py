@@ -27,7 +27,6 @@ bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, TypeVar
@@ -42,8 +41,21 @@ from stargate_gate.replication.acquaintance import (
     Whoami,
     checked_settings,
 )
-from stargate_gate.repos.git import RESERVED
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.replication.values import (
+    read_digest,
+    read_flag,
+    read_head,
+    read_id,
+    read_line,
+    read_member,
+    read_name,
+    read_number,
+    read_oid,
+    read_ref,
+    read_seconds,
+    read_word,
+)
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
 
 PROTOCOL = 3  # raised when an older node could misunderstand
@@ -332,13 +344,6 @@ _TYPES: Mapping[str, type[Any]] = {
 _WORDS = {kind: word for word, kind in _TYPES.items()}
 _FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
 
-_OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
-_ID = re.compile(r"[0-9a-f]{32}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: nothing that can be told
-_WORD = re.compile(r"[\x21-\x7e]{1,255}")
-
 
 def encode(message: Message) -> bytes:
     """The line for `message`, with its end of line; longer than MAX_LINE_BYTES only by a caller's mistake."""
@@ -407,110 +412,56 @@ def _encode(value: Any, kind: Any) -> Any:
     return value
 
 
-def _text(pattern: re.Pattern[str]) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ValueError(f"unexpected {value!r:.100}")
-        return value
-
-    return read
-
-
-_oid, _id, _digest, _head, _word = map(_text, (_OID, _ID, _DIGEST, _HEAD, _WORD))
-
-
-def _ref(value: Any) -> str:
-    if not isinstance(value, str) or not _REF.fullmatch(value):
-        raise ValueError(f"not a ref: {value!r:.100}")
-    if value == RESERVED or value.startswith(f"{RESERVED}/"):
-        raise ValueError(f"{value!r:.100} is reserved")
-    return value
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"not a number: {value!r:.100}")
-    return value
-
-
-def _seconds(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 < value < 86400:  # noqa: PLR2004 - a day of silence
-        raise ValueError(f"not a time: {value!r:.100}")
-    return float(value)
-
-
-def _member(value: Any) -> Member:
-    name, data_dir_id = value
-    return Member(_word(name), _word(data_dir_id))
-
-
-def _name(value: Any) -> RepositoryName:
-    name = parse_repository_name(value)
-    if name.value != value:
-        raise ValueError(f"not a repository's name: {value!r:.100}")
-    return name
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"not true or false: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
-    return value
-
-
-def _line(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"not a text: {value!r:.100}")  # noqa: TRY004 - all of these are ValueErrors
-    return value
-
-
 def _listed(value: Any) -> tuple[Listed, ...]:
     return tuple(
         Listed(
-            _name(name),
-            _id(identity),
-            None if digest is None else _digest(digest),
-            None if unreadable is None else _line(unreadable),
+            read_name(name),
+            read_id(identity),
+            None if digest is None else read_digest(digest),
+            None if unreadable is None else read_line(unreadable),
         )
         for name, identity, digest, unreadable in value
     )
 
 
 def _maybe_digest(value: Any) -> str | None:
-    return None if value is None else _digest(value)
+    return None if value is None else read_digest(value)
 
 
 def _delta(value: Any) -> Delta:
     return tuple(
-        RefChange(_ref(ref), None if old is None else _oid(old), None if new is None else _oid(new))
+        RefChange(
+            read_ref(ref), None if old is None else read_oid(old), None if new is None else read_oid(new)
+        )
         for ref, old, new in value
     )
 
 
 def _refs(value: Any) -> Mapping[str, str]:
-    return {_ref(ref): _oid(oid) for ref, oid in value.items()}
+    return {read_ref(ref): read_oid(oid) for ref, oid in value.items()}
 
 
 def _ref_names(value: Any) -> tuple[str, ...]:
-    return tuple(_ref(ref) for ref in value)
+    return tuple(read_ref(ref) for ref in value)
 
 
 _BY_NAME: Mapping[str, Callable[[Any], str]] = {
-    "id": _id,
-    "head": _head,
-    "object_format": _word,
-    "instance": _word,
-    "incarnation": _id,
-    "reason": _line,
-    "problem": _line,
-    "ssh": _line,
-    "nonce": _word,
+    "id": read_id,
+    "head": read_head,
+    "object_format": read_word,
+    "instance": read_word,
+    "incarnation": read_id,
+    "reason": read_line,
+    "problem": read_line,
+    "ssh": read_line,
+    "nonce": read_word,
 }
 _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
-    int: _number,
-    bool: _flag,
-    float: _seconds,
-    Member: _member,
-    RepositoryName: _name,
+    int: read_number,
+    bool: read_flag,
+    float: read_seconds,
+    Member: read_member,
+    RepositoryName: read_name,
     tuple[Listed, ...]: _listed,
     Delta: _delta,
     Mapping[str, str]: _refs,

@@ -22,13 +22,14 @@ from stargate_gate.errors import (
     UnavailableError,
 )
 from stargate_gate.replication.acquaintance import Profile, Refilling, differences
+from stargate_gate.replication.hearing import SessionEndedError
 from stargate_gate.replication.instep import Equality, InStep
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.session import Callbacks, Here, Session
 from stargate_gate.replication.writer import NotReapedError, Writer
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish

@@ -22,6 +22,7 @@ from stargate_gate.replication.acquaintance import About, Profile, Reached, Refi
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.apply import Applier, only_here
 from stargate_gate.replication.enrolling import Enrolling
+from stargate_gate.replication.hearing import SessionEndedError, hear
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.introductions import Introductions
 from stargate_gate.replication.journal import Journal
@@ -40,10 +41,8 @@ from stargate_gate.replication.messages import (
     ListEnd,
     ListPart,
     Message,
-    MessageError,
     Refused,
     Welcome,
-    decode,
     encode,
     out_of_place,
 )
@@ -122,10 +121,6 @@ class _Check:
     seq: int
     tickets: dict[str, int]
     total: int  # of tickets, at first
-
-
-class SessionEndedError(Exception):
-    """The session is over; the message says why, for operators."""
 
 
 class Session:
@@ -235,7 +230,7 @@ class Session:
 
     async def _follow(self, channel: PeerChannel, lines: LineReader) -> None:
         await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
-        self._beat_s = self._welcome(await _hear(channel, lines, WELCOME_LIMIT_S))
+        self._beat_s = self._welcome(await hear(channel, lines, WELCOME_LIMIT_S))
         self._callbacks.welcomed()
         self.introductions.tell()
         try:
@@ -267,7 +262,7 @@ class Session:
     async def _listen(self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader) -> None:
         silence_s = MISSED_BEATS * self._beat_s
         while True:
-            message = await _hear(channel, lines, silence_s, lambda: self._seen_at)
+            message = await hear(channel, lines, silence_s, lambda: self._seen_at)
             if isinstance(message, Refused):
                 raise SessionEndedError(f"{self.leader.name} refuses this node: {message.reason}")
             if isinstance(message, Join | Whoami) or message.term != self._term:
@@ -464,26 +459,6 @@ class Session:
         """There may be work, for any of the workers."""
         self._more.set()
         self._more = asyncio.Event()
-
-
-async def _hear(
-    channel: PeerChannel, lines: LineReader, limit_s: float, seen_at: Callable[[], float] = lambda: 0.0
-) -> Message:
-    """The next message. `seen_at` tells when another sign of life came last: the limit counts from there."""
-    due = _now() + limit_s
-    try:
-        while True:
-            try:
-                async with asyncio.timeout_at(due):
-                    return decode(await lines.line())
-            except TimeoutError:
-                if (later := seen_at() + limit_s) <= due:
-                    raise SessionEndedError(f"the leader has said nothing for {limit_s:g} s") from None
-                due = later
-    except EOFError:
-        raise SessionEndedError(channel.stderr or "the leader has ended the feed") from None
-    except MessageError as error:
-        raise SessionEndedError(str(error)) from error
 
 
 def _reason(group: ExceptionGroup[Exception]) -> Exception:

@@ -1,0 +1,53 @@
+"""The connected standbys, as the leader's status tells of them. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from stargate_gate.election.port import Member
+from stargate_gate.replication.acquaintance import Refilling, Settings, differences
+from stargate_gate.replication.feeding import Feeding
+from stargate_gate.replication.syncset import Stage
+
+
+@dataclass(frozen=True)
+class StandbyStatus:
+    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
+
+    level      it holds everything that it was told, and everything is told to it
+    problem    why it is not found where it says that it is; None if it is, or nobody has looked yet
+    refilling  how far it is, while it is being checked
+    differs    values that should be the same on both nodes and are not, one line each
+    """
+
+    name: str
+    data_dir_id: str
+    in_sync: bool
+    lag_changes: int | None
+    lag_s: float
+    level: bool = True
+    problem: str | None = None
+    refilling: Refilling | None = None
+    differs: tuple[str, ...] = ()
+
+
+def standbys_of(
+    feedings: Mapping[Member, Feeding], in_force: Collection[Member], mine: Settings
+) -> tuple[StandbyStatus, ...]:
+    """By name; `mine` are this node's own settings."""
+    return tuple(_standby(member, one, member in in_force, mine) for member, one in sorted(feedings.items()))
+
+
+def _standby(member: Member, feeding: Feeding, in_sync: bool, mine: Settings) -> StandbyStatus:  # noqa: FBT001
+    about = feeding.about
+    changes, seconds = feeding.lag()
+    return StandbyStatus(
+        member.name,
+        member.data_dir_id,
+        in_sync,
+        changes,
+        seconds,
+        level=feeding.stage is Stage.LEVEL,
+        problem=feeding.problem or None,
+        refilling=feeding.refilling,
+        differs=differences(mine, about.settings, member.name) if about else (),
+    )
