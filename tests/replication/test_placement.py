@@ -9,9 +9,9 @@ from stargate_gate.errors import UnavailableError
 from stargate_gate.repos import placing
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
-from tests.replication.test_apply import MAIN, Site, refs_of, set_refs
 from tests.support.leading import commits
 from tests.support.room import open_room
+from tests.support.site import MAIN, Site, refs_of, set_refs
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def mirrored(site: Site, *names: str) -> dict[str, str]:
         there = await site.leader.room.store.create(RepositoryName(name))
         set_refs(there, {MAIN: commits(there, len(ids) + 1)[-1]})
         ids[name] = there.id()
-        assert await site.applier.compare(there.id(), site.moved) is not None
+        assert await site.compare(there.id()) is not None
     return ids
 
 
@@ -66,13 +66,13 @@ async def test_names_follow_the_leaders_whoever_is_compared_first(
     ids = await mirrored(site, "a", "b", "c", "d")
     renamed(site, *moves)
     site.moves = 0
-    await site.applier.compare(ids[first], site.moved)
+    await site.compare(ids[first])
     wanted = {str(one.name): one.id() for one in await site.leader.room.store.list()}
     if moves is SWAP and first == "c":
-        await site.applier.compare(ids["b"], site.moved)
+        await site.compare(ids["b"])
     if moves is CHAIN and first == "c":
         for name in "ab":
-            await site.applier.compare(ids[name], site.moved)
+            await site.compare(ids[name])
     assert await names_here(site) == wanted
     assert site.moves == 0
     assert list(site.standby.datadir.trash.iterdir()) == []
@@ -84,7 +84,7 @@ async def test_a_new_one_pushes_a_whole_chain_on(site: Site) -> None:
     renamed(site, ("b", "c"), ("a", "b"))
     there = await site.leader.room.store.create(RepositoryName("a"))
     set_refs(there, {MAIN: commits(there, 3)[-1]})
-    here = await site.applier.compare(there.id(), site.moved)
+    here = await site.compare(there.id())
     assert here is not None
     assert refs_of(here) == refs_of(there)
     assert await names_here(site) == {"a": there.id(), "b": ids["a"], "c": ids["b"]}
@@ -98,9 +98,9 @@ async def test_what_is_being_worked_on_is_not_moved(site: Site) -> None:
         site.applier.placement.working(ids["a"]),
         pytest.raises(UnavailableError, match="a is being worked on"),
     ):
-        await site.applier.compare(ids["b"], site.moved)
+        await site.compare(ids["b"])
     assert await names_here(site) == ids
-    await site.applier.compare(ids["b"], site.moved)
+    await site.compare(ids["b"])
     assert await names_here(site) == {"a": ids["b"], "b": ids["a"]}
 
 
@@ -114,14 +114,14 @@ async def test_what_the_leader_has_lost_stays_unless_it_may_never_have_had_it(
         await site.journal.mark(2, 7, ids["a"], "a", [MAIN])
     root = site.leader.room.datadir.repositories
     (root / "a.git").rename(root / ".elsewhere")
-    assert await site.applier.compare(ids["a"], site.moved) is None
+    assert await site.compare(ids["a"]) is None
     orphans = {ids["a"]: RepositoryName("a")} if replicated else {}
     assert site.applier.placement.orphans == orphans
     assert await names_here(site) == ({"a": ids["a"]} if replicated else {})
     assert [one.in_trash for one in site.rescues.all()] == ([] if replicated else [True])
     (root / ".elsewhere").rename(root / "b.git")
     await site.leader.room.store.list()  # as it does for a standby every full_check_s
-    assert await site.applier.compare(ids["a"], site.moved) is not None
+    assert await site.compare(ids["a"]) is not None
     assert site.applier.placement.orphans == {}
     assert await names_here(site) == {"b": ids["a"]}
 
@@ -134,7 +134,7 @@ async def test_a_stray_in_the_way_is_rescued(site: Site) -> None:
     (value,) = commits(stray, 1)
     set_refs(stray, {MAIN: value})
     (stray.path / "stargate-id").unlink()
-    await site.applier.compare(there.id(), site.moved)
+    await site.compare(there.id())
     assert await names_here(site) == {"a": there.id()}
     (kept,) = site.rescues.all()
     assert (kept.name, [one.value.oid for one in kept.values]) == ("a", [value])
@@ -148,6 +148,6 @@ async def test_an_id_that_comes_back_is_not_taken_for_deleted(site: Site) -> Non
     ids = await mirrored(site, "a")
     await site.standby.store.delete(RepositoryName("a"))
     assert await site.standby.store.was_deleted(ids["a"])
-    here = await site.applier.compare(ids["a"], site.moved)
+    here = await site.compare(ids["a"])
     assert isinstance(here, Repository)
     assert not await site.standby.store.was_deleted(ids["a"])
