@@ -15,6 +15,7 @@ from stargate_gate.election.port import Member
 
 MAX_SETTINGS = 64  # that a peer may send; there are some ten
 MAX_SETTING_CHARACTERS = 1000
+KEYS_APART_S = 15.0  # a file of keys is changed on one node after the other, and each looks every 5 s at it
 
 VERSION, HOST_KEYS, USER_KEYS = "version", "ssh.host_keys", "ssh.authorized_keys"
 TIMINGS = frozenset({"election.heartbeat_s", "election.watchdog_s", "election.lease_s"})
@@ -115,18 +116,38 @@ def checked_settings(value: Any) -> Settings:
     return tuple(found)
 
 
-def differences(mine: Settings, theirs: Settings, peer: str) -> tuple[str, ...]:
+class KeysApart:
+    """Whether two nodes have let in different keys for so long that it is no change on its way."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def see(self, mine: Settings, theirs: Settings | None, now: float) -> None:
+        """What both have now, `now` in seconds of a monotonic clock. To be called every few seconds."""
+        if theirs is None or dict(mine).get(USER_KEYS) == dict(theirs).get(USER_KEYS):
+            self._since = None
+        elif self._since is None:
+            self._since = now
+
+    def lasts(self, now: float) -> bool:
+        """Whether operators should be told."""
+        return self._since is not None and now - self._since >= KEYS_APART_S
+
+
+def differences(mine: Settings, theirs: Settings, peer: str, *, keys: bool = True) -> tuple[str, ...]:
     """One line for each value that should be the same here and on `peer`, and is not.
 
     A key that one side does not know is left out: then the versions differ, which is a line of its own.
+
+    keys  whether authorized_keys count; see `KeysApart`
     """
-    return tuple(_differences(dict(mine), dict(theirs), peer))
+    return tuple(_differences(dict(mine), dict(theirs), peer, keys=keys))
 
 
-def _differences(mine: dict[str, str], theirs: dict[str, str], peer: str) -> Iterator[str]:
+def _differences(mine: dict[str, str], theirs: dict[str, str], peer: str, *, keys: bool) -> Iterator[str]:
     for key, here in mine.items():
         there = theirs.get(key, here)
-        if there == here:
+        if there == here or (key == USER_KEYS and not keys):
             continue
         if key == VERSION:
             yield f"{peer} runs stargate {there}, this node {here}: update the older one"

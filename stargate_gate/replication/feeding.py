@@ -10,7 +10,7 @@ import structlog
 
 from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
-from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling
+from stargate_gate.replication.acquaintance import About, KeysApart, Profile, Reached, Refilling
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import (
@@ -85,6 +85,7 @@ class Feeding:
 
     source     the standby's address
     about      what it tells of itself; None before it has
+    keys       whether it lets in other keys than this node
     problem    why the leader does not find it where it says that it is; None: not tried yet; "": found
     refilling  how far it is, while it is being checked
     carried    it is a member of the sync set from the term before, whether it can be reached or not
@@ -103,6 +104,7 @@ class Feeding:
         self.join = join
         self.source = source
         self.about: About | None = None
+        self.keys = KeysApart()
         self.problem: str | None = None
         self.refilling: Refilling | None = None
         self._reached = carried
@@ -344,7 +346,9 @@ class Feeding:
 
     async def _introduce(self) -> None:
         """Tell what of this node, and of the way to the standby, it was not told yet."""
-        if (profile := self._term.profile()) != self._told_about:
+        profile = self._term.profile()
+        self.keys.see(profile.settings, self.about.settings if self.about else None, self._now())
+        if profile != self._told_about:
             self._told_about = profile
             await self._send(profile.about(self._term.term))
         if self.problem is not None and self.problem != self._told_reached:

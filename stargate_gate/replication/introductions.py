@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Settings
+from stargate_gate.replication.acquaintance import (
+    About,
+    KeysApart,
+    Profile,
+    Reached,
+    Refilling,
+    Settings,
+)
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.throughput import Throughput
 
@@ -13,6 +20,7 @@ class Introductions:
 
     settings  the leader's; None before it has told them
     problem   why the leader does not reach this node; None: not tried yet; "": it does
+    keys      whether the leader lets in other keys than this node
     """
 
     def __init__(
@@ -24,6 +32,7 @@ class Introductions:
     ) -> None:
         self.settings: Settings | None = None
         self.problem: str | None = None
+        self.keys = KeysApart()
         self._term = term
         self._answers = answers
         self._profile = profile
@@ -47,6 +56,7 @@ class Introductions:
     def beat(self, refilling: Refilling | None) -> None:
         """With each heartbeat: what is new of this node, and how far it is."""
         self.tell()
+        self.keys.see(self._profile().settings, self.settings, asyncio.get_running_loop().time())
         self._throughput.sample(asyncio.get_running_loop().time(), self._received_bytes())
         if refilling is not None:
             self._answers.refilling(refilling)

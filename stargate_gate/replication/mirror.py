@@ -249,7 +249,8 @@ class Mirror:
         theirs = session.introductions.settings if session is not None else None
         if session is None or theirs is None:
             return ()
-        return differences(self._here.profile().settings, theirs, session.leader.name)
+        keys = session.introductions.keys.lasts(asyncio.get_running_loop().time())
+        return differences(self._here.profile().settings, theirs, session.leader.name, keys=keys)
 
     # -- inside ----------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The connected standbys, as the leader's status tells of them. Pure."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,7 @@ def standbys_of(
 def _standby(member: Member, feeding: Feeding, in_sync: bool, mine: Settings) -> StandbyStatus:  # noqa: FBT001
     about = feeding.about
     changes, seconds = feeding.lag()
+    now = asyncio.get_running_loop().time()
     return StandbyStatus(
         member.name,
         member.data_dir_id,
@@ -49,5 +51,5 @@ def _standby(member: Member, feeding: Feeding, in_sync: bool, mine: Settings) ->
         level=feeding.stage is Stage.LEVEL,
         problem=feeding.problem or None,
         refilling=feeding.refilling,
-        differs=differences(mine, about.settings, member.name) if about else (),
+        differs=differences(mine, about.settings, member.name, keys=feeding.keys.lasts(now)) if about else (),
     )

@@ -14,6 +14,8 @@ from stargate_gate.config.model import Config
 from stargate_gate.election.port import Member
 from stargate_gate.replication.acquaintance import (
     MAX_SETTINGS,
+    USER_KEYS,
+    KeysApart,
     Whoami,
     checked_settings,
     differences,
@@ -164,3 +166,21 @@ def test_a_damaged_note_of_the_last_equality_is_none(tmp_path: Path) -> None:
     for content in ("", "[]", '{"term": 1}', '{"term": "x", "position": 1, "at": 1}'):
         path.write_text(content)
         assert InStep(path).newest is None
+
+
+def test_keys_that_differ_for_a_moment_are_no_warning() -> None:
+    """A file of keys is changed on one node after the other; a difference that stays is told."""
+    mine, theirs = ((USER_KEYS, "a"),), ((USER_KEYS, "b"),)
+    apart = KeysApart()
+    for now, settings_there, lasts in (
+        (0.0, None, False),
+        (1.0, theirs, False),
+        (15.0, theirs, False),
+        (16.0, theirs, True),
+        (17.0, mine, False),
+        (18.0, theirs, False),
+    ):
+        apart.see(mine, settings_there, now)
+        assert apart.lasts(now) is lasts, now
+    assert differences(mine, theirs, "node-b", keys=False) == ()
+    assert len(differences(mine, theirs, "node-b")) == 1
