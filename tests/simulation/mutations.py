@@ -237,7 +237,7 @@ _AGAIN = ("forward", "several", "again", "again")
 
 MUTATIONS = (
     Mutation(
-        "the claim does not read again", Rules(claim=_claim_without_reading_again), "I2", _RECORD, seed=50
+        "the claim does not read again", Rules(claim=_claim_without_reading_again), "I2", _RECORD, seed=69
     ),
     Mutation("the claim goes into the former's half", Rules(claim=_claim_in_the_formers_half), "I2", _RECORD),
     Mutation(
@@ -249,7 +249,7 @@ MUTATIONS = (
         Rules(claim=_claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=490,
+        seed=498,
     ),
     Mutation("anybody may lead", Rules(decide=_anybody_leads), "I2"),
     Mutation("a name is enough to lead", Rules(decide=_names_are_enough), "I2", ("reinstallation", "kill")),
@@ -280,12 +280,20 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
+        seed=43,
     ),
     Mutation(
-        "of two uncertain writes the last counts", Rules(either=lambda _, last: last), "I2", _WRITES, gap=25
+        "of two uncertain writes the last counts",
+        Rules(either=lambda _, last: last),
+        "I2",
+        _WRITES,
+        gap=25,
+        seed=87,
     ),
     Mutation("who is late is not waited for", Rules(required=_only_who_is_level), "I2", _MIRROR),
-    Mutation("who is required again is not waited for", Rules(required=_only_the_record), "I2", _MIRROR),
+    Mutation(
+        "who is required again is not waited for", Rules(required=_only_the_record), "I2", _MIRROR, seed=51
+    ),
     Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
     Mutation(
         "level is who holds what was told before its list",
@@ -293,7 +301,7 @@ MUTATIONS = (
         "I2",
         (*_MIRROR, "not reached"),
     ),
-    Mutation("who was not checked holds", Rules(backlog=_UncoveredHolds), "I2", _TROUBLE, gap=150, seed=96),
+    Mutation("who was not checked holds", Rules(backlog=_UncoveredHolds), "I2", _TROUBLE, gap=150, seed=127),
     Mutation(
         "who matched once holds",
         Rules(backlog=_MatchedForGood),
@@ -303,11 +311,11 @@ MUTATIONS = (
         gap=300,
         every=15,
         few=1,
-        seed=35,
+        seed=130,
     ),
     Mutation("what was sent is held", Rules(backlog=_SentIsHeld), "I2"),
     Mutation(
-        "strict acknowledges alone", Rules(judge=_alone_in_strict), "I2", _MIRROR, mode="strict", seed=21
+        "strict acknowledges alone", Rules(judge=_alone_in_strict), "I2", _MIRROR, mode="strict", seed=54
     ),
     Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
     Mutation("a standby does not sync before", Rules(sync_before_applied=False), "I2"),
@@ -324,7 +332,7 @@ MUTATIONS = (
         few=1,
         seed=914,
     ),
-    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR),
+    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=69),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
         "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
@@ -336,7 +344,7 @@ MUTATIONS = (
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=35,
+        seed=99,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -344,6 +352,7 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
+        seed=8,
     ),
     Mutation("up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN),
     Mutation(
@@ -352,14 +361,16 @@ MUTATIONS = (
         "I2",
         _HELD,
         wishes=_AGAIN,
+        seed=8,
     ),
     Mutation("the lease does not run out", Rules(lease=False), "I1"),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=10),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
+        seed=17,
     ),
     Mutation(
         "no intent is written",
@@ -369,7 +380,7 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=20,
+        seed=151,
     ),
     Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
     Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
@@ -380,7 +391,7 @@ MUTATIONS = (
         ("lost lock", "isolation", "volume out of reach"),
         gap=60,
         every=100,
-        seed=207,
+        seed=231,
     ),
     Mutation(
         "a snapshot is newer than its number",
@@ -389,7 +400,7 @@ MUTATIONS = (
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=120,
+        seed=170,
     ),
     Mutation(
         "async forgets what only some have",
@@ -399,10 +410,15 @@ MUTATIONS = (
         mode="async",
         gap=120,
         every=200,
-        seed=15,
+        seed=69,
     ),
     Mutation(
-        "a leader notes a push after it", Rules(mark_before_push=False), "I4", ("kill", "lost lock"), gap=60
+        "a leader notes a push after it",
+        Rules(mark_before_push=False),
+        "I4",
+        ("kill", "lost lock"),
+        gap=60,
+        seed=72,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -410,10 +426,12 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=54,
+        seed=181,
     ),
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
-    Mutation("a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80),
+    Mutation(
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
+    ),
     Mutation(
         "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
     ),
@@ -423,6 +441,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
+        seed=8,
     ),
     Mutation("deletions come with creations", Rules(plan=_one_transaction), "I5", recover=True),
     Mutation(
