@@ -70,9 +70,19 @@ def _first_sent_s(calls: list[Call], connection: str, after_s: float) -> float:
     return min(later)
 
 
-def _clients(calls: list[Call]) -> str:
-    """The leader's connection to the client: the one that began while it was traced."""
-    (connection,) = {call.file for call in calls if _sends(call) and "SSH-2.0-" in call.args}
+def _last_sent_s(calls: list[Call], connection: str, before_s: float) -> float:
+    """When the node last sent anything over that connection before that moment."""
+    sent = [call.begun_s for call in calls if _sends(call) and call.file == connection]
+    earlier = [begun_s for begun_s in sent if begun_s < before_s]
+    assert earlier, f"nothing was sent over {connection}"
+    return max(earlier)
+
+
+def _clients(calls: list[Call], port: int) -> str:
+    """The leader's connection to the client: the one to its port that began while it was traced."""
+    (connection,) = {
+        call.file for call in calls if _sends(call) and "SSH-2.0-" in call.args and f":{port}->" in call.file
+    }
     return connection
 
 
@@ -95,12 +105,13 @@ def test_everything_is_on_disk_before_it_is_said(make: MakeCluster) -> None:
         assert _push(cluster, tree)[0] is Told.OK
     on_leader, on_standby = leader.calls(), standby.calls()
     there_s, standby_s = _synced_s(cluster, tree, b, on_standby)
-    applied_s = _first_sent_s(on_standby, _peers(on_standby, a.ssh_port), there_s)
-    assert standby_s <= applied_s, "the standby spoke before its disk had it"
     moved_s, leader_s = _synced_s(cluster, tree, a, on_leader)
-    report_s = _first_sent_s(on_leader, _clients(on_leader), moved_s)
+    report_s = _first_sent_s(on_leader, _clients(on_leader, a.ssh_port), moved_s)
     assert leader_s <= report_s, "the leader spoke before its disk had it"
-    assert applied_s <= report_s, "the leader spoke before its standby"
+    # Signs of progress come earlier; the last word before the report is "applied".
+    applied_s = _last_sent_s(on_standby, _peers(on_standby, a.ssh_port), report_s)
+    assert there_s < applied_s, "the leader spoke before its standby"
+    assert standby_s <= applied_s, "the standby spoke before its disk had it"
 
 
 SYNCS: dict[str, Callable[[Path], list[str]]] = {
@@ -140,7 +151,7 @@ def test_the_record_is_on_disk_before_anything_is_acknowledged_without_a_standby
     assert a.status()["sync_set"] == []
     calls = leader.calls()
     moved_s, _ = _synced_s(cluster, tree, a, calls)
-    report_s = _first_sent_s(calls, _clients(calls), moved_s)
+    report_s = _first_sent_s(calls, _clients(calls, a.ssh_port), moved_s)
     record = [call for call in calls if call.file == str(cluster.lock_path)]
     written = [call for call in record if call.name == "pwrite64" and '\\"sync_set\\":[]' in call.args]
     assert written, "the record still names the standby"

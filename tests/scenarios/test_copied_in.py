@@ -175,6 +175,7 @@ def test_a_fifo_that_appears_later_stops_nobody(shared: Cluster) -> None:
     client.git("push", "-q", client.url(leader, "later"), "main", cwd=tree)
     shared.wait_equal()
     path = leader.repository("later")
+    identity = (path / "stargate-id").read_bytes()
     (path / "stargate-id").unlink()
     os.mkfifo(path / "stargate-id")
     try:
@@ -185,7 +186,9 @@ def test_a_fifo_that_appears_later_stops_nobody(shared: Cluster) -> None:
         client.git("push", "-q", client.url(leader, "beside"), "main", cwd=tree)
         assert leader.get("/healthz")[0] == 200
     finally:
-        shutil.rmtree(path)
+        (path / "stargate-id").unlink()
+        (path / "stargate-id").write_bytes(identity)
+        client.ssh(leader, "repo", "delete", "later")
 
 
 def test_old_history_is_mirrored_and_pushed(shared: Cluster) -> None:
