@@ -5,11 +5,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.ci_rule import pytest_sessionfinish, pytest_terminal_summary
 from tests.support.environment import isolated_environment
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # pytest finds the rule here
+
+
+# No test is timed, an example of hypothesis neither: the machines are busy, and each test has a limit.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_configure() -> None:
