@@ -142,7 +142,7 @@ def test_another_node_and_a_third_one(cluster: Cluster) -> None:
     third = cluster.add_node("node-c")
     third.start()
     on(third, "third-wait")
-    leader.wait_sync_set("node-c")
+    leader.wait_sync_set(*sorted((standby.name, "node-c")))
 
 
 def test_keys_are_rotated(cluster: Cluster) -> None:
