@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -28,7 +29,6 @@ from stargate_gate.errors import (
 )
 from stargate_gate.leadership import NodeLeadership
 from stargate_gate.replication.feed import Feed
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Mode, carried
 from stargate_gate.repos.durable import sync_everything
 from stargate_gate.repos.process import finish

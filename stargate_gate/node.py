@@ -20,6 +20,7 @@ import structlog
 from stargate_gate import __version__
 from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.address.items import addresses_of
+from stargate_gate.aio.sighup import Hangups
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
@@ -45,7 +46,6 @@ from stargate_gate.gate.hostkeys import (
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate_settings import next_steps, places, shares
-from stargate_gate.hangups import Hangups
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer

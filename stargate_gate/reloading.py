@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import structlog
 
+from stargate_gate.aio.sighup import Hangups
+from stargate_gate.aio.worker import Worker
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.model import Config
-from stargate_gate.election.worker import Worker
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.hangups import Hangups
 from stargate_gate.logs import configure_logging
 
 log = structlog.get_logger()

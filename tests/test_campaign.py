@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate import campaign as campaign_module
 from stargate_gate.address.floating import FloatingAddress
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
@@ -26,7 +27,6 @@ from stargate_gate.replication.acquaintance import Profile
 from stargate_gate.replication.feed import Feed, FeedSettings, StandbyStatus
 from stargate_gate.replication.journal import NoJournal
 from stargate_gate.replication.reach import no_peers
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.repository import Repository

@@ -7,8 +7,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from stargate_gate.aio.children import exited
 from stargate_gate.config.values import search_path
-from stargate_gate.datadir.children import exited
 from stargate_gate.errors import AddressError
 from stargate_gate.repos.process import finish
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 import structlog
 
+from stargate_gate.aio.sighup import Hangups, ignore
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import StargateError
-from stargate_gate.hangups import Hangups, ignore
 from stargate_gate.logs import configure_logging
 from stargate_gate.node import run_node
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import structlog
 
+from stargate_gate.aio.worker import Worker
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.eligibility import (
     Standing,
@@ -38,7 +39,6 @@ from stargate_gate.election.port import ClusterRecord, Engine, Hold, Member
 from stargate_gate.election.tenure import Tenure
 from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
-from stargate_gate.election.worker import Worker
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()

@@ -15,6 +15,7 @@ from typing import TypeVar
 import portalocker
 import structlog
 
+from stargate_gate.aio.worker import Worker
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.identity import ElectionState
 from stargate_gate.election.lockfile import (
@@ -31,7 +32,6 @@ from stargate_gate.election.lockfile import (
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.record import SLOT_BYTES, STAMP_BYTES, STAMP_OFFSET, Slots, encode
 from stargate_gate.election.steps import Read, Reserve, Step, Steps, Sync, Write, claim, keep, write
-from stargate_gate.election.worker import Worker
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()

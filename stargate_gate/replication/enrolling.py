@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.retry import Backoff
 
 log = structlog.get_logger()
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
 from stargate_gate.replication.acquaintance import About, KeysApart, Profile, Reached, Refilling
@@ -40,7 +41,6 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.reach import AGAIN_S, RETRY, Reach
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage, next_stage
 from stargate_gate.repos.store import Repository, Store
 

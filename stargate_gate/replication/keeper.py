@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 
 import structlog
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.feeding import Feeding
 from stargate_gate.replication.ports import TermRecord
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import (
     Limits,
     Mode,

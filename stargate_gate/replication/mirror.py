@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -28,7 +29,6 @@ from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.session import Callbacks, Here, Session
 from stargate_gate.replication.writer import NotReapedError, Writer
 from stargate_gate.repos.durable import FolderSyncs

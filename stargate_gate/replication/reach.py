@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError, UnavailableError, UsageError
@@ -17,7 +18,6 @@ from stargate_gate.replication.lines import LineReader
 from stargate_gate.replication.messages import encode, expect
 from stargate_gate.replication.peer import Credentials, Peer
 from stargate_gate.replication.ports import Channel
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.unreachable import NO_ANSWER
 from stargate_gate.repos.process import finish
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.acquaintance import About, Profile, Reached, Refilling, Whoami
@@ -51,7 +52,6 @@ from stargate_gate.replication.peer import Peer, PeerChannel
 from stargate_gate.replication.progress import Progress
 from stargate_gate.replication.rescues import Rescues
 from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Stray, Work
 from stargate_gate.replication.writer import NotReapedError, TermOverError
 from stargate_gate.repos.durable import FolderSyncs

@@ -8,9 +8,9 @@ import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.replication.delta import joined
 from stargate_gate.replication.messages import Compare, News
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.repos.names import RepositoryName
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any, Self, TypeVar
 
 import structlog
 
-from stargate_gate.datadir.children import exited
+from stargate_gate.aio.children import exited
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import WriterRecords, WritersLock

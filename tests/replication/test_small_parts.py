@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stargate_gate.aio.backoff import SPREAD, Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.replication.answers import Answers
 from stargate_gate.replication.bridge import bridge
@@ -20,7 +21,6 @@ from stargate_gate.replication.messages import (
     MessageError,
     decode,
 )
-from stargate_gate.replication.retry import SPREAD, Backoff
 from stargate_gate.replication.syncset import conflict
 
 LIMIT_S = 10.0

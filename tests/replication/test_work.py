@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.replication.messages import Changed, Compare
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job, Stray, Work
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.replication.messages import (
     Alive,
@@ -17,7 +18,6 @@ from stargate_gate.replication.messages import (
     News,
     Progress,
 )
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Stage
 from tests.simulation.disk import Line
 from tests.simulation.engine import Event, Steps, Task

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
@@ -17,7 +18,6 @@ from stargate_gate.replication.messages import (
     Enrolled,
     Heartbeat,
 )
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.work import Job
 from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
 from tests.simulation.disk import FullError, Repo

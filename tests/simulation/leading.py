@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.campaign import DRAIN_LAST_SHARE
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
@@ -14,7 +15,6 @@ from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.replication.backlog import FIRST_POSITION
 from stargate_gate.replication.messages import Changed, Compare, Deleted, Listed, News
 from stargate_gate.replication.published import Published, State
-from stargate_gate.replication.retry import Backoff
 from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
 from stargate_gate.replication.unreplicated import UNNUMBERED
 from tests.simulation.disk import FullError

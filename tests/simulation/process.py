@@ -8,13 +8,13 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
 from stargate_gate.election.incarnation import kept, named, noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.record import in_force
 from stargate_gate.election.steps import Read
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.retry import Backoff
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task

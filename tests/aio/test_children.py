@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from stargate_gate.datadir.children import exited
+from stargate_gate.aio.children import exited
 from tests.support.git import open_descriptors
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from stargate_gate.election.worker import Worker
+from stargate_gate.aio.worker import Worker
 
 LIMIT_S = 20.0
 
@@ -109,7 +109,7 @@ def test_a_call_that_hangs_for_ever_does_not_hold_up_the_exit():
     """A dead share and SIGTERM: the process ends."""
     program = (
         "import asyncio, threading\n"
-        "from stargate_gate.election.worker import Worker\n"
+        "from stargate_gate.aio.worker import Worker\n"
         "async def main():\n"
         "    worker = Worker('hangs')\n"
         "    entered = threading.Event()\n"
