@@ -12,10 +12,10 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
+from stargate_gate.access.identity import Access, Identity, printable
 from stargate_gate.errors import UsageError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import CHUNK_BYTES, STALL_LIMIT_S
-from stargate_gate.gate.identity import Access, Identity, printable
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.session import Gate
 

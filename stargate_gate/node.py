@@ -18,6 +18,13 @@ from pathlib import Path
 import structlog
 
 from stargate_gate import __version__
+from stargate_gate.access.host_keys import (
+    fingerprints,
+    load_host_keys,
+    load_or_make_host_keys,
+    pass_secret_of,
+    public_key_of,
+)
 from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.address.items import addresses_of
 from stargate_gate.aio.sighup import Hangups
@@ -36,13 +43,6 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import UnavailableError
-from stargate_gate.gate.hostkeys import (
-    fingerprints,
-    load_host_keys,
-    load_or_make_host_keys,
-    pass_secret_of,
-    public_key_of,
-)
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate_settings import next_steps, places, shares

@@ -21,15 +21,15 @@ from asyncssh.channel import SSHServerChannel
 from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
+from stargate_gate.access.authorized_keys import KeyEntry, fingerprint_of
+from stargate_gate.access.identity import Identity
+from stargate_gate.access.key_file import KeyFile
+from stargate_gate.access.sources import client_address
 from stargate_gate.gate.backpressure import PacedConnection
 from stargate_gate.gate.channel import SshChannel
-from stargate_gate.gate.identity import Identity
-from stargate_gate.gate.keyfile import KeyFile
-from stargate_gate.gate.keys import KeyEntry, fingerprint_of
 from stargate_gate.gate.leaving import is_at, may_outlive_its_address
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
-from stargate_gate.gate.sources import client_address
 
 log = structlog.get_logger()
 

@@ -2,8 +2,8 @@
 
 Who finds no place waits here, for WAIT_S at most, at the cost of a socket: a burst of real clients gets in
 one after the other as places become free, instead of being refused. Somebody who says nothing gets no place
-from here. A node of the cluster shows a pass in its first line (peerpass.py) and gets one of PEER_PLACES,
-which are kept for them.
+from here. A node of the cluster shows a pass in its first line (net/peer_pass.py) and gets one of
+PEER_PLACES, which are kept for them.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from stargate_gate.crowd import Standing, block_of, first_to_go, heaviest
 from stargate_gate.gate.connection import GateConnection
 from stargate_gate.gate.places import PlaceLimits, judge
 from stargate_gate.gate.proxied import TOO_MANY, Source
-from stargate_gate.peerpass import Passes
+from stargate_gate.net.crowding import Standing, block_of, first_to_go, heaviest
+from stargate_gate.net.peer_pass import Passes
 
 log = structlog.get_logger()
 

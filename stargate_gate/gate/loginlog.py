@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from stargate_gate.gate.identity import Identity, printable
+from stargate_gate.access.identity import Identity, printable
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from stargate_gate.crowd import Standing, first_to_go, heaviest
+from stargate_gate.net.crowding import Standing, first_to_go, heaviest
 
 PATIENCE_S = 3.0  # a login takes a tenth of it on a busy machine, and four round trips to the far side
 

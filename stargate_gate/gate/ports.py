@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from stargate_gate.access.identity import Identity
 from stargate_gate.gate.commands import PeerCommand
-from stargate_gate.gate.identity import Identity
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 

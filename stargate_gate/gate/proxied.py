@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from stargate_gate.access.sources import Network, normal_address
 from stargate_gate.gate.proxyheader import parse_proxy_header
-from stargate_gate.gate.sources import Network, normal_address
 
 log = structlog.get_logger()
 

@@ -13,23 +13,23 @@ import asyncssh
 import structlog
 from asyncssh.kex import get_kex_algs
 
-from stargate_gate.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
+from stargate_gate.access.identity import Identity
+from stargate_gate.access.key_file import KeyFile
+from stargate_gate.access.sources import Network
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.channel import STALL_LIMIT_S
 from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
 from stargate_gate.gate.door import Door
-from stargate_gate.gate.identity import Identity
-from stargate_gate.gate.keyfile import KeyFile
 from stargate_gate.gate.leaving import accept_connections, delay_connections
 from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.packetturns import PacketTurns
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.proxied import ProxiedConnection, Source
-from stargate_gate.gate.sources import Network
-from stargate_gate.peerpass import Passes
+from stargate_gate.net.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
+from stargate_gate.net.peer_pass import Passes
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class Handler(Protocol):
 class ServerSettings:
     """What of the configuration concerns the listener. `listen` are (host, port); port 0 is any.
 
-    pass_secret  what nodes of the cluster make their passes with; see peerpass.py
+    pass_secret  what nodes of the cluster make their passes with; see net/peer_pass.py
     proxies      where load balancers are, whose PROXY header tells who the client is
     floating     IP addresses that follow the leader: see leaving.py
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from stargate_gate.access.identity import Identity, printable
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -39,7 +40,6 @@ from stargate_gate.gate.commands import (
     parse_command,
     program_of,
 )
-from stargate_gate.gate.identity import Identity, printable
 from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers, Reports, Request
 from stargate_gate.gate.pushing import Answer, PushPumps
 from stargate_gate.gate.relay import relay

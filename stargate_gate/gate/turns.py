@@ -5,9 +5,9 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from stargate_gate.access.identity import Identity
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.admission import Admission, Claim, Pool, Refusal, Shares
-from stargate_gate.gate.identity import Identity
 
 
 class Turns:

@@ -20,12 +20,12 @@ import asyncssh
 from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.kex import get_kex_algs
 
-from stargate_gate.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
+from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
-from stargate_gate.peerpass import NONCE_BYTES, make_pass, secret_of
-from stargate_gate.reading import read_regular
+from stargate_gate.net.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
+from stargate_gate.net.peer_pass import NONCE_BYTES, make_pass, secret_of
 from stargate_gate.replication.unreachable import connect_problem
 
 LOGIN_NAME = "git"
@@ -56,7 +56,7 @@ class Credentials:
         return cls(own, tuple(_read("ssh.host_keys", path).convert_to_public() for path in host_keys))
 
     def fresh_pass(self) -> str:
-        """What lets this node in while strangers crowd the other one's listener; see peerpass.py."""
+        """What lets this node in while strangers crowd the other one's listener; see net/peer_pass.py."""
         secret = secret_of(self.cluster_key.export_private_key("pkcs8-der"))
         return make_pass(secret, time.time(), secrets.token_bytes(NONCE_BYTES))
 

@@ -2,7 +2,7 @@
 
 git follows links, and reads some files that lead it to another place; it would tell clients what stands
 there, or write there. It opens FIFOs, and waits for ever. Both nodes must be able to hold each ref. So
-this names what has to go first. It opens nothing but packed-refs, and never waits: see reading.py.
+this names what has to go first. It opens nothing but packed-refs, and never waits: see aio/foreign_files.py.
 """
 
 import errno

@@ -11,13 +11,13 @@ from typing import Any
 import asyncssh
 import pytest
 
+from stargate_gate.access.host_keys import load_or_make_host_keys, public_key_of
 from stargate_gate.datadir.layout import DataDir, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.errors import NotLeaderError, RepositoryGoneError
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.decision import not_leader_message
-from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
 from stargate_gate.gate.ports import Channel, GateView
 from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings

@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import structlog
 
+from stargate_gate.access.host_keys import load_host_keys
 from stargate_gate.gate import backpressure
-from stargate_gate.gate.hostkeys import load_host_keys
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.server import ServerSettings, SshServer
 

@@ -9,10 +9,10 @@ import asyncssh
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.access.host_keys import pass_secret_of
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.gate import connection as gate_connection
 from stargate_gate.gate import door as gate_door
-from stargate_gate.gate.hostkeys import pass_secret_of
 from stargate_gate.gate.loginlog import BURST_LINES
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import SshServer

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from stargate_gate.crowd import Standing, block_of
 from stargate_gate.gate.places import PATIENCE_S, PlaceLimits, drop_chance, judge
-from stargate_gate.peerpass import WINDOW_S, Passes, make_pass
+from stargate_gate.net.crowding import Standing, block_of
+from stargate_gate.net.peer_pass import WINDOW_S, Passes, make_pass
 
 LIMITS = PlaceLimits(full=50, per_address=20, drop_from=25, drop_percent=30)
 LATE = 100.0

@@ -16,9 +16,9 @@ import paramiko
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.access.host_keys import load_or_make_host_keys, public_key_of
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate import backpressure
-from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
 from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
 from stargate_gate.gate.server import ServerSettings, SshServer

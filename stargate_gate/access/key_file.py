@@ -21,9 +21,9 @@ from pathlib import Path
 
 import structlog
 
-from stargate_gate.gate.keyblocks import problem_of_whole
-from stargate_gate.gate.keys import MAX_FILE_BYTES, AuthorizedKeys, parse_authorized_keys
-from stargate_gate.reading import read_regular
+from stargate_gate.access.authorized_keys import MAX_FILE_BYTES, AuthorizedKeys, parse_authorized_keys
+from stargate_gate.access.key_blocks import problem_of_whole
+from stargate_gate.aio.foreign_files import read_regular
 
 log = structlog.get_logger()
 

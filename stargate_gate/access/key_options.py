@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias, cast
 
-from stargate_gate.gate.sources import Sources, parse_sources
+from stargate_gate.access.sources import Sources, parse_sources
 
 UserAccess: TypeAlias = Literal["read", "write", "admin"]
 

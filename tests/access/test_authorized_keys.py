@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.gate import keyfile
-from stargate_gate.gate.keyblocks import MAX_LINES
-from stargate_gate.gate.keyfile import KeyFile, KeyReader
-from stargate_gate.gate.keyoptions import parse_expiry
-from stargate_gate.gate.keys import MAX_PROBLEMS, AuthorizedKeys, parse_authorized_keys
+from stargate_gate.access import key_file
+from stargate_gate.access.authorized_keys import MAX_PROBLEMS, AuthorizedKeys, parse_authorized_keys
+from stargate_gate.access.key_blocks import MAX_LINES
+from stargate_gate.access.key_file import KeyFile, KeyReader
+from stargate_gate.access.key_options import parse_expiry
 
 LIMIT_S = 30.0
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
@@ -382,7 +382,7 @@ async def test_a_look_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: py
         for _ in range(3):
             (entry,) = (await file.look()).entries
             assert entry.comment == "alice"
-        monkeypatch.setattr(keyfile, "SLOW_S", 0.0)
+        monkeypatch.setattr(key_file, "SLOW_S", 0.0)
         assert "does the disk that it is on answer?" in file.problems[0]
         monkeypatch.undo()
         hangs.set()
@@ -482,7 +482,7 @@ def test_a_mark_in_front_of_the_text_costs_no_key() -> None:
 
 STARS = """
 import sys
-from stargate_gate.gate.sources import parse_sources
+from stargate_gate.access.sources import parse_sources
 print(parse_sources(sys.argv[1]).allow("2001:db8:1111:2222:3333:4444:5555:6666"))
 """
 

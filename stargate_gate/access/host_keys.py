@@ -5,12 +5,12 @@ from pathlib import Path
 
 import asyncssh
 
+from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.peerpass import secret_of
-from stargate_gate.reading import read_regular
+from stargate_gate.net.peer_pass import secret_of
 
 KEY_FILE = "ssh_host_ed25519_key"  # in data_dir/state, when the configuration names none
 
@@ -70,7 +70,7 @@ def public_key_of(path: Path) -> bytes:
 
 
 def pass_secret_of(path: Path) -> bytes:
-    """What the nodes that have the private key in `path` make passes with; see peerpass.py.
+    """What the nodes that have the private key in `path` make passes with; see net/peer_pass.py.
 
     Raises:
         ConfigurationError: as `public_key_of`.

@@ -1,8 +1,8 @@
 """What stock OpenSSH is told about a key: lines as AuthorizedKeysCommand gives them. Pure.
 
 The same entries, in the same order, as the node's own listener goes through them. A line that
-keys.py refuses is no entry, so it is not here either. sshd checks what depends on the client's address
-and on how a security key was used; time is looked at here, for sshd asks anew at each login.
+authorized_keys.py refuses is no entry, so it is not here either. sshd checks what depends on the client's
+address and on how a security key was used; time is looked at here, for sshd asks anew at each login.
 """
 
 import base64
@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
-from stargate_gate.gate.keys import KeyEntry, parse_authorized_keys
+from stargate_gate.access.authorized_keys import KeyEntry, parse_authorized_keys
 
 LAST_GROUP = 4  # characters of base64 in which two spellings of one key may differ
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stargate_gate.access.authorized_keys import fingerprint_of
+from stargate_gate.access.host_keys import fingerprints, load_host_keys, load_or_make_host_keys, public_key_of
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.gate.hostkeys import fingerprints, load_host_keys, load_or_make_host_keys, public_key_of
-from stargate_gate.gate.keys import fingerprint_of
 from tests.support.cluster import make_key
 
 

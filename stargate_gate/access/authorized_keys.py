@@ -1,7 +1,7 @@
-"""Whose key may do what: an authorized_keys file, read line by line. Pure; keyfile.py watches the file.
+"""Whose key may do what: an authorized_keys file, read line by line. Pure; key_file.py watches the file.
 
 One broken line costs that line and nothing else, and is reported by its number. sshd(8) tells the
-format; what of it is honoured is in keyoptions.py.
+format; what of it is honoured is in key_options.py.
 """
 
 import base64
@@ -14,9 +14,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from stargate_gate.gate.identity import Identity, printable
-from stargate_gate.gate.keyblocks import UTF8_BOM, Block, block_at
-from stargate_gate.gate.keyoptions import KeyOptions, parse_options, split_options
+from stargate_gate.access.identity import Identity, printable
+from stargate_gate.access.key_blocks import UTF8_BOM, Block, block_at
+from stargate_gate.access.key_options import KeyOptions, parse_options, split_options
 
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
@@ -183,7 +183,7 @@ def digest_of(known: AbstractSet[int]) -> str:
 def parse_line(raw: bytes, number: int) -> KeyEntry:
     """One line that is neither blank nor a comment.
 
-    The key is read before the options are, and only a line that has one is ever quoted: see keyblocks.py.
+    The key is read before the options are, and only a line that has one is ever quoted: see key_blocks.py.
 
     Raises:
         ValueError: it cannot be used; the message says why.

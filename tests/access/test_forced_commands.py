@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.forced import sshd_lines
-from stargate_gate.gate.keyoptions import _options, parse_options, split_options
-from stargate_gate.gate.keys import parse_authorized_keys, parse_line, parse_public_key
-from stargate_gate.gate.sources import parse_sources
+from stargate_gate.access.authorized_keys import parse_authorized_keys, parse_line, parse_public_key
+from stargate_gate.access.forced_commands import sshd_lines
+from stargate_gate.access.key_options import _options, parse_options, split_options
+from stargate_gate.access.sources import parse_sources
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC"
