@@ -68,7 +68,7 @@ class Clients(Protocol):
     """What the campaign asks of the SSH listener."""
 
     def delay_connections(self) -> None:
-        """New connections to such an address wait until it has moved; see `gate/leaving.py`."""
+        """New connections to such an address wait until it has moved; see `gate/ssh/lost_address.py`."""
 
     def accept_connections(self) -> None:
         """They are taken here again."""

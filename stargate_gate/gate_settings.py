@@ -6,7 +6,7 @@ May import: config, gate.
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
 from stargate_gate.gate.admission import Shares
-from stargate_gate.gate.places import PlaceLimits
+from stargate_gate.gate.ssh.login_places import PlaceLimits
 
 
 def places(config: Config) -> PlaceLimits:

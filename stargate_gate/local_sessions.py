@@ -15,9 +15,9 @@ from typing import Any, Self, cast
 from stargate_gate.access.identity import Access, Identity, printable
 from stargate_gate.errors import UsageError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.gate.channel import CHUNK_BYTES, STALL_LIMIT_S
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.session import Gate
+from stargate_gate.gate.ssh.channel import CHUNK_BYTES, STALL_LIMIT_S
 
 SESSION_ID_BYTES = 8
 ACCESSES = ("read", "write", "admin")  # never "peer": that is the cluster key's, on the node's own listener

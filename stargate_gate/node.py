@@ -43,8 +43,8 @@ from stargate_gate.election.term import Term
 from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import UnavailableError
-from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from stargate_gate.gate_settings import next_steps, places, shares
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.control import ControlServer

@@ -25,6 +25,7 @@ from stargate_gate.errors import (
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate import decision
 from stargate_gate.gate.admission import Pool, Shares
+from stargate_gate.gate.admission_queue import Turns
 from stargate_gate.gate.commands import (
     Command,
     GitService,
@@ -41,11 +42,10 @@ from stargate_gate.gate.commands import (
     program_of,
 )
 from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers, Reports, Request
-from stargate_gate.gate.pushing import Answer, PushPumps
+from stargate_gate.gate.push.acknowledge import Push, reason_of, vouch, without_change
+from stargate_gate.gate.push.pumps import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
-from stargate_gate.gate.turns import Turns
-from stargate_gate.gate.vouching import Push, reason_of, vouch, without_change
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish

@@ -19,8 +19,8 @@ from stargate_gate.errors import NotLeaderError, RepositoryGoneError
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.decision import not_leader_message
 from stargate_gate.gate.ports import Channel, GateView
-from stargate_gate.gate.server import ServerSettings, SshServer
 from stargate_gate.gate.session import Gate, GateSettings
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from stargate_gate.leadership import WriteScopes
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.identities import RepositoryIdentity

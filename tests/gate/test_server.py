@@ -18,10 +18,10 @@ from structlog.testing import capture_logs
 
 from stargate_gate.access.host_keys import load_or_make_host_keys, public_key_of
 from stargate_gate.errors import UnavailableError
-from stargate_gate.gate import backpressure
-from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
-from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.ssh import backpressure
+from stargate_gate.gate.ssh.login_places import PlaceLimits
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from tests.support.clients import Done, run, ssh_argv
 from tests.support.cluster import make_key
 from tests.support.rawssh import (

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.pushcommands import MAX_NAMED_BYTES, MAX_OPTIONS, MAX_OPTIONS_BYTES, PushCommands
+from stargate_gate.gate.push.push_commands import (
+    MAX_NAMED_BYTES,
+    MAX_OPTIONS,
+    MAX_OPTIONS_BYTES,
+    PushCommands,
+)
 from stargate_gate.repos.refnames import MAX_COMPONENT_BYTES, MAX_REF_BYTES
 from tests.gate.conftest import House, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, packets, pkt, seen

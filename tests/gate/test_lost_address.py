@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stargate_gate.gate.leaving import (
+from stargate_gate.gate.ssh.lost_address import (
     accept_connections,
     delay_connections,
     is_at,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from stargate_gate.access.sources import Network, normal_address
-from stargate_gate.gate.proxyheader import parse_proxy_header
+from stargate_gate.gate.ssh.proxy_header import parse_proxy_header
 
 log = structlog.get_logger()
 

@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from stargate_gate.access.host_keys import pass_secret_of
 from stargate_gate.config.endpoint import Endpoint
-from stargate_gate.gate import connection as gate_connection
-from stargate_gate.gate import door as gate_door
-from stargate_gate.gate.loginlog import BURST_LINES
-from stargate_gate.gate.places import PlaceLimits
-from stargate_gate.gate.server import SshServer
+from stargate_gate.gate.ssh import connection as gate_connection
+from stargate_gate.gate.ssh import connection_registry as gate_door
+from stargate_gate.gate.ssh.login_log import BURST_LINES
+from stargate_gate.gate.ssh.login_places import PlaceLimits
+from stargate_gate.gate.ssh.server import SshServer
 from stargate_gate.replication.peer import Credentials, Peer
 from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32

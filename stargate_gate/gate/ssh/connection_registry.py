@@ -1,4 +1,4 @@
-"""Where connections are counted until they have logged in; see places.py for the rules.
+"""Where connections are counted until they have logged in; see login_places.py for the rules.
 
 Who finds no place waits here, for WAIT_S at most, at the cost of a socket: a burst of real clients gets in
 one after the other as places become free, instead of being refused. Somebody who says nothing gets no place
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from stargate_gate.gate.connection import GateConnection
-from stargate_gate.gate.places import PlaceLimits, judge
-from stargate_gate.gate.proxied import TOO_MANY, Source
+from stargate_gate.gate.ssh.connection import GateConnection
+from stargate_gate.gate.ssh.login_places import PlaceLimits, judge
+from stargate_gate.gate.ssh.proxied import TOO_MANY, Source
 from stargate_gate.net.crowding import Standing, block_of, first_to_go, heaviest
 from stargate_gate.net.peer_pass import Passes
 

@@ -1,7 +1,7 @@
 """Which refs a push names, and the value that its client takes each to have now. Pure.
 
 Read from the head of what git-receive-pack is given. Whether git may be given it at all is decided in
-pushcommands.py, which sees the bytes first.
+push_commands.py, which sees the bytes first.
 
 gitprotocol-pack(5), "Reference Update Request": pkt-lines `old new ref`, the first with capabilities after
 a NUL, up to a flush-pkt; `shallow …` lines may stand before them; a `push-cert` stands in their place.

@@ -10,7 +10,7 @@ first window is small and grows with what is taken, up to `WINDOW_BYTES`.
 Down: the connection ignores the transport's pause_writing, and during a re-keying it defers packets
 without a bound. A client that offers a window of gigabytes and reads slowly (PuTTY offers 2 GiB) would
 make the server hold a whole clone. `PacedConnection` lets writers wait for both. It also handles what
-clients send in turns, see packetturns.py, and stops reading while too much of it waits.
+clients send in turns, see packet_turns.py, and stops reading while too much of it waits.
 
 This leans on private code of asyncssh. It is used only while that code is what was read: otherwise the
 stock behaviour stays, loudly, which costs memory but serves. tests/gate/test_backpressure.py tells the
@@ -32,7 +32,7 @@ from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
-from stargate_gate.gate.packetturns import PacketTurns
+from stargate_gate.gate.ssh.packet_turns import PacketTurns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 from stargate_gate.errors import TryAgainError, UnavailableError, UsageError
-from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError
 from stargate_gate.gate.ports import Channel
-from stargate_gate.gate.pushcommands import PushCommands
-from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
-from stargate_gate.gate.report import (
+from stargate_gate.gate.push.advertisement import Advertisement, AdvertisementTooLongError
+from stargate_gate.gate.push.push_commands import PushCommands
+from stargate_gate.gate.push.report import (
     BAND_PAYLOAD_BYTES,
     MAX_REPORT_BYTES,
     PROGRESS_BAND,
     Report,
     ReportTooLongError,
 )
+from stargate_gate.gate.relay import CHUNK_BYTES, SILENCE_LIMIT_S, Pumps
 from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, encode
 from stargate_gate.repos.process import GitProcess
 

@@ -10,7 +10,7 @@ Four rules, so that a stranger who opens connections and says nothing keeps nobo
   limits.login_timeout_s else, shrinks to that while there is pressure: users who share the attacker's
   address get places, too.
 
-Who finds no place waits in front of the door for a few seconds; see door.py.
+Who finds no place waits in front of the door for a few seconds; see connection_registry.py.
 """
 
 from collections import Counter

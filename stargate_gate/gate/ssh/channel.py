@@ -9,7 +9,7 @@ import collections
 from asyncssh.channel import SSHServerChannel
 from asyncssh.constants import EXTENDED_DATA_STDERR
 
-from stargate_gate.gate.backpressure import WINDOW_BYTES, PacedChannel, PacedConnection
+from stargate_gate.gate.ssh.backpressure import WINDOW_BYTES, PacedChannel, PacedConnection
 
 CHUNK_BYTES = 64 * 1024  # what one write has in flight, and what one read may return
 STALL_LIMIT_S = 300.0  # a client that takes not one byte for that long is taken for dead

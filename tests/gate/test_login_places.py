@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stargate_gate.gate.places import PATIENCE_S, PlaceLimits, drop_chance, judge
+from stargate_gate.gate.ssh.login_places import PATIENCE_S, PlaceLimits, drop_chance, judge
 from stargate_gate.net.crowding import Standing, block_of
 from stargate_gate.net.peer_pass import WINDOW_S, Passes, make_pass
 

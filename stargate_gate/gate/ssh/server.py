@@ -19,15 +19,15 @@ from stargate_gate.access.sources import Network
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.gate.channel import STALL_LIMIT_S
-from stargate_gate.gate.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
-from stargate_gate.gate.door import Door
-from stargate_gate.gate.leaving import accept_connections, delay_connections
-from stargate_gate.gate.loginlog import LoginLog
-from stargate_gate.gate.packetturns import PacketTurns
-from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
-from stargate_gate.gate.proxied import ProxiedConnection, Source
+from stargate_gate.gate.ssh.channel import STALL_LIMIT_S
+from stargate_gate.gate.ssh.connection import SIGNATURE_ALGORITHMS, ExecSession, GateConnection, Visitor
+from stargate_gate.gate.ssh.connection_registry import Door
+from stargate_gate.gate.ssh.login_log import LoginLog
+from stargate_gate.gate.ssh.login_places import PlaceLimits
+from stargate_gate.gate.ssh.lost_address import accept_connections, delay_connections
+from stargate_gate.gate.ssh.packet_turns import PacketTurns
+from stargate_gate.gate.ssh.proxied import ProxiedConnection, Source
 from stargate_gate.net.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
 from stargate_gate.net.peer_pass import Passes
 
@@ -57,7 +57,7 @@ class ServerSettings:
 
     pass_secret  what nodes of the cluster make their passes with; see net/peer_pass.py
     proxies      where load balancers are, whose PROXY header tells who the client is
-    floating     IP addresses that follow the leader: see leaving.py
+    floating     IP addresses that follow the leader: see lost_address.py
     """
 
     listen: tuple[tuple[str, int], ...]
@@ -184,7 +184,7 @@ class SshServer:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
 
     def delay_connections(self) -> None:
-        """New connections to the floating addresses wait at the client's side; see leaving.py."""
+        """New connections to the floating addresses wait at the client's side; see lost_address.py."""
         for server in self._servers:
             for listener in server.sockets:
                 delay_connections(listener, self._settings.floating or ())
@@ -196,7 +196,7 @@ class SshServer:
                 accept_connections(listener)
 
     async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
-        """End every connection to an address that this node is about to lose; see leaving.py.
+        """End every connection to an address that this node is about to lose; see lost_address.py.
 
         Sessions whose task is in `finishing` are about to end by themselves, the others are ended. Takes
         `limit_s` seconds at most, and commonly as long as clients take to close a connection whose only

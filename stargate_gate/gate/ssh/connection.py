@@ -25,11 +25,11 @@ from stargate_gate.access.authorized_keys import KeyEntry, fingerprint_of
 from stargate_gate.access.identity import Identity
 from stargate_gate.access.key_file import KeyFile
 from stargate_gate.access.sources import client_address
-from stargate_gate.gate.backpressure import PacedConnection
-from stargate_gate.gate.channel import SshChannel
-from stargate_gate.gate.leaving import is_at, may_outlive_its_address
-from stargate_gate.gate.loginlog import LoginLog
 from stargate_gate.gate.ports import Request
+from stargate_gate.gate.ssh.backpressure import PacedConnection
+from stargate_gate.gate.ssh.channel import SshChannel
+from stargate_gate.gate.ssh.login_log import LoginLog
+from stargate_gate.gate.ssh.lost_address import is_at, may_outlive_its_address
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ import enum
 import re
 from collections.abc import Iterator
 
-from stargate_gate.gate.report import REPORT_BAND
+from stargate_gate.gate.push.report import REPORT_BAND
 from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, PktLineError, encode, packet_length
 from stargate_gate.repos.refnames import ref_problem
 
