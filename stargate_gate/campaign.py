@@ -19,8 +19,8 @@ from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.election.term import Term
-from stargate_gate.election.views import LeadershipView
 from stargate_gate.errors import (
     ElectionUnavailableError,
     LeadershipLostError,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.views import LeadershipView
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import Concern
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
 from stargate_gate.replication.syncset import Mode

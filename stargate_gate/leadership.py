@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from stargate_gate.election.views import LeadershipView
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import LeadershipLostError, NotLeaderError
 from stargate_gate.gate.decision import not_leader_message
 from stargate_gate.gate.ports import GateView

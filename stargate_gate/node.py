@@ -34,13 +34,13 @@ from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
-from stargate_gate.election.bootstrap import bootstrap_single
 from stargate_gate.election.elector import Elector
-from stargate_gate.election.flock import FlockEngine
-from stargate_gate.election.identity import ElectionState
+from stargate_gate.election.flock.bootstrap import bootstrap_single
+from stargate_gate.election.flock.engine import FlockEngine
 from stargate_gate.election.port import Member
+from stargate_gate.election.state import ElectionState
+from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
-from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.session import Gate, GateSettings

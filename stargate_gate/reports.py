@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from stargate_gate import __version__
 from stargate_gate.config.model import Config
 from stargate_gate.election.port import Member
-from stargate_gate.election.views import LeadershipView
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.checks import Checks
 from stargate_gate.health.concerns import worst_first
 from stargate_gate.health.report import (

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.views import LeadershipView
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import ConfigurationError
 
 VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often

@@ -16,9 +16,9 @@ from stargate_gate.aio.backoff import Backoff
 from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
-from stargate_gate.election.bootstrap import bootstrap
 from stargate_gate.election.elector import Elector
-from stargate_gate.election.flock import FlockHold
+from stargate_gate.election.flock.bootstrap import bootstrap
+from stargate_gate.election.flock.engine import FlockHold
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError

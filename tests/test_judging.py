@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.views import LeadershipView
+from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import level_of
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
 from stargate_gate.judging import Situation, concerns, living_leader, recorded_leader

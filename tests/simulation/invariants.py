@@ -19,8 +19,8 @@ then on.
 from typing import TYPE_CHECKING
 
 from stargate_gate.election.eligibility import Standing, Try
+from stargate_gate.election.flock.slots import Slots, in_force
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.record import Slots, in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stargate_gate.election import eligibility, record, steps
+from stargate_gate.election import eligibility
 from stargate_gate.election.eligibility import Decision, Known, Standing, Try
+from stargate_gate.election.flock.engine import slots, steps
+from stargate_gate.election.flock.slots import CLAIM, Slots
+from stargate_gate.election.flock.steps import Read, Reserve
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import CLAIM, Slots
-from stargate_gate.election.steps import Read, Reserve
 from stargate_gate.replication import syncset
 from stargate_gate.replication.backlog import Backlog
 from stargate_gate.replication.syncset import Mode, Presence, Stage, Verdict
@@ -93,7 +94,7 @@ def _reading(inner: Any, see: Answer) -> Any:
 
 def _half(of: Slots, term: int, now: Slots) -> Slots:
     """`now`, with the half of `term` as it is in `of`."""
-    mine = record.slots_of(ClusterRecord("", term, 1, Member("", "")))
+    mine = slots.slots_of(ClusterRecord("", term, 1, Member("", "")))
     return Slots(tuple(of.contents[i] if i in mine else slot for i, slot in enumerate(now.contents)))
 
 
@@ -118,7 +119,7 @@ def _write_without_looking_around(new: ClusterRecord) -> Any:
 
 def _claim_in_the_formers_half(wanted: ClusterRecord, former: ClusterRecord) -> Any:
     before = yield from steps._read()
-    term = record.next_term(before, former, wanted.term) + 1
+    term = slots.next_term(before, former, wanted.term) + 1
     yield Reserve(term)
     claimed = replace(wanted, term=term, version=CLAIM)
     first = replace(wanted, term=term, version=CLAIM + 1)
@@ -128,7 +129,7 @@ def _claim_in_the_formers_half(wanted: ClusterRecord, former: ClusterRecord) -> 
 
 
 def _claim_whatever_is_there(wanted: ClusterRecord, _: ClusterRecord) -> Any:
-    found = record.in_force((yield from steps._read()))
+    found = slots.in_force((yield from steps._read()))
     return (yield from steps.claim(wanted, found or wanted))
 
 
@@ -136,7 +137,7 @@ def _claim_the_number_after_the_record(wanted: ClusterRecord, former: ClusterRec
     """No claim, no reservation, no look at other claims: the record's term and one."""
     first = replace(wanted, term=former.term + 1, version=CLAIM + 1)
     before = yield from steps._read()
-    for slot in record.slots_of(first):
+    for slot in slots.slots_of(first):
         yield steps.Write(slot, first)
         yield steps.Sync()
     _ = before

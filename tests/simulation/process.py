@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.flock.slots import in_force
+from stargate_gate.election.flock.steps import Read
 from stargate_gate.election.incarnation import kept, named, noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import in_force
-from stargate_gate.election.steps import Read
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
@@ -49,7 +49,7 @@ class _Answer:
 
 
 class Tenure:
-    """See election/tenure.py."""
+    """See election/lease.py."""
 
     def __init__(self, process: "Process", hold: Hold, asked_at: float) -> None:
         self.process = process

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stargate_gate.election import eligibility, steps, term
+from stargate_gate.election import eligibility, term
+from stargate_gate.election.flock.engine import steps
 from stargate_gate.replication import backlog, syncset, unreplicated, work
 from stargate_gate.repos import plan
 

@@ -1,6 +1,6 @@
 """The lock file as this node meets it: opened, read, checked, and what went wrong put into words.
 
-Everything here blocks, and may hang when the shared volume does: flock.py runs it in its worker.
+Everything here blocks, and may hang when the shared volume does: engine.py runs it in its worker.
 """
 
 import contextlib
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from stargate_gate.datadir.mounts import mount_of, read_mountinfo
 from stargate_gate.datadir.users import user
-from stargate_gate.election.mounts import objection
+from stargate_gate.election.flock.mounts import objection
+from stargate_gate.election.flock.slots import STAMP_OFFSET, Slots, decode, in_force
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.record import STAMP_OFFSET, Slots, decode, in_force
 from stargate_gate.errors import ElectionUnavailableError
 
 FileId = tuple[int, int]  # device, inode

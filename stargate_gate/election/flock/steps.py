@@ -30,8 +30,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from stargate_gate.election.flock.slots import CLAIM, Slots, in_force, next_term, order, slots_of
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.record import CLAIM, Slots, in_force, next_term, order, slots_of
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 

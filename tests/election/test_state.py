@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.election.eligibility import Known
-from stargate_gate.election.identity import FILE_NAME, ElectionState
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.state import FILE_NAME, ElectionState
 from stargate_gate.errors import ConfigurationError, ElectionUnavailableError
 
 A = Member("node-a", "a" * 32)

@@ -17,8 +17,7 @@ import structlog
 
 from stargate_gate.aio.worker import Worker
 from stargate_gate.election.clock import boottime
-from stargate_gate.election.identity import ElectionState
-from stargate_gate.election.lockfile import (
+from stargate_gate.election.flock.lockfile import (
     FileId,
     check_mount,
     file_id,
@@ -29,9 +28,10 @@ from stargate_gate.election.lockfile import (
     unavailable,
     write_all,
 )
+from stargate_gate.election.flock.slots import SLOT_BYTES, STAMP_BYTES, STAMP_OFFSET, Slots, encode
+from stargate_gate.election.flock.steps import Read, Reserve, Step, Steps, Sync, Write, claim, keep, write
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.record import SLOT_BYTES, STAMP_BYTES, STAMP_OFFSET, Slots, encode
-from stargate_gate.election.steps import Read, Reserve, Step, Steps, Sync, Write, claim, keep, write
+from stargate_gate.election.state import ElectionState
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()

@@ -6,11 +6,11 @@ import secrets
 from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
-from stargate_gate.election.flock import lock_exclusively
-from stargate_gate.election.identity import ElectionState
-from stargate_gate.election.lockfile import check_mount, unavailable, write_all
+from stargate_gate.election.flock.engine import lock_exclusively
+from stargate_gate.election.flock.lockfile import check_mount, unavailable, write_all
+from stargate_gate.election.flock.slots import new_file
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import new_file
+from stargate_gate.election.state import ElectionState
 from stargate_gate.errors import UsageError
 
 CLUSTER_ID_BYTES = 16

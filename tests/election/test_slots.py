@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.election import record as layout
-from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import (
+from stargate_gate.election.flock.engine import slots as layout
+from stargate_gate.election.flock.slots import (
     CLAIM,
     FILE_BYTES,
     SLOT_BYTES,
@@ -25,6 +24,7 @@ from stargate_gate.election.record import (
     next_term,
     slots_of,
 )
+from stargate_gate.election.port import ClusterRecord, Member
 
 A, B, C = (Member(f"node-{name}", name * 32) for name in "abc")
 FULL = ClusterRecord(

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from stargate_gate.election.lease import Tenure
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.tenure import Tenure
+from stargate_gate.election.status import Timings
 from stargate_gate.election.term import Term
-from stargate_gate.election.views import Timings
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 pytestmark = pytest.mark.looptime

@@ -8,7 +8,7 @@ from typing import Self
 import structlog
 
 from stargate_gate.election.port import Hold
-from stargate_gate.election.views import Timings
+from stargate_gate.election.status import Timings
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()
