@@ -28,8 +28,8 @@ from stargate_gate.errors import (
     UnavailableError,
 )
 from stargate_gate.leadership import NodeLeadership
-from stargate_gate.replication.feed import Feed
-from stargate_gate.replication.syncset import Mode, carried
+from stargate_gate.replication.leader.feed import Feed
+from stargate_gate.replication.leader.sync_rules import Mode, carried
 from stargate_gate.repos.durable import sync_everything
 from stargate_gate.repos.process import finish
 

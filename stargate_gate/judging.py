@@ -10,7 +10,7 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import Concern
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
-from stargate_gate.replication.syncset import Mode
+from stargate_gate.replication.leader.sync_rules import Mode
 
 
 @dataclass(frozen=True)

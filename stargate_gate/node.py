@@ -58,21 +58,21 @@ from stargate_gate.operator_commands import OperatorCommands
 from stargate_gate.promotion import NodePromotion
 from stargate_gate.publishing import Publisher
 from stargate_gate.reloading import Reloader
-from stargate_gate.replication.acquaintance import Profile, settings_of
-from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.feed import Feed, FeedSettings
-from stargate_gate.replication.instep import FILE_NAME as IN_STEP
-from stargate_gate.replication.instep import InStep
-from stargate_gate.replication.intents import FOLDER as INTENTS
-from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.journal import FILE_NAME as JOURNAL
-from stargate_gate.replication.journal import Journal, NoJournal, forget_journal
-from stargate_gate.replication.mirror import Mirror, MirrorSettings
-from stargate_gate.replication.reach import Dialler, no_peers
-from stargate_gate.replication.rescues import FOLDER as RESCUES
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.restoring import Restorer
-from stargate_gate.replication.syncset import Limits
+from stargate_gate.replication.leader.backlog import FIRST_POSITION
+from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.reach import Dialler, no_peers
+from stargate_gate.replication.leader.sync_rules import Limits
+from stargate_gate.replication.rescue.journal import FILE_NAME as JOURNAL
+from stargate_gate.replication.rescue.journal import Journal, NoJournal, forget_journal
+from stargate_gate.replication.rescue.restore import Restorer
+from stargate_gate.replication.rescue.store import FOLDER as RESCUES
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby.equality import FILE_NAME as IN_STEP
+from stargate_gate.replication.standby.equality import InStep
+from stargate_gate.replication.standby.intent_files import FOLDER as INTENTS
+from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
+from stargate_gate.replication.wire.about import Profile, settings_of
 from stargate_gate.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks

@@ -13,9 +13,9 @@ from stargate_gate.errors import NotLeaderError, TryAgainError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.ports import Channel
-from stargate_gate.replication.feed import Feed
-from stargate_gate.replication.reach import COMMAND as WHOAMI
-from stargate_gate.replication.reach import answer_whoami
+from stargate_gate.replication.leader.feed import Feed
+from stargate_gate.replication.leader.reach import COMMAND as WHOAMI
+from stargate_gate.replication.leader.reach import answer_whoami
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.maintenance import Maintenance

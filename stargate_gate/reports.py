@@ -24,10 +24,10 @@ from stargate_gate.health.report import (
     Status,
 )
 from stargate_gate.judging import Situation, concerns, living_leader, recorded_leader
-from stargate_gate.replication.acquaintance import Refilling
-from stargate_gate.replication.mirror import MirrorStatus
-from stargate_gate.replication.standbys import StandbyStatus
-from stargate_gate.replication.syncset import Mode
+from stargate_gate.replication.leader.standby_status import StandbyStatus
+from stargate_gate.replication.leader.sync_rules import Mode
+from stargate_gate.replication.standby.mirror import MirrorStatus
+from stargate_gate.replication.wire.about import Refilling
 
 
 def mode_in_force(config: Config) -> Mode:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stargate_gate.errors import NoSuchRepositoryError
-from stargate_gate.replication.mirror import Mirror
-from stargate_gate.replication.rescue import Rescued, RescuedRepository
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.restoring import Restorer
+from stargate_gate.replication.rescue.restore import Restorer
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.rescue.values import Rescued, RescuedRepository
+from stargate_gate.replication.standby.mirror import Mirror
 from stargate_gate.repos.store import Store
 
 SHORT = 10  # hex digits of an object id that people are shown

@@ -23,11 +23,11 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.leadership import NodeLeadership
-from stargate_gate.replication.acquaintance import Profile
-from stargate_gate.replication.feed import Feed, FeedSettings, StandbyStatus
-from stargate_gate.replication.journal import NoJournal
-from stargate_gate.replication.reach import no_peers
-from stargate_gate.replication.syncset import Limits
+from stargate_gate.replication.leader.feed import Feed, FeedSettings, StandbyStatus
+from stargate_gate.replication.leader.reach import no_peers
+from stargate_gate.replication.leader.sync_rules import Limits
+from stargate_gate.replication.rescue.journal import NoJournal
+from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.repository import Repository
 from tests.support.elections import LIMIT_S, member, node, state_of

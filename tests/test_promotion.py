@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.promotion import Standing, risk
-from stargate_gate.replication.instep import Equality
-from stargate_gate.replication.mirror import MirrorStatus
+from stargate_gate.replication.standby.equality import Equality
+from stargate_gate.replication.standby.mirror import MirrorStatus
 
 A, B, C = (Member(f"node-{letter}", letter * 32) for letter in "abc")
 RECORD = ClusterRecord("cluster", 5, 2, A, mode="sync", sync_set=(B,), position=10)

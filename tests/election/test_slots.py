@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.election.flock.engine import slots as layout
+from stargate_gate.election.flock import slots as layout
 from stargate_gate.election.flock.slots import (
     CLAIM,
     FILE_BYTES,

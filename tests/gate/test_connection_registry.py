@@ -16,7 +16,7 @@ from stargate_gate.gate.ssh import connection_registry as gate_door
 from stargate_gate.gate.ssh.login_log import BURST_LINES
 from stargate_gate.gate.ssh.login_places import PlaceLimits
 from stargate_gate.gate.ssh.server import SshServer
-from stargate_gate.replication.peer import Credentials, Peer
+from stargate_gate.replication.peer.connection import Credentials, Peer
 from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import TryAgainError
-from stargate_gate.replication.keeper import FIRST_POSITION
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.leader.sync_set import FIRST_POSITION
+from stargate_gate.replication.wire.messages import (
     Changed,
     Compare,
     Gone,

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from stargate_gate.replication.syncset import Mode
+from stargate_gate.replication.leader.sync_rules import Mode
 from tests.simulation.episode import make_plan, run_episode
 from tests.simulation.rules import Rules
 from tests.simulation.shrinking import explain

@@ -1,6 +1,6 @@
 """A term, as the leader lives it: the record, the feed, the sync set, and pushes that wait.
 
-Follows election/term.py, replication/feed.py, keeper.py and campaign.py (`_carry_over`, `_step_down`).
+Follows election/term.py, replication/leader/feed.py, sync_set.py and campaign.py (`_carry_over`, `_step_down`).
 """
 
 import contextlib
@@ -12,11 +12,11 @@ from stargate_gate.campaign import DRAIN_LAST_SHARE
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.messages import Changed, Compare, Deleted, Listed, News
-from stargate_gate.replication.published import Published, State
-from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.replication.unreplicated import UNNUMBERED
+from stargate_gate.replication.leader.backlog import FIRST_POSITION
+from stargate_gate.replication.leader.sent_states import Published, State
+from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
+from stargate_gate.replication.rescue.unreplicated import UNNUMBERED
+from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
 from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import Feeding, Shown
@@ -197,7 +197,7 @@ class Leading:
                 with contextlib.suppress(FullError):
                     yield from push.tell(self)
 
-    # -- replication/feed.py --------------------------------------------------------------------------
+    # -- replication/leader/feed.py --------------------------------------------------------------------------
 
     def writing(self, repo: "Repo") -> Steps:
         """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
@@ -349,7 +349,7 @@ class Leading:
             self._gone_at[feeding.member] = self.world.engine.now
             self.moved()
 
-    # -- replication/keeper.py ------------------------------------------------------------------------
+    # -- replication/leader/sync_set.py ----------------------------------------------------------------
 
     @property
     def replicated_through(self) -> int:

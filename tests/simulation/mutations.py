@@ -7,14 +7,14 @@ from typing import Any
 
 from stargate_gate.election import eligibility
 from stargate_gate.election.eligibility import Decision, Known, Standing, Try
-from stargate_gate.election.flock.engine import slots, steps
+from stargate_gate.election.flock import slots, steps
 from stargate_gate.election.flock.slots import CLAIM, Slots
 from stargate_gate.election.flock.steps import Read, Reserve
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.replication import syncset
-from stargate_gate.replication.backlog import Backlog
-from stargate_gate.replication.syncset import Mode, Presence, Stage, Verdict
-from stargate_gate.replication.unreplicated import Fact, Forced, Unknown
+from stargate_gate.replication.leader import sync_rules
+from stargate_gate.replication.leader.backlog import Backlog
+from stargate_gate.replication.leader.sync_rules import Mode, Presence, Stage, Verdict
+from stargate_gate.replication.rescue.unreplicated import Fact, Forced, Unknown
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.episode import Plan, make_plan, run_episode
 from tests.simulation.faults import Taste
@@ -179,7 +179,7 @@ def _only_the_record(_: Iterable[Presence], recorded: frozenset[Member]) -> froz
 
 
 def _alone_in_strict(push: Any, _: Any, limits: Any) -> Verdict:
-    return syncset.judge(push, "sync", limits)
+    return sync_rules.judge(push, "sync", limits)
 
 
 class _UncoveredHolds(Backlog):

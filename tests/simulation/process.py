@@ -1,6 +1,6 @@
 """One run of `stargate serve`: the elector, the tenure and the campaign, each effect a step of its own.
 
-Follows election/elector.py, tenure.py, flock.py and campaign.py line by line; what these decide by pure
+Follows election/elector.py, lease.py, flock/engine.py and campaign.py line by line; what these decide by pure
 functions is decided by the same functions here.
 """
 
