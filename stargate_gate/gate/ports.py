@@ -1,4 +1,4 @@
-"""What the gate asks of the rest of the node, and what it works on. node.py fills these in.
+"""What the gate asks of the rest of the node, and what it works on. node/node.py fills these in.
 
 All protocols, no code: the gate knows neither the elector nor the feed.
 """

@@ -145,7 +145,7 @@ class _Visit:
 class Gate:
     """The front door's decisions and deeds. One per node; `handle` runs many times at once."""
 
-    def __init__(  # noqa: PLR0917  # node.py passes its parts in this order
+    def __init__(  # noqa: PLR0917  # node/node.py passes its parts in this order
         self,
         store: Store,
         processes: GitProcesses,

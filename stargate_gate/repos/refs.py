@@ -16,8 +16,8 @@ from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.ref_stat import Stamp, UncertainError, is_reserved, loose_values, take_stamp
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
-from stargate_gate.repos.stamps import Stamp, UncertainError, is_reserved, loose_values, take_stamp
 
 log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ class _Cached:
 class RefReader:
     """Snapshots and digests, from memory where the repository's files have not changed since.
 
-    Loose refs that have changed are read here; git reads all refs where more has (see stamps.py). The
+    Loose refs that have changed are read here; git reads all refs where more has (see ref_stat.py). The
     very same snapshot again means the very same files. One per node; safe for many tasks at once.
     """
 

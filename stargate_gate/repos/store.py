@@ -20,6 +20,7 @@ from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, U
 from stargate_gate.repos import placing, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
 from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
+from stargate_gate.repos.discovery import candidates, locate, walk
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName
@@ -33,7 +34,6 @@ from stargate_gate.repos.repository import (
     read_id,
     read_object_format,
 )
-from stargate_gate.repos.walk import candidates, locate, walk
 
 log = structlog.get_logger()
 

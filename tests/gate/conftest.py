@@ -21,7 +21,7 @@ from stargate_gate.gate.decision import not_leader_message
 from stargate_gate.gate.ports import Channel, GateView
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate.ssh.server import ServerSettings, SshServer
-from stargate_gate.leadership import WriteScopes
+from stargate_gate.node.leadership import WriteScopes
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName, parse_repository_name

@@ -9,7 +9,7 @@ import pytest
 
 from stargate_gate.errors import StargateError, UnavailableError
 from stargate_gate.replication.standby.damage import Healer
-from stargate_gate.repos.maintenance import Maintenance
+from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.sweep import sweep_data_dir
 from tests.support.git import git, git_run

@@ -1,6 +1,6 @@
 """A term, as the leader lives it: the record, the feed, the sync set, and pushes that wait.
 
-Follows election/term.py, replication/leader/feed.py, sync_set.py and campaign.py (`_carry_over`, `_step_down`).
+Follows election/term.py, leader/feed.py, leader/sync_set.py and node/lifecycle.py.
 """
 
 import contextlib
@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.campaign import DRAIN_LAST_SHARE
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
 from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.sent_states import Published, State
 from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
@@ -127,7 +127,7 @@ class Leading:
         except TooLateError as error:
             raise ElectionUnavailableError("not written in time: outcome unknown") from error
 
-    # -- campaign.py ----------------------------------------------------------------------------------
+    # -- node/lifecycle.py ----------------------------------------------------------------------------------
 
     def carry_over(self, former: Member | None) -> Steps:
         members = self.rules.carried(self.world.mode, self.in_force, former)

@@ -1,7 +1,7 @@
 """One run of `stargate serve`: the elector, the tenure and the campaign, each effect a step of its own.
 
-Follows election/elector.py, lease.py, flock/engine.py and campaign.py line by line; what these decide by pure
-functions is decided by the same functions here.
+Follows election/elector.py, lease.py, flock/engine.py and node/lifecycle.py line by line; what these decide
+by pure functions is decided by the same functions here.
 """
 
 from collections import deque

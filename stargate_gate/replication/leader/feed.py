@@ -106,7 +106,7 @@ class Feed:
     reach    looks whether a standby is where it says that it is
     """
 
-    def __init__(  # noqa: PLR0917 - node.py passes its parts in this order
+    def __init__(  # noqa: PLR0917 - node/node.py passes its parts in this order
         self,
         term: TermRecord,
         me: Member,

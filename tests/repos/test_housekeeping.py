@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.repos import maintenance as maintenance_module
+from stargate_gate.repos import housekeeping as maintenance_module
 from stargate_gate.repos.durable import sync_changed_folders
 from stargate_gate.repos.hooks import install_hooks
-from stargate_gate.repos.maintenance import MAX_WAITING, Maintenance
+from stargate_gate.repos.housekeeping import MAX_WAITING, Maintenance
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
 from tests.support.git import children, git, make_work

@@ -8,7 +8,7 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import level_of
 from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
-from stargate_gate.judging import Situation, concerns, living_leader, recorded_leader
+from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
 
 A, B, C = (Member(f"node-{letter}", letter * 32) for letter in "abc")
 RECORD = ClusterRecord("cluster", 5, 2, A, mode="sync", sync_set=(B,), position=10)

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate import campaign as campaign_module
 from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -22,7 +20,9 @@ from stargate_gate.election.flock.engine import FlockHold
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
-from stargate_gate.leadership import NodeLeadership
+from stargate_gate.node import lifecycle as lifecycle_module
+from stargate_gate.node.leadership import NodeLeadership
+from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
 from stargate_gate.replication.leader.feed import Feed, FeedSettings, StandbyStatus
 from stargate_gate.replication.leader.reach import no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
@@ -92,7 +92,7 @@ class Candidate:
 
 @pytest.fixture
 async def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Candidate]:
-    monkeypatch.setattr(campaign_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1))
+    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1))
     lock = tmp_path / "leader.lock"
     bootstrap(lock, state_of(tmp_path, "a"), A)
     async with node(tmp_path, "a", lock) as a:
@@ -174,7 +174,7 @@ async def test_a_single_node_puts_on_disk_what_a_crash_has_left_before_it_leads(
     candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repeated push is "up-to-date", and that is an acknowledgement. The disk fails at the first try."""
-    real, led = campaign_module.sync_everything, []
+    real, led = lifecycle_module.sync_everything, []
 
     def sync_everything(top: Path) -> None:
         led.append(list(candidate.terms))
@@ -183,7 +183,7 @@ async def test_a_single_node_puts_on_disk_what_a_crash_has_left_before_it_leads(
             raise OSError(errno.EIO, "Input/output error")
         real(top)
 
-    monkeypatch.setattr(campaign_module, "sync_everything", sync_everything)
+    monkeypatch.setattr(lifecycle_module, "sync_everything", sync_everything)
     with capture_logs() as logs:
         async with running(candidate) as task:
             await leads(candidate, task)

@@ -27,7 +27,7 @@ from stargate_gate.errors import (
     StargateError,
     UnavailableError,
 )
-from stargate_gate.leadership import NodeLeadership
+from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.sync_rules import Mode, carried
 from stargate_gate.repos.durable import sync_everything

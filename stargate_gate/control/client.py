@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stargate_gate.control.path import short_path
 from stargate_gate.errors import NotAllowedError, UnavailableError
-from stargate_gate.health.control_path import short_path
 
 MAX_ANSWER_BYTES = 64 * 2**20  # a hundred thousand repository names and room to spare
 CHUNK_BYTES = 64 * 2**10

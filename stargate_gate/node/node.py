@@ -28,9 +28,13 @@ from stargate_gate.access.host_keys import (
 from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.address.items import addresses_of
 from stargate_gate.aio.sighup import Hangups
-from stargate_gate.campaign import Campaign, NobodyToFollow
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
+from stargate_gate.control.commands import OperatorCommands
+from stargate_gate.control.promotion import NodePromotion
+from stargate_gate.control.rescued import RescuedCommands, vanished
+from stargate_gate.control.server import ControlServer
+from stargate_gate.control.sessions import LocalSessions
 from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
@@ -41,23 +45,22 @@ from stargate_gate.election.port import Member
 from stargate_gate.election.state import ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
-from stargate_gate.election.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate.ssh.server import ServerSettings, SshServer
-from stargate_gate.gate_settings import next_steps, places, shares
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
-from stargate_gate.health.control import ControlServer
 from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
-from stargate_gate.leadership import NodeLeadership
-from stargate_gate.local_sessions import LocalSessions
-from stargate_gate.lookout import Lookout
-from stargate_gate.operator_commands import OperatorCommands
-from stargate_gate.promotion import NodePromotion
-from stargate_gate.publishing import Publisher
-from stargate_gate.reloading import Reloader
+from stargate_gate.node.gate_settings import next_steps, places, shares
+from stargate_gate.node.host_keys import watch_host_keys
+from stargate_gate.node.leadership import NodeLeadership
+from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
+from stargate_gate.node.publisher import Publisher
+from stargate_gate.node.reload import Reloader
+from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force, standby_reports
+from stargate_gate.node.repository_survey import Lookout
+from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.feed import Feed, FeedSettings
 from stargate_gate.replication.leader.reach import Dialler, no_peers
@@ -73,17 +76,14 @@ from stargate_gate.replication.standby.intent_files import FOLDER as INTENTS
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.wire.about import Profile, settings_of
-from stargate_gate.reports import NodeReports, mirror_report, mode_in_force, standby_reports
+from stargate_gate.repos.discovery import walk
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
-from stargate_gate.repos.maintenance import Maintenance
+from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
-from stargate_gate.repos.walk import walk
-from stargate_gate.rescued_commands import RescuedCommands, vanished
-from stargate_gate.same_host_keys import watch_host_keys
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ DATA_DIR_CHECK = "data_dir"
 async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -> None:
     """Run one node until SIGTERM or SIGINT, then step down and return.
 
-    At each of `hangups` it reads `config_file` again; see reloading.py.
+    At each of `hangups` it reads `config_file` again; see node/reload.py.
 
     Raises:
         ConfigurationError: a file that the configuration names cannot be used, or differs from what

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.control import server as server_module
+from stargate_gate.control.client import Answer, ask
+from stargate_gate.control.path import short_path
+from stargate_gate.control.server import ControlServer
 from stargate_gate.errors import NoSuchRepositoryError, NotAllowedError, UnavailableError
-from stargate_gate.health import control
-from stargate_gate.health.control import ControlServer
-from stargate_gate.health.control_client import Answer, ask
-from stargate_gate.health.control_path import short_path
 
 
 class Handler:
@@ -139,7 +139,7 @@ async def test_an_endless_request_is_cut_off(path: Path) -> None:
 @pytest.mark.usefixtures("server")
 async def test_a_client_that_says_nothing_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds a connection for a bounded time."""
-    monkeypatch.setattr(control, "READ_LIMIT_S", 0.1)
+    monkeypatch.setattr(server_module, "READ_LIMIT_S", 0.1)
     with short_path(path) as name:
         reader, writer = await asyncio.open_unix_connection(name)
     async with asyncio.timeout(10):
@@ -150,7 +150,7 @@ async def test_a_client_that_says_nothing_is_let_go(path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("server")
 async def test_a_command_that_hangs_ends_at_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for ever: 75, outcome unknown."""
-    monkeypatch.setattr(control, "HANDLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(server_module, "HANDLE_LIMIT_S", 0.1)
     answer = await asyncio.to_thread(ask, path, "stuck")
     assert answer.exit == 75
     assert "unknown" in answer.error

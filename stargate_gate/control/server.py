@@ -32,9 +32,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from stargate_gate.control.path import short_path
 from stargate_gate.errors import StargateError, TryAgainError, UnavailableError, UsageError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.health.control_path import short_path
 
 MAX_REQUEST_BYTES = 64 * 2**10  # names and flags only
 MAX_REQUESTS = 250  # people and scripts on this machine, and the gate's max_sessions

@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
-from stargate_gate.address.keeper import AddressReport
 from stargate_gate.address.port import Turn
+from stargate_gate.address.reconciler import AddressReport
 from stargate_gate.errors import AddressError
 
 pytestmark = pytest.mark.looptime  # seconds here are virtual

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from stargate_gate.control.promotion import Standing, risk
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.promotion import Standing, risk
 from stargate_gate.replication.standby.equality import Equality
 from stargate_gate.replication.standby.mirror import MirrorStatus
 

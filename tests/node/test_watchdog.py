@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from stargate_gate.election.watchdog import notify_systemd
+from stargate_gate.node.watchdog import notify_systemd
 from tests.support.cluster import eventually
 
 LIMIT_S = 60.0
 WATCHDOG_S = 0.5
 PROGRAM = """
 import asyncio, ctypes, itertools, mmap, threading, time
-from stargate_gate.election.watchdog import feed_watchdog
+from stargate_gate.node.watchdog import feed_watchdog
 
 def hang_in_the_loop():
     time.sleep(600)

@@ -1,6 +1,6 @@
 """What the node says of itself: its status, its health, its readiness, put together from the rooms.
 
-Everything here is from memory. What of it an operator should look at is decided in judging.py. May import:
+Everything here is from memory. node/assessment.py decides what of it an operator should look at. May import:
 health (report, checks, concerns), election (port, views), replication (their status values), config, errors.
 """
 
@@ -23,7 +23,7 @@ from stargate_gate.health.report import (
     StandbyReport,
     Status,
 )
-from stargate_gate.judging import Situation, concerns, living_leader, recorded_leader
+from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
 from stargate_gate.replication.leader.standby_status import StandbyStatus
 from stargate_gate.replication.leader.sync_rules import Mode
 from stargate_gate.replication.standby.mirror import MirrorStatus

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from stargate_gate.access.identity import Identity
+from stargate_gate.control.rescued import RescuedCommands
 from stargate_gate.errors import UsageError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.session import Gate
 from stargate_gate.health.report import Reports
-from stargate_gate.rescued_commands import RescuedCommands
 
 Args: TypeAlias = Mapping[str, Any]
 

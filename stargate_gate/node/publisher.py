@@ -17,8 +17,8 @@ from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import COMMAND as WHOAMI
 from stargate_gate.replication.leader.reach import answer_whoami
 from stargate_gate.repos.durable import FolderSyncs
+from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.identities import RepositoryIdentity
-from stargate_gate.repos.maintenance import Maintenance
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
