@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvError
+from stargate_gate.printable import printable
 
 LOCAL_LIMIT_S = 300.0  # a pack of 64 MiB on a slow disk
 END_LIMIT_S = 5.0  # from SIGTERM to SIGKILL
@@ -129,7 +130,7 @@ def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]
 def complaint(stderr: str) -> str:
     """The one line of what git and its remote said that tells best what is wrong."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
+    lines = [printable(line, instead=" ") for line in lines if line]
     for wanted in _TELLING:
         for line in lines:
             if wanted(line):

@@ -61,7 +61,6 @@ from stargate_gate.node.reload import Reloader
 from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.node.repository_survey import Lookout
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.feed import Feed, FeedSettings
 from stargate_gate.replication.leader.reach import Dialler, no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
@@ -76,6 +75,7 @@ from stargate_gate.replication.standby.intent_files import FOLDER as INTENTS
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.wire.about import Profile, settings_of
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.discovery import walk
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks

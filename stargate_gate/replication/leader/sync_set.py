@@ -12,7 +12,6 @@ import structlog
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.standby_link import Feeding
 from stargate_gate.replication.leader.sync_rules import (
     Limits,
@@ -26,6 +25,7 @@ from stargate_gate.replication.leader.sync_rules import (
     wanted,
 )
 from stargate_gate.replication.ports import TermRecord
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 
 log = structlog.get_logger()
 
