@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from stargate_gate.errors import StargateError
 from stargate_gate.kv.errors import ConflictError, GaveUpError, KvError
+from stargate_gate.printable import printable
 
 
 class Done(NamedTuple):
@@ -100,7 +101,7 @@ def _hook_says(stderr: str) -> str:
 def complaint(stderr: str) -> str:
     """The one line of what git and its remote said that tells best what is wrong."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
+    lines = [printable(line, instead=" ") for line in lines if line]
     for wanted in _TELLING:
         for line in lines:
             if wanted(line):
