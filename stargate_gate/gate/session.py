@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from stargate_gate.access.identity import Identity, printable
+from stargate_gate.access.identity import Identity
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -46,6 +46,7 @@ from stargate_gate.gate.push.acknowledge import Push, reason_of, vouch, without_
 from stargate_gate.gate.push.pumps import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
+from stargate_gate.printable import printable
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcess, GitProcesses, finish

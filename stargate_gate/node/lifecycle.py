@@ -7,6 +7,7 @@ errors.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -40,7 +41,8 @@ LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
 LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
 LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
-AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
+# after a term that could not be opened; others may try meanwhile
+AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 

@@ -99,7 +99,7 @@ class Candidate:
 
 @pytest.fixture
 async def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Candidate]:
-    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1))
+    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1, lambda: 0.0))
     lock = tmp_path / "leader.lock"
     bootstrap(lock, state_of(tmp_path, "a"), A)
     async with node(tmp_path, "a", lock) as a:

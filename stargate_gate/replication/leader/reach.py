@@ -6,6 +6,7 @@ cluster's host keys), and asks who is there.
 """
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -24,7 +25,8 @@ from stargate_gate.repos.process import finish
 COMMAND = "stargate-whoami"
 NONCE_BYTES = 16
 REACH_LIMIT_S = 15.0  # for all of it; a node that is well answers in some 20 ms
-RETRY = Backoff(1.0, 30.0)  # after a failure; an operator who has corrected something waits that long
+# after a failure; an operator who has corrected something waits that long
+RETRY = Backoff(1.0, 30.0, random.random)
 AGAIN_S = 300.0  # a standby that was found is looked for again: routes and firewalls change
 
 Reach = Callable[[Member, str], Awaitable[str | None]]

@@ -5,6 +5,7 @@ started is reaped, and what those left behind is swept. Nothing of the old term 
 """
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -38,7 +39,8 @@ from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
-CONNECT_BACKOFF = Backoff(0.05, 5.0)  # a leader that restarts is back in a second; one that is gone may wait
+# a leader that restarts is back in a second; one that is gone may wait
+CONNECT_BACKOFF = Backoff(0.05, 5.0, random.random)
 STEADY_S = 10.0  # a session that lasted so long was none that failed
 
 CANCEL_AGAIN_S = 1.0  # a cancellation can get lost in a task that ends a wait for another reason just then
