@@ -15,6 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from stargate_gate.access.identity import Identity
+from stargate_gate.aio.tasks import finish
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -49,7 +50,7 @@ from stargate_gate.gate.replies import refuse, say, welcome
 from stargate_gate.printable import printable
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 

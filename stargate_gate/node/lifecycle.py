@@ -16,6 +16,7 @@ import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -33,7 +34,6 @@ from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.sync_rules import Mode, carried
 from stargate_gate.repos.durable import sync_everything
-from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
