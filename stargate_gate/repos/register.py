@@ -194,6 +194,24 @@ class Register:
         known = self._identities.get(identity.id)
         return known is not None and (known.repository, known.folder) == (repository, identity.folder)
 
+    async def own_id(self, repository: Repository) -> str | None:
+        """Its id, if it is the one that has it; None: it has none, or another's.
+
+        A folder that was moved there by hand is known under its former name. So it is looked for before
+        anybody takes it for a copy.
+        """
+        for search in (False, True):
+            if search:
+                async with self._turn:
+                    await self._search()
+            try:
+                identity = self.identity(repository)
+            except (NoSuchRepositoryError, UnavailableError):
+                return None
+            if self.holds(repository, identity):
+                return identity.id
+        return None
+
     def put(self, repository: Repository) -> RepositoryIdentity:
         """This node has made it, or has moved it there.
 
@@ -225,14 +243,14 @@ class Register:
         self._looks[path] = seen = self._files.look(path, self._looks.get(path))
         return seen
 
-    def _is(self, repository: Repository, identity: str) -> bool:
-        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
-            return self.identity(repository).id == identity
-        return False
-
     def _found(self, identity: str) -> Repository | None:
+        """The one known to have that id, if that folder still lies there: under its name may be a copy."""
         known = self._identities.get(identity)
-        return known.repository if known is not None and self._is(known.repository, identity) else None
+        if known is not None:
+            with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
+                if self.identity(known.repository) == RepositoryIdentity(identity, known.folder):
+                    return known.repository
+        return None
 
     async def _search_twice(self, identity: str) -> None:
         """Until that one is found, or two searches in a row have missed it: one alone may miss what moves."""

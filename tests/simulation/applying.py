@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stargate_gate.replication.rescue.unreplicated import Kept
 from stargate_gate.replication.rescue.values import in_question
 from stargate_gate.replication.standby.intent import Intent, needed, remaining
 from stargate_gate.replication.wire.delta import before_and_after
@@ -14,6 +13,7 @@ from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps
 from tests.simulation.feeding import Shown
 from tests.simulation.network import BrokenError
+from tests.simulation.placing import Placing
 
 if TYPE_CHECKING:
     from tests.simulation.following import Session
@@ -42,6 +42,8 @@ class Applier:
         self.leader_disk = session.leader.disk
         self._connection = session.connection
         self._is_current = session.is_current
+        self._lines: dict[str, Line] = {}
+        self._placing = Placing(self)
 
     def require_current(self) -> None:
         if not self._is_current() and not (
@@ -50,9 +52,13 @@ class Applier:
             raise TermOverError
 
     def change(self, change: Changed) -> Steps:
-        repo = self.process.disk.by_id(change.id)
-        if repo is None:
+        repo = self.process.store.known(change.id)
+        if repo is None or repo.name != change.name:
             return False
+        with self._placing.placement.working(change.id):
+            return (yield from self._change(repo, change))
+
+    def _change(self, repo: Repo, change: Changed) -> Steps:
         before, after = before_and_after(change.delta)
         transactions = self.rules.plan(before, after)
         refs = [one.ref for some in transactions for one in some]
@@ -62,60 +68,54 @@ class Applier:
         yield from self._finish(repo)
         return True
 
-    def compare(self, identity: str, name: str) -> Steps:
-        shown = yield from self._ask(identity, name)
-        disk = self.process.disk
+    def compare(self, identity: str) -> Steps:
+        shown = yield from self.ask(identity)
         if shown.id is None:
-            yield from self.gone(identity, name, deleted=shown.deleted, line=shown.line)
+            yield from self.gone(identity, deleted=shown.deleted)
             return
-        repo = disk.by_id(identity)
+        repo = yield from self._placing.at_its_place(identity, shown.name)
         is_new = repo is None
         if repo is None:
             self.require_current()
-            disk.write()
-            repo = Repo(name, identity)  # beside, until it is complete
+            self.process.disk.write()
+            repo = Repo(shown.name, identity)  # beside, until it is complete
             self.world.cover("a repository is created by the mirror")
+        with self._placing.placement.working(identity):
+            yield from self._equalise(repo, shown, is_new=is_new)
+        if is_new:
+            repo.inode = self.process.disk.new_inode()
+            repo.home = repo.safe_home = repo.inode
+            yield from self._placing.come(repo, shown.name)
+            self.world.ledger.equal(self.process.disk, identity, shown.line, self.leader_disk)
+        self.settle(shown.seq, repo)
+
+    def _equalise(self, repo: Repo, shown: Shown, *, is_new: bool) -> Steps:
         for _ in range(ATTEMPTS):
             yield
             local = dict(repo.refs)
             if local == shown.refs:
                 if not is_new:
-                    self.world.ledger.equal(disk, name, shown.line)
+                    self.world.ledger.equal(self.process.disk, repo.id, shown.line, self.leader_disk)
                 yield from self._finish(repo)
-                if is_new:
-                    yield from self._come(repo, shown.line)
-                self.settle(shown.seq, repo)
                 return
             yield from self._overwrite(repo, local, shown)
             self.world.cover("a repository is compared")
         raise UnfitError
 
-    def _come(self, repo: Repo, line: Line) -> Steps:
-        """It comes to its place; who has it goes, if the leader has not got it."""
-        disk = self.process.disk
-        while (occupant := disk.repos.get(repo.name)) is not None:
-            asked = yield from self._ask(occupant.id, occupant.name)
-            if asked.id is not None:
-                raise UnfitError
-            yield from self._trash(occupant, asked.line, deleted=asked.deleted, everything=not asked.deleted)
-        self.require_current()
-        disk.write()
-        disk.repos[repo.name] = repo
-        disk.deleted.discard(repo.id)
-        self.world.ledger.equal(disk, repo.name, line)
-        self.world.ledger.dirty = True
+    def gone(self, identity: str, *, deleted: bool) -> Steps:
+        """The leader has none of that id."""
+        yield from self._placing.gone(identity, deleted=deleted)
+        if not deleted and self.process.store.known(identity) is not None:
+            self.world.cover("a repository stays that the leader lacks")
 
-    def gone(self, identity: str, name: str, *, deleted: bool, line: Line = frozenset()) -> Steps:
-        """The leader has none of that id. What the whole sync set had stays, if no user has deleted it."""
-        repo = self.process.disk.by_id(identity)
-        if repo is None:
-            return
-        if not deleted:
-            kept = self.process.disk.journal.kept(identity, self.term)
-            if not kept or (repo.refs and not in_question(repo.refs, {}, kept)):
-                self.world.cover("a repository stays that the leader lacks")
-                return
-        yield from self._trash(repo, line | self.leader_disk.line(name), deleted=deleted)
+    def put_away_stray(self, name: str) -> Steps:
+        """Nobody knows whose repository that is."""
+        yield from self._placing.put_away_stray(name)
+        self.world.cover("a stray is put away")
+
+    def line_of(self, identity: str) -> Line:
+        """What the leader has shown last of that repository; for the ledger."""
+        return self._lines.get(identity, frozenset())
 
     def _overwrite(self, repo: Repo, local: dict[str, str], shown: Shown) -> Steps:
         """Once more what the leader has, whatever is here."""
@@ -129,20 +129,21 @@ class Applier:
         if self.rules.rescue == "after":
             yield from self._keep(repo, local, shown)
 
-    def _ask(self, identity: str, name: str) -> Steps:
+    def ask(self, identity: str) -> Steps:
         """stargate-refs: the repository as the leader shows it, with the number that covers that."""
         yield
         leading = self.leader.leading
         if not self._leader_answers() or leading is None or leading.number != self.term or leading.closed:
             raise BrokenError
         asked = Shown()
-        self.leader.start("show", leading.show(identity, name, asked))
+        self.leader.start("show", leading.show(identity, asked))
         while not asked.complete and not asked.failed:
             yield asked.event, 1.0
             if not self._leader_answers():
                 raise BrokenError
         if asked.failed:
             raise UnfitError
+        self._lines[identity] = asked.line
         return asked
 
     def _leader_answers(self) -> bool:
@@ -186,14 +187,15 @@ class Applier:
                 continue
             yield
             process.disk.write()
-            self._rescue(repo, value.ref, value.oid, shown.line)
+            self.rescue(repo.name, value.ref, value.oid, shown.line)
 
-    def _rescue(self, repo: Repo, ref: str, value: str, line: Line) -> None:
+    def rescue(self, name: str, ref: str, value: str, line: Line) -> None:
+        """It is kept."""
         self.process.disk.kept.add(value)
         self.world.cover("a value is rescued")
         if self.world.ledger.dealt_with(line, value):
             self.world.cover("a value is rescued needlessly")
-        self.world.say(self.process.node, f"rescues {value} of {repo.name} {ref}")
+        self.world.say(self.process.node, f"rescues {value} of {name} {ref}")
 
     def settle(self, seq: int, repo: Repo | None = None) -> None:
         """What is here is the leader's as of `seq`, or was rescued: that repository, or all."""
@@ -217,7 +219,7 @@ class Applier:
             self.process.folders.changing.add(repo.id)
             yield
             disk.write()
-            if disk.by_id(repo.id) not in {None, repo}:
+            if self.process.store.known(repo.id) not in {None, repo}:
                 return False
             if not fits(repo.refs, transaction) and self.rules.check_old_values:
                 return False
@@ -240,35 +242,12 @@ class Applier:
         yield
         self.process.disk.intents.pop(repo.id, None)
 
-    def _trash(self, repo: Repo, line: Line, *, deleted: bool, everything: bool = False) -> Steps:
-        """It goes to the trash, and stays there for ever if the leader may lack any of it."""
-        disk, name = self.process.disk, repo.name
-        kept = disk.journal.kept(repo.id, self.term)
-        if everything and kept.rest is None:
-            kept = Kept(kept.terms, 0)
-        lost = in_question(repo.refs, {}, kept)
-        if lost and self.rules.rescue != "never":
-            yield
-            disk.write()
-            for value in lost:
-                self._rescue(repo, value.ref, value.oid, line)
-            disk.kept.update(repo.refs.values(), repo.stable.values())
-        self.require_current()
-        yield
-        disk.write()
-        self.world.ledger.trashes(self, repo, line)
-        disk.repos.pop(name, None)
-        if deleted:
-            disk.deleted.add(repo.id)
-        self.world.ledger.equal(disk, name, line)
-        self.world.cover("a repository goes to the trash")
-
 
 def complete_intents(process: "Process", require: Callable[[], None] = lambda: None) -> Steps:
     """What was begun is finished: Writer.complete. `require` raises what stops it. Raises FullError."""
     disk, world = process.disk, process.world
     for identity, intent in sorted(disk.intents.items()):
-        repo = disk.by_id(identity)
+        repo = process.store.known(identity)
         if repo is not None:
             world.cover("an intent is completed")
             for changes in remaining(intent, repo.refs).transactions:

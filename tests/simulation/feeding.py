@@ -225,10 +225,13 @@ class Feeding:
         check, self._list_seq = self._check, term.position
         yield
         listed, lines = [], {}
-        for name in sorted(term.process.disk.repos):
+        names = sorted(term.process.disk.repos)
+        for name in names:
+            yield from term.process.store.require(name)
+        for name in names:
             found = yield from term.listed(name)
             if found is not None:
-                one, lines[name] = found
+                one, lines[found[0].id] = found
                 listed.append(one)
         self._connection.send(
             self._connection.leader, List(term.number, check, self._list_seq, listed, lines)
@@ -244,13 +247,13 @@ class List:
     check: int
     seq: int
     repositories: list[Listed]
-    lines: dict[str, Line]  # by name; for the ledger
+    lines: dict[str, Line]  # by id; for the ledger
 
 
 class Shown:
     """The answer to stargate-refs. `complete` when `event` is set, or `failed`.
 
-    id, refs  the repository; None: the leader has none
+    id, name, refs  the repository; None: the leader has none
     deleted   because a user has deleted it
     seq       the number that covers it
     line      for the ledger
@@ -260,6 +263,7 @@ class Shown:
         self.event = Event()
         self.complete = self.failed = False
         self.id: str | None = None
+        self.name = ""
         self.deleted = False
         self.refs: dict[str, str] = {}
         self.seq = 0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
-from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.standby.job_queue import Job
+from stargate_gate.errors import ElectionUnavailableError, StargateError
+from stargate_gate.replication.standby.job_queue import Job, Stray
 from stargate_gate.replication.wire.messages import (
     Alive,
     Applied,
@@ -150,6 +150,7 @@ class Session:
         if self.leader.leading is None or self.leader.leading.closed or self.connection.leader.broken:
             self.close()
             return
+        self.world.ledger.follows(self.process.disk, self.leader_disk)
         self.leader.leading.connect(self.connection, self.process.node.member)
         for number in range(WORKERS):
             self._tasks.append(self.mirror.start(f"worker {number}", self._work_off()))
@@ -218,21 +219,24 @@ class Session:
 
     def _compare(self, complete: List) -> Steps:
         busy = self.work.busy() if self.rules.busy_is_different else {}
-        yield
+        census = yield from self.process.store.census()
         listed = {one.id for one in complete.repositories}
         different: dict[str, Any] = {
-            repo.id: repo.name for repo in self.process.disk.repos.values() if repo.id not in listed
+            identity: one.name for identity, one in census.known.items() if identity not in listed
         }
         for one in complete.repositories:
             yield
-            repo = self.process.disk.by_id(one.id)
-            if repo is None or repo.snapshot().digest != one.digest:
+            repo = self.process.store.known(one.id)
+            if repo is None or repo.name != one.name or repo.snapshot().digest != one.digest:
                 different[one.id] = one.name
             elif self._unsettled(repo):
                 self.world.cover("what equals a list is not settled")
                 different[one.id] = one.name
             else:
-                self.world.ledger.equal(self.process.disk, repo.name, complete.lines[repo.name])
+                line = complete.lines[repo.id]
+                self.world.ledger.equal(self.process.disk, repo.id, line, self.leader_disk)
+        for stray in census.strays:
+            self.work.add(Stray(self.term, stray.name), self.world.engine.now)
         for identity, name in {**different, **busy}.items():
             self.work.add(Compare(self.term, 0, name, identity), self.world.engine.now)
         tickets = self.work.tickets() if self.rules.work_before_checked else {}
@@ -283,7 +287,7 @@ class Session:
             self.ended = True
             self.connection.cut(self.connection.standby, lost=False)
             return
-        except (FullError, UnfitError, BrokenError) as error:
+        except (OSError, UnfitError, BrokenError, StargateError) as error:
             self.world.cover(f"a job fails: {type(error).__name__}")
             if self.rules.retry_failed_jobs:
                 self.work.failed(job, type(error).__name__, self.world.engine.now)
@@ -307,6 +311,9 @@ class Session:
                 return
             self.world.cover("a change does not fit")
         if isinstance(job.news, Deleted):
-            yield from self._applier.gone(job.id, str(job.name), deleted=True)
+            yield from self._applier.gone(job.id, deleted=True)
             return
-        yield from self._applier.compare(job.id, str(job.name))
+        if isinstance(job.news, Stray):
+            yield from self._applier.put_away_stray(str(job.name))
+            return
+        yield from self._applier.compare(job.id)

@@ -14,15 +14,17 @@ from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
 from stargate_gate.replication.leader.sent_states import Published, State
 from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
+from stargate_gate.replication.wire.messages import Changed, Deleted, Listed, News
 from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
 from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import Feeding, Shown
+from tests.simulation.store import where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stargate_gate.repos.identities import RepositoryIdentity
     from stargate_gate.repos.snapshot import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
@@ -198,29 +200,39 @@ class Leading:
 
     # -- replication/leader/feed.py --------------------------------------------------------------------------
 
-    def writing(self, repo: "Repo") -> Steps:
-        """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
-        disk = self.process.disk
-        disk.journal.mark(self.number, UNNUMBERED, repo.id, repo.name, None)
+    def writing(self, identity: "RepositoryIdentity") -> Steps:
+        """Any of its refs may get values from now on; followed by one `written`. Raises FullError.
+
+        False: it was deleted meanwhile, and nothing is written.
+        """
+        repo = yield from self.process.store.whereabouts(identity)
+        if repo is None:
+            return False
+        yield from self.expect(identity.id, repo.name)
+        return True
+
+    def expect(self, identity: str, name: str) -> Steps:
+        """As `writing`, of one that is about to get that id. Raises FullError."""
+        self.process.disk.journal.mark(self.number, UNNUMBERED, identity, name, None)
         yield from self.process.sync_journal()
 
-    def written(self, repo: "Repo") -> Steps:
-        """As `pushed`, of what `writing` announced."""
-        seq = yield from self._read_and_tell(repo)
+    def written(self, identity: "RepositoryIdentity") -> Steps:
+        """As `pushed`, of what `writing` or `expect` announced."""
+        seq = yield from self._read_and_tell(identity)
         if seq is not None:
-            self.process.disk.journal.refine(repo.id, self.number, seq)
+            self.process.disk.journal.refine(identity.id, self.number, seq)
         return seq
 
-    def pushed(self, repo: "Repo") -> Steps:
+    def pushed(self, identity: "RepositoryIdentity") -> Steps:
         """Read, put on disk, tell what has changed; the sequence number that covers it.
 
         In that order: what was read after the syncing might be told, confirmed by all, and lost here.
         None: it was deleted meanwhile.
         """
-        return (yield from self._read_and_tell(repo))
+        return (yield from self._read_and_tell(identity))
 
     def deleted(self, repo: "Repo") -> Steps:
-        """A user has deleted it."""
+        """A user has deleted it; `repo` is in the trash."""
         yield from self._take_turn(repo.id)
         self._end_turn(repo.id)
         self.published.forget(repo.id)
@@ -230,27 +242,30 @@ class Leading:
     def listed(self, name: str) -> Steps:
         """Its entry in a full list, and its line for the ledger; None if it is gone."""
         found = self.process.disk.repos.get(name)
-        if found is None:
+        if found is None or not found.id:
             return None
-        yield from self._take_turn(found.id)
+        identity = found.id
+        yield from self._take_turn(identity)
         try:
             yield
             repo = self.process.disk.repos.get(name)
-            if repo is not found:
+            store = self.process.store
+            if repo is not found or not store.register.holds(where(name), store.identity(repo)):
                 return None
+            self.world.ledger.serves(self.process.node, repo)
             self._shown(repo)
             entry = Listed(name, repo.id, repo.snapshot().digest)
-            return entry, self.process.disk.line(name)
+            return entry, self.process.disk.line(identity)
         finally:
-            self._end_turn(found.id)
+            self._end_turn(identity)
 
-    def show(self, identity: str, name: str, asked: "Shown") -> Steps:
-        """Answer a standby that asks for a repository's refs; `name` is for the ledger."""
+    def show(self, identity: str, asked: "Shown") -> Steps:
+        """Answer a standby that asks for a repository's refs."""
         try:
             yield from self._take_turn(identity)
             try:
                 yield
-                yield from self._show(identity, name, asked)
+                yield from self._show(identity, asked)
             finally:
                 self._end_turn(identity)
             yield
@@ -260,35 +275,34 @@ class Leading:
         asked.complete = not asked.failed
         self.world.engine.wake(asked.event)
 
-    def _show(self, identity: str, name: str, asked: "Shown") -> Steps:
+    def _show(self, identity: str, asked: "Shown") -> Steps:
         disk = self.process.disk
-        repo, asked.line = disk.by_id(identity), disk.line(name)
+        repo = yield from self.process.store.find(identity, search=True)
+        asked.line = disk.line(identity)
         if repo is None:
             self.published.forget(identity)
             asked.seq, asked.deleted = self.position, identity in disk.deleted
             return
-        asked.id, snapshot = repo.id, repo.snapshot()
+        asked.id, asked.name, snapshot = repo.id, repo.name, repo.snapshot()
         asked.refs, asked.seq = dict(snapshot.refs), self.position
+        self.world.ledger.serves(self.process.node, repo)
         self._shown(repo)
         if self.rules.snapshots_are_numbered:
             asked.seq = yield from self._number(repo, snapshot)
 
-    def _read_and_tell(self, repo: "Repo") -> Steps:
+    def _read_and_tell(self, identity: "RepositoryIdentity") -> Steps:
         """The number; None if it was deleted: what has its name now is another one."""
-        yield from self._take_turn(repo.id)
+        yield from self._take_turn(identity.id)
         try:
             yield
-            now = self.process.disk.repos.get(repo.name)
-            if now is not repo and self.rules.ids:
+            repo = yield from self.process.store.whereabouts(identity)
+            if repo is None:
                 self.world.cover("a push's repository is gone")
                 return None
-            if now is None:
-                self.published.forget(repo.id)
-                self._tell(Compare(self.number, self.position + 1, repo.name, repo.id))  # type: ignore[arg-type]
-                return self.position
-            return (yield from self._number(now, now.snapshot()))
+            self.world.ledger.serves(self.process.node, repo)
+            return (yield from self._number(repo, repo.snapshot()))
         finally:
-            self._end_turn(repo.id)
+            self._end_turn(identity.id)
 
     def _number(self, repo: "Repo", snapshot: "RefSnapshot") -> Steps:
         """The number of that state, which is put on disk and told if it was not. Raises FullError."""

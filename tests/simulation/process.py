@@ -20,6 +20,7 @@ from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.following import Mirror
 from tests.simulation.leading import Leading
+from tests.simulation.store import Store
 from tests.simulation.volume import Hold
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Process:
         self.stopped = False
         self.view_changed = Event()
         self.mirror = Mirror(self)
+        self.store = Store(self)
         self._jobs: deque[tuple[Steps, _Answer]] = deque()
         self._more = Event()
 
@@ -184,6 +186,7 @@ class Process:
 
     def run(self) -> Steps:
         """The node's life."""
+        yield from self.store.census()  # so that what was there before is known before anything comes
         self.start("worker", self._work())
         self.start("follow", self.mirror.run())
         while not self.stopping:

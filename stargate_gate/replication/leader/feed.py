@@ -357,6 +357,8 @@ class Feed:
             identity = self.store.register.identity(repository)
         except (NoSuchRepositoryError, UnavailableError):
             return None  # a standby that has it asks for it by its id
+        if not self.store.register.holds(repository, identity):
+            return None  # it was moved, or replaced by a copy, just now
         name = repository.name
         async with self._turn(identity.id):
             try:

@@ -182,7 +182,7 @@ class Placement:
         """
         async with self._turn:
             stray = self._store.find_whole(name)
-            if stray is not None and self._id_of(stray) is None:
+            if stray is not None and await self._store.register.own_id(stray) is None:
                 await self._put_stray_away(stray)
 
     # -- inside: with the turn -------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Placement:
         occupant = self._store.find_whole(name)
         if occupant is None or occupant == but:
             return None
-        identity = self._id_of(occupant)
+        identity = await self._store.register.own_id(occupant)
         if identity is None:
             await self._put_stray_away(occupant)
             return occupant, None
