@@ -176,7 +176,7 @@ class Register:
         if not search and self._identities.get(identity) is None:
             return None
         async with self._turn:
-            if not self._searched_just_now():
+            if self._identities.has(identity) or not self._searched_just_now():  # it was there, and moves
                 await self._search_twice(identity)
         return self._found(identity)
 

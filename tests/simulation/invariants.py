@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Key = tuple[int, int]
+LATE_S = 5.0  # what a leader has begun to write may come after its term
 WIPED_S = 30.0  # longer than any push waits
 NEVER: Key = (-1, 0)
 EXISTS = ""  # the name of a ref that says whether the repository is there, and with which id
@@ -128,7 +129,8 @@ class Ledger:
 
     def gives_id(self, process: "Process", repo: "Repo", identity: str) -> None:
         """A node is about to write that id into that folder."""
-        if process.leading is None:
+        now = self.world.engine.now
+        if process.leading is None and now > process.led_until + LATE_S:
             raise ViolationError("I7", f"{process.node} gives {repo.name} an id, and does not lead")
         if identity not in self.keys:  # else its file was damaged
             self.world.cover("a copy gets an id" if repo.id else "a folder gets an id")

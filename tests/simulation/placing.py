@@ -86,12 +86,14 @@ class _Store(Store):
         await Waiting(_one_step())
         self.disk.write()
         repo = self.disk.repos.get(str(repository.path))
-        if repo is not None:
-            applier = self._applier
-            self.world.ledger.trashes(applier, repo, applier.line_of(repo.id), deleted=deleted)
+        if repo is None:
+            raise FileNotFoundError(str(repository.path))
+        applier = self._applier
+        line = applier.line_of(repo.id) | applier.leader_disk.line(repo.id)
+        self.world.ledger.trashes(applier, repo, line, deleted=deleted)
         self.put_away_now(repository, deleted=deleted)
-        if repo is not None and entry_id is None:
-            self.world.ledger.equal(self.disk, repo.id, applier.line_of(repo.id), applier.leader_disk)
+        if entry_id is None:
+            self.disk.lines[repo.id] = line
 
 
 class _Rescue(Rescue):

@@ -149,6 +149,7 @@ class Process:
         self.taking_over = False
         self.tenure: Tenure | None = None
         self.leading: Leading | None = None
+        self.led_until = -1e9
         self.former: Member | None = None
         self.stopping = False
         self.stopped = False
@@ -370,6 +371,7 @@ class Process:
             yield from self.leading.close()
         engine.end(beat)
         self.leading, self.tenure, self.taking_over = None, None, False
+        self.led_until = engine.now
         engine.wake(self.view_changed)
         yield
         self.world.volume.release(hold)
