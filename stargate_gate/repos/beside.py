@@ -11,9 +11,11 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
 from stargate_gate.errors import StargateError
+from stargate_gate.formats import READY as READY_FORMAT
 from stargate_gate.repos.discovery import locate, walk
 from stargate_gate.repos.names import SUFFIX, RepositoryName, parse_repository_name
 from stargate_gate.repos.placing import move_in
@@ -46,7 +48,7 @@ def mark_complete(path: Path, name: RepositoryName) -> None:
         OSError: perhaps it counts as half-made.
     """
     fsync_dir(path)
-    write_json_durably(path.parent / READY, {"name": str(name)})
+    write_json_durably(path.parent / READY, {"name": str(name)}, READY_FORMAT)
     fsync_dir(path.parent.parent)
 
 
@@ -59,10 +61,14 @@ def recover(root: Path, folder: Path) -> RepositoryName | None:
     """What a starting node does with `folder`: its name, if a complete repository was put into its place.
 
     Not if there is one of that id or that name: then what was to go before it has not gone.
+
+    Raises:
+        NewerFormatError: a newer version has written its ready.json; nothing was changed.
     """
+    ready = _read_ready(folder)
     placed = None
     with contextlib.suppress(OSError, StargateError, ValueError, KeyError):
-        name = parse_repository_name(str((read_json(folder / READY) or {})["name"]))
+        name = parse_repository_name(str(ready["name"]))
         path = next(folder / found for found in os.listdir(folder) if found.endswith(SUFFIX))  # noqa: PTH208
         identity = read_id(path)
         if is_repository(path) and identity is not None and not _is_there(root, name, identity):
@@ -70,6 +76,12 @@ def recover(root: Path, folder: Path) -> RepositoryName | None:
             placed = name
     remove_beside(folder)
     return placed
+
+
+def _read_ready(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(folder / READY, READY_FORMAT) or {}
+    return {}
 
 
 def _is_there(root: Path, name: RepositoryName, identity: str) -> bool:

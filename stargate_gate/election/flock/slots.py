@@ -21,11 +21,13 @@ with a version of at least 1. Only steps.py writes claims.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.formats import CLUSTER_RECORD
 
 COPIES = 2
 SLOT_COUNT = 3 * COPIES
@@ -33,9 +35,10 @@ SLOT_BYTES = 8192  # 20 members with names of 253 bytes fit
 STAMP_OFFSET = SLOT_COUNT * SLOT_BYTES
 STAMP_BYTES = 4096
 FILE_BYTES = STAMP_OFFSET + STAMP_BYTES
-MAGIC = b"stargate cluster record, format 1; "
+MAGIC = b"stargate %b, format %d; " % (CLUSTER_RECORD.name.encode("ascii"), CLUSTER_RECORD.number)
 CLAIM = 0  # the version of a claim
 
+_FORMAT = re.compile(rb"stargate cluster record, format ([0-9]{1,9})[;\n]")
 _T = TypeVar("_T")
 
 
@@ -120,6 +123,12 @@ def decode(content: bytes) -> Slots:
             for index in range(SLOT_COUNT)
         )
     )
+
+
+def newest_format(content: bytes) -> int:
+    """The largest format number that a slot of a file's content names; 0 if none names any."""
+    starts = (content[index * SLOT_BYTES :][:64] for index in range(SLOT_COUNT))
+    return max((int(found[1]) for found in map(_FORMAT.match, starts) if found), default=0)
 
 
 def new_file(record: ClusterRecord) -> bytes:

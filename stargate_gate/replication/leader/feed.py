@@ -274,7 +274,9 @@ class Feed:
                 return await self._serve_feed(channel, peer_of)
             case ("stargate-refs", identity) if is_id(identity):
                 return await self._serve_refs(identity, channel)
-        raise UsageError(f"{' '.join(words)[:100]!r} is not a command for peers of this version")
+        raise UsageError(
+            f"{' '.join(words)[:100]!r} is not a command for peers of this version: update the older node"
+        )
 
     async def _serve_feed(self, channel: Channel, source: str) -> int:
         lines = LineReader(channel)
