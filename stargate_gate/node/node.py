@@ -56,10 +56,10 @@ from stargate_gate.node.gate_settings import next_steps, places, shares
 from stargate_gate.node.host_keys import watch_host_keys
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
-from stargate_gate.node.publisher import Publisher
 from stargate_gate.node.reload import Reloader
 from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.node.repository_survey import Lookout
+from stargate_gate.node.term_changes import DiskSync, LedTerm, PeerCommands, TermChanges
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.replication.leader.feed import Feed, FeedSettings
 from stargate_gate.replication.leader.reach import Dialler, no_peers
@@ -122,6 +122,7 @@ class Node:
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
         self._campaign: Campaign | None = None
+        self._led = LedTerm()
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -136,7 +137,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
-            leads=lambda: self._feed is not None,
+            leads=self._led.leads,
         )
         self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
@@ -176,14 +177,12 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me, lambda: self._feed, self._store, self._maintenance)
-        self._store.tell(self._publisher)
+        self._disk_sync = DiskSync()
         gate = Gate(
             self._store,
             processes,
             self._leadership,
-            self._publisher,
-            self._publisher,
+            PeerCommands(self._me, self._led),
             texts,
             self._metrics,
             GateSettings(
@@ -222,7 +221,7 @@ class Node:
 
     @property
     def _feed(self) -> Feed | None:
-        return self._campaign.feed if self._campaign is not None else None
+        return self._led.feed
 
     def _view(self) -> LeadershipView:
         if self._elector is None:
@@ -265,7 +264,7 @@ class Node:
         return mirror_report(self._mirror.status(), time.time())
 
     def _vanished(self) -> list[str]:
-        return vanished(self._store, self._mirror, leads=self._feed is not None)
+        return vanished(self._store, self._mirror, leads=self._led.leads())
 
     def _notes(self) -> tuple[str, ...]:
         """What is wrong with single repositories, here or on the leader."""
@@ -423,18 +422,21 @@ class Node:
 
         reach = Dialler(self._me, self._mirror.credentials).reach if self._mirror is not None else no_peers
 
-        def make_feed(term: Term) -> Feed:
-            return Feed(
+        def make_changes(term: Term) -> TermChanges:
+            feed = Feed(
                 term,
                 self._me,
                 self._store,
                 self._refs,
                 settings,
-                self._publisher.on_disk,
+                self._disk_sync.on_disk,
                 journal,
                 profile=self._profile,
                 reach=reach,
             )
+            changes = TermChanges(feed, self._store, self._maintenance)
+            self._store.tell(changes)
+            return changes
 
         return Campaign(
             self._config,
@@ -444,7 +446,8 @@ class Node:
             LeadingLock(self._datadir),
             address=self._address,
             clients=self._ssh,
-            make_feed=make_feed,
+            led=self._led,
+            make_changes=make_changes,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
             on_leading=self._leading,

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
@@ -25,7 +26,7 @@ from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.register import Births, Register
 from stargate_gate.repos.repository import (
     Repository,

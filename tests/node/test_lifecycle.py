@@ -23,12 +23,14 @@ from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.node import lifecycle as lifecycle_module
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
+from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.feed import Feed, FeedSettings, StandbyStatus
 from stargate_gate.replication.leader.reach import no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
+from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.repository import Repository
 from tests.support.elections import LIMIT_S, member, node, state_of
 from tests.support.room import Room, open_room
@@ -59,17 +61,21 @@ class Candidate:
         self.repositories = room.datadir.repositories
         self.lock = LeadingLock(room.datadir)
         self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
+        self.led = LedTerm()
 
         settings = FeedSettings("sync", Limits(), 1.0, 60.0)
 
         async def on_disk(repository: Repository) -> None:
             await FolderSyncs().sync(repository.path)
 
-        def make_feed(term: Term) -> Feed:
-            return Feed(
+        maintenance = Maintenance(room.store, room.processes)
+
+        def make_changes(term: Term) -> TermChanges:
+            feed = Feed(
                 term, B, room.store, room.refs, settings, on_disk, NoJournal(),
                 profile=Profile, reach=no_peers,
             )  # fmt: skip
+            return TermChanges(feed, room.store, maintenance)
 
         self.campaign = Campaign(
             Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),
@@ -79,7 +85,8 @@ class Candidate:
             self.lock,
             address=FloatingAddress(B.name, ()),
             clients=NoClients(),
-            make_feed=make_feed,
+            led=self.led,
+            make_changes=make_changes,
             mode="sync",
             data_dir_failing=lambda: self.failing_s,
             on_leading=self._leading,
@@ -92,7 +99,7 @@ class Candidate:
 
 @pytest.fixture
 async def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Candidate]:
-    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1))
+    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1, lambda: 0.0))
     lock = tmp_path / "leader.lock"
     bootstrap(lock, state_of(tmp_path, "a"), A)
     async with node(tmp_path, "a", lock) as a:

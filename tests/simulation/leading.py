@@ -23,7 +23,7 @@ from tests.simulation.feeding import Feeding, Shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stargate_gate.repos.refs import RefSnapshot
+    from stargate_gate.repos.snapshot import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process, Tenure

@@ -5,6 +5,7 @@ What may be acknowledged and who belongs into the record is decided in sync_rule
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Iterator, Mapping
 
 import structlog
@@ -29,7 +30,7 @@ from stargate_gate.replication.wire.numbers import FIRST_POSITION
 
 log = structlog.get_logger()
 
-RECORD_BACKOFF = Backoff(0.2, 5.0)
+RECORD_BACKOFF = Backoff(0.2, 5.0, random.random)
 
 
 class SyncSetKeeper:

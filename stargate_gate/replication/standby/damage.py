@@ -21,8 +21,9 @@ from collections.abc import Callable
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError, StargateError, UnavailableError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.process import DEVNULL, GitProcesses
-from stargate_gate.repos.refs import RefReader, RefSnapshot
+from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.snapshot import RefSnapshot
 
 WALK_LIMIT_S = 3600.0  # all commits and trees of the largest repositories
 WALK_EVERY_S = 600.0  # a walk that has found nothing is not repeated before

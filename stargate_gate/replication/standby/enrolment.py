@@ -1,6 +1,7 @@
 """A standby's side of joining the sync set: the offered incarnation is noted, and then confirmed."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -11,7 +12,7 @@ from stargate_gate.replication.standby.acks import Answers
 
 log = structlog.get_logger()
 
-NOTE_BACKOFF = Backoff(0.2, 30.0)  # a full disk is not asked all the time
+NOTE_BACKOFF = Backoff(0.2, 30.0, random.random)  # a full disk is not asked all the time
 
 
 class Enrolling:

@@ -10,6 +10,7 @@ All of them end with the session, and whatever runs for them is reaped by then.
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,8 @@ MISSED_BEATS = 3  # a leader that has said nothing for so many heartbeats is tak
 WELCOME_LIMIT_S = 15.0  # the leader may first want to see whether another node of this name is alive
 LOOKS_AT_ONCE = 50  # repositories compared with a list at a time; each costs some stat calls
 ORPHANS_EVERY = 10  # lists; one that the leader has lost is asked for again with every tenth
-JOB_BACKOFF = Backoff(0.2, 30.0)  # of one repository that fails: a full disk is not asked all the time
+# of one repository that fails: a full disk is not asked all the time
+JOB_BACKOFF = Backoff(0.2, 30.0, random.random)
 
 
 @dataclass(frozen=True)
