@@ -187,15 +187,12 @@ async def test_a_connection_that_never_asks_for_a_command_is_closed(
     """Logged in and idle; likewise with channels that get no command, which used to count as busy."""
     monkeypatch.setattr(gate_connection, "FIRST_COMMAND_LIMIT_S", 0.5)
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
-    key = UserKey.load(site.key)
     async with site.serve() as server:
-        idle = await asyncio.to_thread(lambda: RawClient(site.port).login(key))
-        opener = await asyncio.to_thread(lambda: RawClient(site.port).login(key))
-        await asyncio.to_thread(opener.open)
-        for client in (idle, opener):
-            with pytest.raises(ClosedError):
-                await asyncio.to_thread(_read_to_close, client)
-            client.close()
+        with await _logged_in(site) as idle, await _logged_in(site) as opener:
+            await asyncio.to_thread(opener.open)
+            for client in (idle, opener):
+                with pytest.raises(ClosedError):
+                    await asyncio.to_thread(_read_to_close, client)
         await _until(lambda: server.connections == 0)
 
 
@@ -206,15 +203,14 @@ async def test_a_channel_without_a_command_is_closed_and_running_ones_go_on(
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     site.handler.hold = asyncio.Event()
     async with site.serve():
-        client = await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
-        running = await asyncio.to_thread(client.open, 1)
-        await asyncio.to_thread(client.ask, running, "exec", string("health"))
-        await asyncio.to_thread(client.open, 2)
-        closed = await asyncio.to_thread(client.receive)
-        assert closed == bytes([CLOSE]) + uint32(2)
-        site.handler.hold.set()
-        assert (await asyncio.to_thread(client.receive, ADJUST))[:5] == bytes([DATA]) + uint32(1)
-        client.close()
+        with await _logged_in(site) as client:
+            running = await asyncio.to_thread(client.open, 1)
+            await asyncio.to_thread(client.ask, running, "exec", string("health"))
+            await asyncio.to_thread(client.open, 2)
+            closed = await asyncio.to_thread(client.receive)
+            assert closed == bytes([CLOSE]) + uint32(2)
+            site.handler.hold.set()
+            assert (await asyncio.to_thread(client.receive, ADJUST))[:5] == bytes([DATA]) + uint32(1)
 
 
 def _credentials(site: Site, server: SshServer) -> Credentials:
@@ -222,6 +218,11 @@ def _credentials(site: Site, server: SshServer) -> Credentials:
     return Credentials(
         asyncssh.read_private_key(site.cluster), tuple(key.convert_to_public() for key in server._host_keys)
     )
+
+
+async def _logged_in(site: Site) -> RawClient:
+    """A connection with the key of `site`, which runs nothing. Enter it."""
+    return await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
 
 
 def _read_to_close(client: RawClient) -> None:

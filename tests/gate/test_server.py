@@ -1,7 +1,6 @@
 """The listener: who gets in, what a key's line decides, and clients that do not behave."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import socket
@@ -37,7 +36,8 @@ from tests.support.rawssh import (
 )
 
 LIMIT_S = 20.0
-ASKED = 20_000  # a few times what the tests' limits and the kernel's smallest buffers take
+ASKED = 20_000  # their answers are a few times what the tests' limits and SMALL_BUFFER_BYTES take
+SMALL_BUFFER_BYTES = 4096  # of a socket; the kernel takes twice as much
 
 
 class Mirror:
@@ -515,18 +515,22 @@ async def test_requests_whose_answers_nobody_reads_are_not_taken(
     """Attack: each answer stayed in the node's memory. A client that reads again goes on where it stood."""
     monkeypatch.setattr(backpressure, "MOST_UNSENT_BYTES", 100_000)
     keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
+
+    def log_in() -> RawClient:
+        client = RawClient(site.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)
+        return client.login(UserKey.load(site.key))
+
     async with site.serve() as server:
-        client = await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
-        (guest,) = server._guests
-        guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        sending = asyncio.create_task(asyncio.to_thread(client.send, *[keepalive] * ASKED))
-        await _until(guest._owes_reading)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert guest.unsent_bytes() < 200_000
-        answers = await asyncio.to_thread(lambda: [client.receive()[0] for _ in range(ASKED)])
-        await sending
-        client.close()
+        with await asyncio.to_thread(log_in) as client:
+            (guest,) = server._guests
+            guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
+            sending = asyncio.create_task(asyncio.to_thread(client.send, *[keepalive] * ASKED))
+            await _until(guest._owes_reading)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert guest.unsent_bytes() < 200_000
+            answers = await asyncio.to_thread(lambda: [client.receive()[0] for _ in range(ASKED)])
+            await sending
     assert set(answers) <= {81, 82}
 
 
@@ -538,7 +542,7 @@ async def test_a_key_exchange_without_an_end_takes_no_memory(
     keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
 
     def ask() -> None:
-        with contextlib.closing(RawClient(site.port).login(UserKey.load(site.key))) as client:
+        with RawClient(site.port).login(UserKey.load(site.key)) as client:
             client.send(kexinit("curve25519-sha256"), *[keepalive] * ASKED)
             while True:
                 client.receive(KEXINIT)
@@ -553,13 +557,18 @@ async def test_a_login_may_send_so_much(site: Site) -> None:
     ignore = bytes([IGNORE]) + string(b"x" * 16_000)
 
     def send() -> None:
-        with contextlib.closing(RawClient(site.port)) as client:
+        with RawClient(site.port) as client:
             for _ in range(1000):
                 client.send(ignore)
+            client.receive()  # where the kernel has taken all that was sent
 
-    async with site.serve():
-        with pytest.raises(ConnectionError):
-            await asyncio.to_thread(send)
+    async with site.serve() as server:
+        with capture_logs() as logs:
+            with pytest.raises((ClosedError, ConnectionError)):
+                await asyncio.to_thread(send)
+            await _until(lambda: server.connections == 0)
+    (refused,) = [entry for entry in logs if entry["event"] == "not_logged_in"]
+    assert refused["reason"] == "it has sent more than a login needs"
 
 
 async def test_a_key_that_nobody_has_is_not_decoded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,11 +578,9 @@ async def test_a_key_that_nobody_has_is_not_decoded(site: Site, monkeypatch: pyt
         monkeypatch.setattr(asyncssh.connection, name, decoded.append)
 
     def offer() -> int:
-        client = RawClient(site.port)
-        client.request_service()
-        answer = client.offer(UserKey.load(site.stranger))
-        client.close()
-        return answer
+        with RawClient(site.port) as client:
+            client.request_service()
+            return client.offer(UserKey.load(site.stranger))
 
     async with site.serve():
         assert await asyncio.to_thread(offer) == AUTH_FAILURE
