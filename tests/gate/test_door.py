@@ -1,8 +1,8 @@
 """The pool of connections that have not logged in, on real sockets: who gets a place, who waits."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncssh
@@ -18,6 +18,7 @@ from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.server import SshServer
 from stargate_gate.replication.peer import Credentials, Peer
 from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
+from tests.support.clients import tcp_connection
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32
 
 SMALL = PlaceLimits(full=6, per_address=4, drop_from=6)
@@ -29,17 +30,12 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def silent(site: Site, count: int, source: str = STRANGER) -> AsyncIterator[list[asyncio.StreamReader]]:
     """That many connections that say nothing."""
-    opened = [
-        await asyncio.open_connection("127.0.0.1", site.port, local_addr=(source, 0)) for _ in range(count)
-    ]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(tcp_connection(site.port, source)) for _ in range(count)]
         yield [reader for reader, _ in opened]
-    finally:
-        for _, writer in opened:
-            writer.close()
 
 
 async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> None:
