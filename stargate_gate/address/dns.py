@@ -23,12 +23,12 @@ import dns.update
 
 from stargate_gate.address.fence import Fence, fence_of, why_not
 from stargate_gate.address.port import Turn
+from stargate_gate.aio.foreign_files import read_regular_apart
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.config.tsig import read_tsig_key
 from stargate_gate.config.values import IpAddress
 from stargate_gate.errors import AddressError
-from stargate_gate.reading import read_regular_apart
 
 KEEP_S = 30.0  # somebody else's change of the name is found and undone that soon
 EXCHANGE_LIMIT_S = 3.0  # one question and its answer

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from stargate_gate.address.keeper import AddressReport, Keeper
 from stargate_gate.address.port import Address, Reason, Turn
+from stargate_gate.address.reconciler import AddressReport, Keeper
 
 log = structlog.get_logger()
 

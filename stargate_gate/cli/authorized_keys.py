@@ -16,12 +16,12 @@ from getopt import GetoptError, gnu_getopt
 from pathlib import Path
 
 from stargate_gate import __version__
+from stargate_gate.access.authorized_keys import MAX_FILE_BYTES
+from stargate_gate.access.forced_commands import sshd_lines
+from stargate_gate.access.key_blocks import problem_of_whole
+from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.peek import Paths, peek_paths
 from stargate_gate.errors import ConfigurationError, NotAllowedError, StargateError, UsageError
-from stargate_gate.gate.forced import sshd_lines
-from stargate_gate.gate.keyblocks import problem_of_whole
-from stargate_gate.gate.keys import MAX_FILE_BYTES
-from stargate_gate.reading import read_regular
 
 SHELL = "stargate-shell"
 HELP = f"""\

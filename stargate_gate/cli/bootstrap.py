@@ -12,9 +12,9 @@ from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import keep_name, open_data_dir
 from stargate_gate.datadir.locks import NodeLock
-from stargate_gate.election.bootstrap import bootstrap as make_leader_lock
-from stargate_gate.election.identity import FILE_NAME, ElectionState
+from stargate_gate.election.flock.bootstrap import bootstrap as make_leader_lock
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.state import FILE_NAME, ElectionState
 from stargate_gate.errors import UsageError
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from stargate_gate.access.key_file import read_authorized_keys
 from stargate_gate.address.items import addresses_of
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.config.endpoint import Endpoint
@@ -14,7 +15,6 @@ from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.gate.keyfile import read_authorized_keys
 
 
 @click.command("check-config")

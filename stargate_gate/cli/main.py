@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import click
 
 from stargate_gate import __version__
+from stargate_gate.aio.sighup import ignore
 from stargate_gate.cli.lazy import Entry, LazyGroup, Section
 from stargate_gate.errors import ConfigurationError, StargateError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.hangups import ignore
 from stargate_gate.share import documents
 
 INTERRUPTED = 130  # what shells say of a program that SIGINT ended

@@ -7,7 +7,7 @@ from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import foreign_things
 from stargate_gate.datadir.mounts import read_mountinfo
-from stargate_gate.election.mounts import no_volume, shared_data_dir
+from stargate_gate.election.flock.mounts import no_volume, shared_data_dir
 from stargate_gate.errors import ConfigurationError
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from stargate_gate.config.load import load_config
+from stargate_gate.control.client import ANSWER_LIMIT_S, Answer, ask
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.health.control_client import ANSWER_LIMIT_S, Answer, ask
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import click
 import structlog
 
+from stargate_gate.aio.sighup import Hangups, ignore
 from stargate_gate.cli.places import require_own_data_dir
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.rules import doubtful
 from stargate_gate.errors import StargateError
-from stargate_gate.hangups import Hangups, ignore
 from stargate_gate.logs import configure_logging
-from stargate_gate.node import run_node
+from stargate_gate.node.node import run_node
 
 MAX_DESCRIPTORS = 65536  # what systemd/stargate.service sets
 UMASK = 0o027  # what the node makes may be read by its group, and by nobody else

@@ -18,10 +18,10 @@ from getopt import GetoptError, getopt
 from pathlib import Path
 
 from stargate_gate import __version__
+from stargate_gate.control.client import hand_over
 from stargate_gate.datadir.places import CONTROL_SOCKET
 from stargate_gate.errors import StargateError, UsageError
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.health.control_client import hand_over
 
 COMMAND_VARIABLE = b"SSH_ORIGINAL_COMMAND"  # sshd(8): what the client asked for
 PROTOCOL_VARIABLE = b"GIT_PROTOCOL"  # needs `AcceptEnv GIT_PROTOCOL` in sshd_config(5)

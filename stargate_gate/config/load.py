@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.document import Document, read_document
 from stargate_gate.config.files import broken_files
 from stargate_gate.config.findings import Finding, dotted, without_consequences
@@ -17,7 +18,6 @@ from stargate_gate.config.mistakes import findings_of, repaired
 from stargate_gate.config.model import Config
 from stargate_gate.config.rules import broken_rules
 from stargate_gate.errors import ConfigurationError
-from stargate_gate.reading import read_regular
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 import yaml
 
+from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.location import MAX_FILE_BYTES, config_path
-from stargate_gate.reading import read_regular
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built with it
 

@@ -13,7 +13,7 @@ import secrets
 import subprocess
 from typing import Self
 
-from stargate_gate.datadir.children import exited
+from stargate_gate.aio.children import exited
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import UnavailableError
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import structlog
 
+from stargate_gate.aio.worker import Worker
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.eligibility import (
     Standing,
@@ -32,13 +33,12 @@ from stargate_gate.election.eligibility import (
     distrust,
     why_standby,
 )
-from stargate_gate.election.identity import ElectionState
 from stargate_gate.election.incarnation import kept, named, new_incarnation
+from stargate_gate.election.lease import Tenure
 from stargate_gate.election.port import ClusterRecord, Engine, Hold, Member
-from stargate_gate.election.tenure import Tenure
+from stargate_gate.election.state import ElectionState
+from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
-from stargate_gate.election.views import Advertised, LeadershipView, Timings
-from stargate_gate.election.worker import Worker
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 log = structlog.get_logger()

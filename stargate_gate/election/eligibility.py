@@ -8,7 +8,7 @@ from stargate_gate.election.port import ClusterRecord, Member
 
 @dataclass(frozen=True)
 class Known:
-    """What a data_dir remembers of its cluster; identity.py keeps it on disk.
+    """What a data_dir remembers of its cluster; state.py keeps it on disk.
 
     cluster_id     the cluster this data_dir belongs to; None until it has joined one
     highest_term   the largest term that was seen in force

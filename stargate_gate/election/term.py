@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from stargate_gate.election.eligibility import needed
 from stargate_gate.election.incarnation import kept, named
+from stargate_gate.election.lease import Tenure
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.tenure import Tenure
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 

@@ -1,4 +1,4 @@
-"""Who may run now, who waits, and who is refused: the shares of a node's sessions. Pure; turns.py waits.
+"""Who may run now, who waits, and who is refused: the shares of a node's sessions. Pure.
 
 Theory. A session costs a git process, so a node runs a bounded number of them. What one client holds,
 others lack; so three rules stand below that bound:

@@ -4,6 +4,7 @@ First `authorise`: what the identity may ask for at all. Then `gate`: whether th
 A refusal is an error that nobody has raised yet: its exit code is for programs, its line for people.
 """
 
+from stargate_gate.access.identity import Identity
 from stargate_gate.errors import NotAllowedError, NotLeaderError, StargateError
 from stargate_gate.gate.commands import (
     Command,
@@ -13,7 +14,6 @@ from stargate_gate.gate.commands import (
     RepoDelete,
     unknown_command,
 )
-from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.ports import GateView
 from stargate_gate.repos.names import RepositoryName
 

@@ -1,8 +1,8 @@
 """What the gate says itself, as git clients and people want it."""
 
+from stargate_gate.access.identity import Identity
 from stargate_gate.errors import StargateError
 from stargate_gate.gate.commands import Service
-from stargate_gate.gate.identity import Identity
 from stargate_gate.gate.ports import Channel
 from stargate_gate.repos.pktline import error_line
 

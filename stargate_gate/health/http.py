@@ -17,13 +17,13 @@ import structlog
 from aiohttp import web
 
 from stargate_gate.config.endpoint import Endpoint
-from stargate_gate.crowd import Standing, block_of, first_to_go, heaviest
 from stargate_gate.errors import UnavailableError
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import StatusSource
+from stargate_gate.net.crowding import Standing, block_of, first_to_go, heaviest
 
 CONNECTION_LIMIT_S = 5.0  # from accept to close: bounds slow senders and slow readers alike
-MAX_CONNECTIONS = 100  # more than any monitoring needs; one more takes the place of another, see crowd.py
+MAX_CONNECTIONS = 100  # more than monitoring needs; one more takes another one's place (net/crowding.py)
 MAX_CONNECTIONS_PER_ADDRESS = 25  # a load balancer and all monitoring may share one
 MAX_LINE_BYTES = 4096  # the request line; ours are 20 bytes
 MAX_HEADER_BYTES = 8190  # each header line

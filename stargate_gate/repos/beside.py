@@ -14,10 +14,10 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
 from stargate_gate.errors import StargateError
+from stargate_gate.repos.discovery import locate, walk
 from stargate_gate.repos.names import SUFFIX, RepositoryName, parse_repository_name
 from stargate_gate.repos.placing import move_in
 from stargate_gate.repos.repository import is_repository, read_id
-from stargate_gate.repos.walk import locate, walk
 
 NEW_PREFIX = ".new-"
 READY = "ready.json"

@@ -164,7 +164,7 @@ def _below(top: Path, max_bytes: int | None = None) -> Iterator[Path]:
     """`top` and every folder below it, bottom up.
 
     max_bytes  of a path that begins with the name of `top`: what is deeper is left out. No ref is there,
-               but folders can be, deeper than this process can name (see stamps.py)
+               but folders can be, deeper than this process can name (see ref_stat.py)
     """
     longest = None if max_bytes is None else len(os.fsencode(top.parent)) + 1 + max_bytes
     found = [str(top)]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
 from stargate_gate.errors import UnavailableError, UsageError
+from stargate_gate.repos.discovery import candidates, check_folders
 from stargate_gate.repos.names import SUFFIX, RepositoryName
 from stargate_gate.repos.repository import is_there
-from stargate_gate.repos.walk import candidates, check_folders
 
 MOVE_ATTEMPTS = 5  # an operator may remove an empty folder just when something is moved into it
 

@@ -5,6 +5,8 @@ beside which git makes NAME.lock: a name that one node can store, another one ma
 far below those of the file system, and the same on every node.
 """
 
+from stargate_gate.printable import printable
+
 MAX_COMPONENT_BYTES = 250  # a file's name has 255 at most, and git writes NAME.lock first: 251 fail (tried)
 MAX_REF_BYTES = 1_000  # a path has 4,096 at most: this leaves 3,000 for data_dir and the repository's name
 _SHOWN_BYTES = 60
@@ -26,5 +28,4 @@ def ref_problem(ref: bytes) -> str | None:
 def shown(ref: bytes) -> str:
     """The name in a message: its beginning if it is long, without control characters."""
     short = ref if len(ref) <= _SHOWN_BYTES else ref[:_SHOWN_BYTES] + b"..."
-    text = short.decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return printable(short)

@@ -1,13 +1,11 @@
 """The refs of a repository as one value, its digest, and a cache that sees every change, whoever made it."""
 
 import asyncio
-import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -16,8 +14,9 @@ from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.ref_stat import Stamp, UncertainError, is_reserved, loose_values, take_stamp
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
-from stargate_gate.repos.stamps import Stamp, UncertainError, is_reserved, loose_values, take_stamp
+from stargate_gate.repos.snapshot import RefSnapshot
 
 log = structlog.get_logger()
 
@@ -32,41 +31,6 @@ _DETACHED = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")
 _TOLD_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]{1,4096}|[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LOST = re.compile(rb"ignoring (?:broken ref|ref with broken name) ")
 _BROKEN = re.compile(rb"ignoring (?:broken ref|ref with broken name|dangling symref) (.+)")
-
-
-@dataclass(frozen=True)
-class RefSnapshot:
-    """All refs of a repository at one moment, but for refs/stargate and refs/stargate/*.
-
-    object_format  "sha1" or "sha256"
-    head           "ref: refs/heads/x", whether that branch is there or not, or an object id; "" if it is
-                   neither in a form that can be told to another node
-    refs           ref → object id; odd bytes of a name as surrogates. A symbolic ref counts with the
-                   value it leads to, as clients see it
-    broken         refs that are there and have no value: they are no reason to remove a copy's
-    symbolic       refs whose values change when others do
-    whole          no ref has lost its value; a symbolic ref that leads nowhere had none
-    """
-
-    object_format: str
-    head: str
-    refs: Mapping[str, str]
-    broken: frozenset[str] = field(default=frozenset(), compare=False)
-    symbolic: frozenset[str] = field(default=frozenset(), compare=False)
-    whole: bool = field(default=True, compare=False)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256, in hex, of format, HEAD and refs: equal on two nodes exactly if these are."""
-        sha = hashlib.sha256(b"%b\0%b\0" % (self.object_format.encode(), encode_ref(self.head)))
-        for ref, oid in sorted((encode_ref(ref), oid.encode()) for ref, oid in self.refs.items()):
-            sha.update(b"%b %b\0" % (oid, ref))
-        return sha.hexdigest()
-
-    @property
-    def size(self) -> int:
-        """About the bytes it takes in memory."""
-        return 500 + sum(len(ref) + 250 for ref in self.refs)
 
 
 @dataclass(frozen=True)
@@ -89,7 +53,7 @@ class _Cached:
 class RefReader:
     """Snapshots and digests, from memory where the repository's files have not changed since.
 
-    Loose refs that have changed are read here; git reads all refs where more has (see stamps.py). The
+    Loose refs that have changed are read here; git reads all refs where more has (see ref_stat.py). The
     very same snapshot again means the very same files. One per node; safe for many tasks at once.
     """
 

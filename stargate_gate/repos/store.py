@@ -14,18 +14,20 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos import placing, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
 from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
+from stargate_gate.repos.discovery import candidates, locate, walk
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.register import Births, Register
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.register import Births, IdFiles, Register
 from stargate_gate.repos.repository import (
     Repository,
     is_remains,
@@ -33,7 +35,6 @@ from stargate_gate.repos.repository import (
     read_id,
     read_object_format,
 )
-from stargate_gate.repos.walk import candidates, locate, walk
 
 log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ class Store:
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self.register = Register(self._walk, leads)
+        self.register = Register(IdFiles(self._walk), leads)
         self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
 
     @property

@@ -14,9 +14,9 @@ import structlog
 
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.repos.beside import NEW_PREFIX, recover
+from stargate_gate.repos.discovery import walk
 from stargate_gate.repos.reading import read_file
 from stargate_gate.repos.refnames import MAX_REF_BYTES
-from stargate_gate.repos.walk import walk
 
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
 _FILES = {

@@ -3,7 +3,7 @@
 import time
 from contextlib import ExitStack, closing
 
-from stargate_gate.algorithms import KEY_EXCHANGES
+from stargate_gate.net.algorithms import KEY_EXCHANGES
 from tests.attacks.ground import Ground
 from tests.support.rawssh import connect, kexinit, packet
 

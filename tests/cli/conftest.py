@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from stargate_gate.control.server import ControlServer
 from stargate_gate.errors import NotLeaderError
-from stargate_gate.health.control import ControlServer
 
 LIMIT_S = 60.0
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from stargate_gate.control.server import ControlServer
+from stargate_gate.control.sessions import FdChannel, request_of
 from stargate_gate.errors import UsageError
-from stargate_gate.health.control import ControlServer
-from stargate_gate.local_sessions import FdChannel, request_of
 
 from .conftest import FakeNode, console_script, finished
 
@@ -293,7 +293,7 @@ async def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
     code = "import sys, stargate_gate.cli.shell; print(*sys.modules)"
     done = await finished(sys.executable, "-c", code, cwd=tmp_path)
     loaded = set(done.out.split())
-    assert "stargate_gate.health.control_client" in loaded
+    assert "stargate_gate.control.client" in loaded
     assert not loaded & {
         "click",
         "pydantic",

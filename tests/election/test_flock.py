@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election import flock, lockfile
-from stargate_gate.election.bootstrap import bootstrap
 from stargate_gate.election.clock import boottime
-from stargate_gate.election.flock import FlockEngine, FlockHold
+from stargate_gate.election.flock import engine, lockfile
+from stargate_gate.election.flock.bootstrap import bootstrap
+from stargate_gate.election.flock.engine import FlockEngine, FlockHold
+from stargate_gate.election.flock.slots import SLOT_BYTES
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import SLOT_BYTES
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.support.elections import Clock, member, state_of
 
@@ -195,7 +195,7 @@ async def test_a_heartbeat_that_the_storage_refuses_is_a_lost_lock(
             raise OSError(number, os.strerror(number))
         real(fd, content, offset)
 
-    monkeypatch.setattr(flock, "write_all", failing)
+    monkeypatch.setattr(engine, "write_all", failing)
     await hold.prove()
     number = errno.EACCES
     with pytest.raises(ElectionUnavailableError):
@@ -215,7 +215,7 @@ async def test_no_number_is_used_twice_although_the_claim_failed(
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     with monkeypatch.context() as patch:
-        patch.setattr(flock, "write_all", failing)
+        patch.setattr(engine, "write_all", failing)
         with pytest.raises(ElectionUnavailableError, match="raise the quota"):
             await lead(engines("a"), A, B)
     assert state_of(tmp_path, "a").known.reserved_term == 1
@@ -234,8 +234,8 @@ async def test_release_stops_a_claim_at_its_next_step_and_returns_while_a_call_h
         loop.call_soon_threadsafe(entered.set)
         assert go.wait(20)
 
-    monkeypatch.setattr(flock, "RELEASE_LIMIT_S", 0.05)
-    monkeypatch.setattr(flock, "write_all", hanging)
+    monkeypatch.setattr(engine, "RELEASE_LIMIT_S", 0.05)
+    monkeypatch.setattr(engine, "write_all", hanging)
     hold = await engines("a").try_acquire()
     assert hold is not None
     former = await hold.read()

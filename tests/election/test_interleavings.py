@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from stargate_gate.election.flock.slots import Slots
+from stargate_gate.election.flock.steps import Read, Steps, Sync, Write, fence
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import Slots
-from stargate_gate.election.steps import Read, Steps, Sync, Write, fence
 from stargate_gate.errors import LeadershipLostError
 from tests.support.interleaving import Explorer, Process, Program, World, leader, successor
 

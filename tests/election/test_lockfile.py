@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election.bootstrap import bootstrap, bootstrap_single
-from stargate_gate.election.flock import lock_exclusively
-from stargate_gate.election.lockfile import (
+from stargate_gate.election.flock.bootstrap import bootstrap, bootstrap_single
+from stargate_gate.election.flock.engine import lock_exclusively
+from stargate_gate.election.flock.lockfile import (
     check_mount,
     file_id,
     open_existing,
@@ -20,7 +20,7 @@ from stargate_gate.election.lockfile import (
     unavailable,
     write_all,
 )
-from stargate_gate.election.record import FILE_BYTES, STAMP_OFFSET, Slots, in_force
+from stargate_gate.election.flock.slots import FILE_BYTES, STAMP_OFFSET, Slots, in_force
 from stargate_gate.errors import ElectionUnavailableError, UsageError
 from tests.support.elections import member, state_of
 
@@ -103,7 +103,7 @@ def test_of_many_bootstraps_at_once_one_succeeds(tmp_path: Path):
     (tmp_path / "leader.lock").touch()
     program = (
         "import sys; from pathlib import Path\n"
-        "from stargate_gate.election.bootstrap import bootstrap\n"
+        "from stargate_gate.election.flock.bootstrap import bootstrap\n"
         "from stargate_gate.errors import UsageError\n"
         "from tests.support.elections import member, state_of\n"
         "root, name = Path(sys.argv[1]), sys.argv[2]\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election.bootstrap import bootstrap
+from stargate_gate.election.flock.bootstrap import bootstrap
 from stargate_gate.errors import LeadershipLostError
 from tests.support.elections import Clock, member, node, state_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from stargate_gate.datadir.mounts import Mount, mount_of
-from stargate_gate.election.mounts import no_volume, objection, shared_data_dir
+from stargate_gate.election.flock.mounts import no_volume, objection, shared_data_dir
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw

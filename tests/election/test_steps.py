@@ -5,9 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from stargate_gate.election.flock.slots import CLAIM, Slot, Slots, Torn, in_force
+from stargate_gate.election.flock.steps import (
+    Read,
+    Reserve,
+    Step,
+    Steps,
+    Sync,
+    Write,
+    claim,
+    fence,
+    keep,
+    write,
+)
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import CLAIM, Slot, Slots, Torn, in_force
-from stargate_gate.election.steps import Read, Reserve, Step, Steps, Sync, Write, claim, fence, keep, write
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 A, B = (Member(f"node-{name}", name * 32) for name in "ab")

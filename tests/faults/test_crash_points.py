@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election.lockfile import read_slots, record_of
+from stargate_gate.election.flock.lockfile import read_slots, record_of
 from stargate_gate.election.port import ClusterRecord
 from tests.faults.conftest import MakeCluster
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually

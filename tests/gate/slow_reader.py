@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 import structlog
 
-from stargate_gate.gate import backpressure
-from stargate_gate.gate.hostkeys import load_host_keys
+from stargate_gate.access.host_keys import load_host_keys
 from stargate_gate.gate.ports import Channel, Request
-from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.ssh import backpressure
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 
 PAUSE_S = 0.001  # per chunk of 64 KiB: slower than ssh sends
 

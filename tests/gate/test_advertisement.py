@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.advertisement import Advertisement, AdvertisementTooLongError, FlushFinder
+from stargate_gate.gate.push.advertisement import Advertisement, AdvertisementTooLongError, FlushFinder
 from stargate_gate.repos.pktline import PktLineError
 from tests.gate.receive_pack import pkt
 from tests.support.small_disk import fill, small_disk

@@ -16,10 +16,10 @@ from asyncssh.kex import get_kex_algs
 from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from stargate_gate.algorithms import CIPHERS, KEY_EXCHANGES, MACS, available
-from stargate_gate.gate.hostkeys import load_host_keys
+from stargate_gate.access.host_keys import load_host_keys
 from stargate_gate.gate.ports import Channel, Request
-from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
+from stargate_gate.net.algorithms import CIPHERS, KEY_EXCHANGES, MACS, available
 from tests.support.clients import run, ssh_argv
 from tests.support.cluster import make_key
 from tests.support.rawssh import KEX_INIT, ClosedError, RawClient, kexinit, packet, string

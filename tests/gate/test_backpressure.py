@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.gate import backpressure
+from stargate_gate.gate.ssh import backpressure
 from tests.support.cluster import make_key
 
 UPLOAD_MB = 150

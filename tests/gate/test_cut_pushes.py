@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.gate.admission import Admission, Claim, Shares
-from stargate_gate.gate.expected import ExpectedValues
+from stargate_gate.gate.push.expected_values import ExpectedValues
 from tests.gate.conftest import LEADERLESS, STANDBY, House, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, pkt
 from tests.gate.replicas import LIMIT_S, RawPush, raw_push

@@ -5,9 +5,9 @@ from typing import cast
 
 import pytest
 
+from stargate_gate.access.identity import Access, Identity
 from stargate_gate.gate.commands import parse_command
 from stargate_gate.gate.decision import authorise, gate, writes
-from stargate_gate.gate.identity import Access, Identity
 from stargate_gate.gate.ports import GateView
 
 COMMANDS = {

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
-from stargate_gate.gate.pushing import Answer, PushPumps
+from stargate_gate.gate.push.pumps import Answer, PushPumps
 from tests.gate.conftest import STANDBY, House, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, seen
 from tests.gate.replicas import LIMIT_S, REASON, RawPush, held_back, raw_push, sync_set

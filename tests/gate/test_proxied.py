@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.gate.places import PlaceLimits
+from stargate_gate.gate.ssh.login_places import PlaceLimits
 from tests.gate.test_server import LIMIT_S, Site, _until
 from tests.support.clients import Done, run, ssh_argv, tcp_connection
 from tests.support.haproxy import haproxy

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.proxyheader import (
+from stargate_gate.gate.ssh.proxy_header import (
     V1_MAX_BYTES,
     V2_HEAD_BYTES,
     V2_MAX_BODY_BYTES,

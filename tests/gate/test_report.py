@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stargate_gate.gate.report import Report, ReportTooLongError
+from stargate_gate.gate.push.report import Report, ReportTooLongError
 from stargate_gate.repos.pktline import PktLineError
 from tests.gate.receive_pack import EMPTY_PACK, Repo, bare_repository, commands, packets, pkt, seen
 

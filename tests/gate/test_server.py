@@ -16,12 +16,12 @@ import paramiko
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.access.host_keys import load_or_make_host_keys, public_key_of
 from stargate_gate.errors import UnavailableError
-from stargate_gate.gate import backpressure
-from stargate_gate.gate.hostkeys import load_or_make_host_keys, public_key_of
-from stargate_gate.gate.places import PlaceLimits
 from stargate_gate.gate.ports import Channel, Request
-from stargate_gate.gate.server import ServerSettings, SshServer
+from stargate_gate.gate.ssh import backpressure
+from stargate_gate.gate.ssh.login_places import PlaceLimits
+from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from tests.support.clients import Done, run, ssh_argv, tcp_connection
 from tests.support.cluster import make_key
 from tests.support.rawssh import (

@@ -9,9 +9,9 @@ import asyncssh
 import paramiko
 import pytest
 
-from stargate_gate.gate import connection as connection_module
 from stargate_gate.gate.admission import Shares
-from stargate_gate.gate.backpressure import FIRST_WINDOW_BYTES, WINDOW_BYTES
+from stargate_gate.gate.ssh import connection as connection_module
+from stargate_gate.gate.ssh.backpressure import FIRST_WINDOW_BYTES, WINDOW_BYTES
 from tests.gate.conftest import House, connect, work_tree
 
 LIMIT_S = 30.0

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import GitFailedError, UnavailableError
-from stargate_gate.replication.apply import Applier
-from stargate_gate.replication.progress import Progress
-from stargate_gate.replication.writer import TermOverError
+from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.ref_writer import TermOverError
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
 from tests.support.git import git, git_run

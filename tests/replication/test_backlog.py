@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.replication import backlog as module
-from stargate_gate.replication.backlog import Backlog
-from stargate_gate.replication.messages import Compare
+from stargate_gate.replication.leader import backlog as module
+from stargate_gate.replication.leader.backlog import Backlog
+from stargate_gate.replication.wire.messages import Compare
 from stargate_gate.repos.names import parse_repository_name
 
 APP, LIB = "a" * 32, "b" * 32

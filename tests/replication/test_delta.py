@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.replication.delta import before_and_after, difference, joined
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.wire.delta import before_and_after, difference, joined
+from stargate_gate.replication.wire.messages import (
     MAX_DELTA_CHANGES,
     MAX_DELTA_CHARACTERS,
     Changed,
@@ -19,7 +19,7 @@ from stargate_gate.replication.messages import (
 )
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange, plan_transactions
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 NAME = RepositoryName("org/app")
 ID = "b" * 32

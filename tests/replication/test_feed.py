@@ -9,8 +9,9 @@ import pytest
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, TryAgainError
-from stargate_gate.replication.acquaintance import About, Reached
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.leader.sync_rules import Limits
+from stargate_gate.replication.wire.about import About, Reached
+from stargate_gate.replication.wire.messages import (
     Applied,
     Changed,
     Checked,
@@ -22,7 +23,6 @@ from stargate_gate.replication.messages import (
     Progress,
     Refused,
 )
-from stargate_gate.replication.syncset import Limits
 from tests.support.feeds import APP_ID, LIMIT_S, TERM, B, House, opened
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.replication import intents as intents_module
-from stargate_gate.replication.apply import Applier
-from stargate_gate.replication.intent import (
+from stargate_gate.replication.rescue.journal import Journal
+from stargate_gate.replication.rescue.keep import Rescue
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby import intent_files as intents_module
+from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.intent import (
     DamagedIntentError,
     Intent,
     decode,
@@ -18,13 +21,10 @@ from stargate_gate.replication.intent import (
     needed,
     remaining,
 )
-from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.journal import Journal
-from stargate_gate.replication.messages import Changed
-from stargate_gate.replication.progress import Progress
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.replication.writer import TermOverError, Writer
+from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.ref_writer import TermOverError, Writer
+from stargate_gate.replication.wire.messages import Changed
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input

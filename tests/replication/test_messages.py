@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.election.port import Member
-from stargate_gate.replication import messages
-from stargate_gate.replication.acquaintance import Settings
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.wire import messages
+from stargate_gate.replication.wire.about import Settings
+from stargate_gate.replication.wire.messages import (
     MAX_LINE_BYTES,
     PART_CHARACTERS,
     Applied,

@@ -1,4 +1,4 @@
-"""Where repositories lie on a standby: real folders on both sides; see replication/placement.py."""
+"""Where repositories lie on a standby: real folders on both sides; see replication/standby/placement.py."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -4,9 +4,9 @@ import os
 import time
 
 from stargate_gate.datadir.procs import cpu_s
-from stargate_gate.gate.pushing import wants_quiet
-from stargate_gate.gate.vouching import shortage_line, waiting_line
-from stargate_gate.replication.progress import PROGRESS_BYTES, PROGRESS_CPU_S, Progress
+from stargate_gate.gate.push.acknowledge import shortage_line, waiting_line
+from stargate_gate.gate.push.pumps import wants_quiet
+from stargate_gate.replication.standby.progress import PROGRESS_BYTES, PROGRESS_CPU_S, Progress
 
 
 def test_bytes_are_a_sign_of_life_and_a_mebibyte_is_progress() -> None:

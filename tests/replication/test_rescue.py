@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.replication.journal import Journal
-from stargate_gate.replication.rescue import (
+from stargate_gate.replication.rescue.journal import Journal
+from stargate_gate.replication.rescue.keep import Rescue
+from stargate_gate.replication.rescue.restore import new_name
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.rescue.unreplicated import Kept
+from stargate_gate.replication.rescue.values import (
     DamagedRescuesError,
     Rescued,
     RescuedRepository,
@@ -18,10 +22,6 @@ from stargate_gate.replication.rescue import (
     in_question,
     to_json,
 )
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.replication.restoring import new_name
-from stargate_gate.replication.unreplicated import Kept
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git, git_run

@@ -16,11 +16,14 @@ import pytest
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.acquaintance import Profile
-from stargate_gate.replication.instep import InStep
-from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.journal import Journal
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.rescue.journal import Journal
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby.equality import InStep
+from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
+from stargate_gate.replication.standby.session import Callbacks, Here, Session
+from stargate_gate.replication.wire.about import Profile
+from stargate_gate.replication.wire.messages import (
     PROTOCOL,
     Applied,
     Changed,
@@ -33,9 +36,6 @@ from stargate_gate.replication.messages import (
     Message,
     Welcome,
 )
-from stargate_gate.replication.mirror import Mirror, MirrorSettings
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.session import Callbacks, Here, Session
 from stargate_gate.repos import durable
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name

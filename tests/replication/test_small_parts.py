@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stargate_gate.aio.backoff import SPREAD, Backoff
 from stargate_gate.election.port import Member
-from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.bridge import bridge
-from stargate_gate.replication.lines import LineReader
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.leader.sync_rules import conflict
+from stargate_gate.replication.peer.fd_bridge import bridge
+from stargate_gate.replication.standby.acks import Answers
+from stargate_gate.replication.wire.channel import LineReader
+from stargate_gate.replication.wire.messages import (
     MAX_LINE_BYTES,
     Alive,
     Applied,
@@ -20,8 +22,6 @@ from stargate_gate.replication.messages import (
     MessageError,
     decode,
 )
-from stargate_gate.replication.retry import SPREAD, Backoff
-from stargate_gate.replication.syncset import conflict
 
 LIMIT_S = 10.0
 A, B = "a" * 32, "b" * 32

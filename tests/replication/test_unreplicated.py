@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.replication import journal as journal_module
-from stargate_gate.replication.answers import Answers
-from stargate_gate.replication.journal import Journal, forget_journal
-from stargate_gate.replication.messages import Applied, Progress, decode
-from stargate_gate.replication.unreplicated import (
+from stargate_gate.replication.rescue import journal as journal_module
+from stargate_gate.replication.rescue.journal import Journal, forget_journal
+from stargate_gate.replication.rescue.unreplicated import (
     COMPACT_AT_LINES,
     MAX_REFS,
-    UNNUMBERED,
     DamagedError,
     Fact,
     Forced,
@@ -26,7 +23,10 @@ from stargate_gate.replication.unreplicated import (
     Unreplicated,
     encode,
 )
-from stargate_gate.replication.unreplicated import decode as decode_facts
+from stargate_gate.replication.rescue.unreplicated import decode as decode_facts
+from stargate_gate.replication.standby.acks import Answers
+from stargate_gate.replication.wire.messages import Applied, Progress, decode
+from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.names import parse_repository_name
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -339,7 +339,7 @@ async def test_a_failed_write_is_told_and_the_next_one_writes_the_file_afresh(
 
 async def test_the_file_does_not_grow_without_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is history is dropped, and what counts survives that."""
-    monkeypatch.setattr("stargate_gate.replication.unreplicated.COMPACT_AT_LINES", 100)
+    monkeypatch.setattr("stargate_gate.replication.rescue.unreplicated.COMPACT_AT_LINES", 100)
     assert COMPACT_AT_LINES > 100
     path = tmp_path / "unreplicated.log"
     journal = Journal.open(path, has_repositories=False)

@@ -13,9 +13,10 @@ from stargate_gate.errors import NoSuchRepositoryError
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import encode_ref
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.refs import MAX_CACHED_BYTES, RefReader, RefSnapshot
+from stargate_gate.repos.ref_stat import RACY_NS, take_stamp
+from stargate_gate.repos.refs import MAX_CACHED_BYTES, RefReader
 from stargate_gate.repos.repository import Repository
-from stargate_gate.repos.stamps import RACY_NS, take_stamp
+from stargate_gate.repos.snapshot import RefSnapshot
 from tests.support.git import git, git_run, make_work
 from tests.support.room import Room
 

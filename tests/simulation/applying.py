@@ -1,14 +1,14 @@
-"""What a standby does to one repository. Follows replication/apply.py and rescuing.py."""
+"""What a standby does to one repository. Follows replication/standby/apply.py and rescue/keep.py."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.delta import before_and_after
-from stargate_gate.replication.intent import Intent, needed, remaining
-from stargate_gate.replication.messages import Changed
-from stargate_gate.replication.rescue import in_question
-from stargate_gate.replication.unreplicated import Kept
+from stargate_gate.replication.rescue.unreplicated import Kept
+from stargate_gate.replication.rescue.values import in_question
+from stargate_gate.replication.standby.intent import Intent, needed, remaining
+from stargate_gate.replication.wire.delta import before_and_after
+from stargate_gate.replication.wire.messages import Changed
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps

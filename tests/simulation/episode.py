@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, get_args
 
-from stargate_gate.replication import backlog
-from stargate_gate.replication.syncset import Mode
+from stargate_gate.replication.leader import backlog
+from stargate_gate.replication.leader.sync_rules import Mode
 from tests.simulation import faults
 from tests.simulation.engine import Steps
 from tests.simulation.faults import Event, Taste, make_events, perform

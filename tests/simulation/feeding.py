@@ -1,10 +1,12 @@
-"""One standby's connection on the leader. Follows replication/feeding.py."""
+"""One standby's connection on the leader. Follows replication/leader/standby_link.py."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.leader.sync_rules import Stage
+from stargate_gate.replication.wire.messages import (
     Alive,
     Applied,
     Changed,
@@ -17,8 +19,6 @@ from stargate_gate.replication.messages import (
     News,
     Progress,
 )
-from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.syncset import Stage
 from tests.simulation.disk import Line
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.network import BrokenError

@@ -1,12 +1,14 @@
-"""A standby: mirrors whoever the record names. Follows replication/mirror.py and session.py."""
+"""A standby: mirrors whoever the record names. Follows replication/standby/mirror.py and session.py."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.standby.job_queue import Job
+from stargate_gate.replication.wire.messages import (
     Alive,
     Applied,
     Changed,
@@ -17,8 +19,6 @@ from stargate_gate.replication.messages import (
     Enrolled,
     Heartbeat,
 )
-from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.work import Job
 from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
 from tests.simulation.disk import FullError, Repo
 from tests.simulation.engine import Event, Steps, Task

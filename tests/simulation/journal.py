@@ -1,14 +1,14 @@
 """A node's journal of what is not known replicated, and what a crash leaves of it.
 
-Follows replication/journal.py. Facts are appended in the order in which they were taken, and synced only
-when somebody waits for that. A crash may lose any suffix of what was not synced: with the power what the
+Follows replication/rescue/journal.py. Facts are appended in the order in which they were taken, and synced
+only when somebody waits for that. A crash may lose any suffix of what was not synced: with the power what the
 system had not written yet, with the process alone what its task had not.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from random import Random
 
-from stargate_gate.replication.unreplicated import (
+from stargate_gate.replication.rescue.unreplicated import (
     Fact,
     Forced,
     Kept,

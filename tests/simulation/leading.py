@@ -1,22 +1,21 @@
 """A term, as the leader lives it: the record, the feed, the sync set, and pushes that wait.
 
-Follows election/term.py, replication/feed.py, keeper.py and campaign.py (`_carry_over`, `_step_down`).
+Follows election/term.py, leader/feed.py, leader/sync_set.py and node/lifecycle.py.
 """
 
 import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stargate_gate.campaign import DRAIN_LAST_SHARE
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.backlog import FIRST_POSITION
-from stargate_gate.replication.messages import Changed, Compare, Deleted, Listed, News
-from stargate_gate.replication.published import Published, State
-from stargate_gate.replication.retry import Backoff
-from stargate_gate.replication.syncset import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.replication.unreplicated import UNNUMBERED
+from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
+from stargate_gate.replication.leader.sent_states import Published, State
+from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
+from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
+from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
 from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import Feeding, Shown
@@ -24,7 +23,7 @@ from tests.simulation.feeding import Feeding, Shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stargate_gate.repos.refs import RefSnapshot
+    from stargate_gate.repos.snapshot import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process, Tenure
@@ -127,7 +126,7 @@ class Leading:
         except TooLateError as error:
             raise ElectionUnavailableError("not written in time: outcome unknown") from error
 
-    # -- campaign.py ----------------------------------------------------------------------------------
+    # -- node/lifecycle.py ----------------------------------------------------------------------------------
 
     def carry_over(self, former: Member | None) -> Steps:
         members = self.rules.carried(self.world.mode, self.in_force, former)
@@ -197,7 +196,7 @@ class Leading:
                 with contextlib.suppress(FullError):
                     yield from push.tell(self)
 
-    # -- replication/feed.py --------------------------------------------------------------------------
+    # -- replication/leader/feed.py --------------------------------------------------------------------------
 
     def writing(self, repo: "Repo") -> Steps:
         """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
@@ -349,7 +348,7 @@ class Leading:
             self._gone_at[feeding.member] = self.world.engine.now
             self.moved()
 
-    # -- replication/keeper.py ------------------------------------------------------------------------
+    # -- replication/leader/sync_set.py ----------------------------------------------------------------
 
     @property
     def replicated_through(self) -> int:

@@ -1,20 +1,20 @@
 """One run of `stargate serve`: the elector, the tenure and the campaign, each effect a step of its own.
 
-Follows election/elector.py, tenure.py, flock.py and campaign.py line by line; what these decide by pure
-functions is decided by the same functions here.
+Follows election/elector.py, lease.py, flock/engine.py and node/lifecycle.py line by line; what these decide
+by pure functions is decided by the same functions here.
 """
 
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.flock.slots import in_force
+from stargate_gate.election.flock.steps import Read
 from stargate_gate.election.incarnation import kept, named, noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import in_force
-from stargate_gate.election.steps import Read
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
-from stargate_gate.replication.retry import Backoff
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
@@ -49,7 +49,7 @@ class _Answer:
 
 
 class Tenure:
-    """See election/tenure.py."""
+    """See election/lease.py."""
 
     def __init__(self, process: "Process", hold: Hold, asked_at: float) -> None:
         self.process = process
@@ -140,6 +140,7 @@ class Process:
         self.record: ClusterRecord | None = None
         self.record_since = 0.0
         self.checked: tuple[int, int] | None = None
+        self._known: tuple[Known, tuple[int, int], Known] | None = None  # as it was put together last
         self.aside_until = 0.0
         self.override_until = 0.0
         self.not_opened = 0  # terms in a row
@@ -264,9 +265,12 @@ class Process:
 
     def known(self) -> Known:
         known = self.disk.known
-        if self.checked is not None:
-            known = replace(known, checked_term=self.checked[0], position=self.checked[1])
-        return known
+        if self.checked is None:
+            return known
+        if self._known is None or self._known[0] is not known or self._known[1] != self.checked:
+            more = replace(known, checked_term=self.checked[0], position=self.checked[1])
+            self._known = known, self.checked, more
+        return self._known[2]
 
     def level(self, term: int, position: int) -> None:
         """Elector.checked: every repository equals that of the leader of `term`, up to `position`."""

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stargate_gate.election import eligibility, steps, term
-from stargate_gate.replication import backlog, syncset, unreplicated, work
+from stargate_gate.election import eligibility, term
+from stargate_gate.election.flock import steps
+from stargate_gate.replication.leader import backlog, sync_rules
+from stargate_gate.replication.rescue import unreplicated
+from stargate_gate.replication.standby import job_queue
 from stargate_gate.repos import plan
 
 
@@ -24,14 +27,14 @@ class Rules:
     carried_over: Callable[..., Any] = eligibility.carried_over
     needed: Callable[..., Any] = eligibility.needed
     either: Callable[..., Any] = term._both
-    carried: Callable[..., Any] = syncset.carried
-    wanted: Callable[..., Any] = syncset.wanted
-    next_stage: Callable[..., Any] = syncset.next_stage
-    required: Callable[..., Any] = syncset.required
-    judge: Callable[..., Any] = syncset.judge
+    carried: Callable[..., Any] = sync_rules.carried
+    wanted: Callable[..., Any] = sync_rules.wanted
+    next_stage: Callable[..., Any] = sync_rules.next_stage
+    required: Callable[..., Any] = sync_rules.required
+    judge: Callable[..., Any] = sync_rules.judge
     backlog: Callable[..., Any] = backlog.Backlog
     distrusted: Callable[..., Any] = unreplicated.distrusted
-    work: Callable[..., Any] = work.Work
+    work: Callable[..., Any] = job_queue.Work
     plan: Callable[..., Any] = plan.plan_transactions
 
     # What the shells see to.

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.election.flock.slots import SLOT_COUNT, Slot, Slots, Torn, in_force, order
+from stargate_gate.election.flock.steps import Read, Reserve, Sync, Write
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.election.record import SLOT_COUNT, Slot, Slots, Torn, in_force, order
-from stargate_gate.election.steps import Read, Reserve, Sync, Write
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.simulation.engine import Event, Steps
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.elector import Elector
-from stargate_gate.election.flock import FlockEngine, FlockHold
-from stargate_gate.election.identity import FILE_NAME, ElectionState
+from stargate_gate.election.flock.engine import FlockEngine, FlockHold
 from stargate_gate.election.port import ClusterRecord, Engine, Member
+from stargate_gate.election.state import FILE_NAME, ElectionState
+from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
-from stargate_gate.election.views import Advertised, LeadershipView, Timings
 from stargate_gate.errors import LeadershipLostError
 
 LIMIT_S = 20.0  # for what should happen at once: only a hanging test gets there

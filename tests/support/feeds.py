@@ -8,10 +8,11 @@ from pathlib import Path
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.acquaintance import About, Profile
-from stargate_gate.replication.feed import Feed, FeedSettings
-from stargate_gate.replication.journal import NoJournal
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.sync_rules import Limits, Mode
+from stargate_gate.replication.rescue.journal import NoJournal
+from stargate_gate.replication.wire.about import About, Profile
+from stargate_gate.replication.wire.messages import (
     PROTOCOL,
     Alive,
     Applied,
@@ -25,7 +26,6 @@ from stargate_gate.replication.messages import (
     decode,
     encode,
 )
-from stargate_gate.replication.syncset import Limits, Mode
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository

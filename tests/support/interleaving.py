@@ -1,6 +1,6 @@
 """Explores every order in which several writers of one record file can take their steps.
 
-The programs yield the steps of `stargate_gate.election.steps`, which the real engine performs with
+The programs yield the steps of `stargate_gate.election.flock.steps`, which the real engine performs with
 real I/O; here a model of a disk performs them, one at a time, in every order that is possible. Equal
 states are visited once, so the exploration is complete, not sampled. The leader lock is not in the
 model: every node writes whenever it likes, as if each had lost the lock without noticing.
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stargate_gate.election.eligibility import carried_over
+from stargate_gate.election.flock.slots import SLOT_COUNT, Slot, Slots, Torn, in_force
+from stargate_gate.election.flock.steps import Read, Reserve, Steps, Sync, Write, claim, write
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.record import SLOT_COUNT, Slot, Slots, Torn, in_force
-from stargate_gate.election.steps import Read, Reserve, Steps, Sync, Write, claim, write
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
 

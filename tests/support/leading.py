@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from stargate_gate.replication.apply import LeaderRepository
-from stargate_gate.replication.messages import (
+from stargate_gate.replication.standby.apply import LeaderRepository
+from stargate_gate.replication.wire.messages import (
     Gone,
     Message,
     RefsPart,

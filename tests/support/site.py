@@ -3,15 +3,15 @@
 import time
 from collections.abc import Mapping
 
-from stargate_gate.replication.apply import Applier
-from stargate_gate.replication.intents import Intents
-from stargate_gate.replication.journal import Journal
-from stargate_gate.replication.messages import Changed
 from stargate_gate.replication.notes import Notes
-from stargate_gate.replication.progress import Progress
-from stargate_gate.replication.rescues import Rescues
-from stargate_gate.replication.rescuing import Rescue
-from stargate_gate.replication.writer import Writer
+from stargate_gate.replication.rescue.journal import Journal
+from stargate_gate.replication.rescue.keep import Rescue
+from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.ref_writer import Writer
+from stargate_gate.replication.wire.messages import Changed
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange

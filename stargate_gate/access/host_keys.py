@@ -1,0 +1,119 @@
+"""The keys of this node: its SSH host keys, and the public half of the cluster's key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncssh
+
+from stargate_gate.aio.foreign_files import read_regular
+from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
+from stargate_gate.datadir.files import write_durably
+from stargate_gate.election.port import ClusterRecord
+from stargate_gate.errors import ConfigurationError
+from stargate_gate.net.peer_pass import secret_of
+
+KEY_FILE = "ssh_host_ed25519_key"  # in data_dir/state, when the configuration names none
+
+
+def load_host_keys(paths: Sequence[Path]) -> list[asyncssh.SSHKey]:
+    """The private host keys in these files, in this order.
+
+    Raises:
+        ConfigurationError: naming each file that is missing, damaged, encrypted or open to others.
+    """
+    keys: list[asyncssh.SSHKey] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            keys.append(_load_private(path))
+        except ValueError as error:
+            problems.append(f"ssh.host_keys: {path}: {error}")
+    kinds = [key.get_algorithm() for key in keys]
+    problems += [
+        f"ssh.host_keys: there are several keys of type {kind}: keep one"
+        for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1})
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return keys
+
+
+def load_or_make_host_keys(state: Path) -> list[asyncssh.SSHKey]:
+    """The host key of a single node, made at its first start: ed25519, 0600.
+
+    Raises:
+        ConfigurationError: it cannot be read, or not be made.
+    """
+    path = state / KEY_FILE
+    try:
+        if not path.exists():
+            key = asyncssh.generate_private_key("ssh-ed25519", comment="stargate")
+            write_durably(path, key.export_private_key())
+            write_durably(path.with_name(f"{KEY_FILE}.pub"), key.export_public_key(), mode=0o644)
+    except OSError as error:
+        raise ConfigurationError(
+            [f"node.data_dir: {path} cannot be made ({error.strerror}): let this user write there"]
+        ) from error
+    return load_host_keys([path])
+
+
+def public_key_of(path: Path) -> bytes:
+    """The public half of the private key in `path`, as RFC 4253, section 6.6, encodes it.
+
+    Raises:
+        ConfigurationError: as `load_host_keys`, for cluster.key.
+    """
+    try:
+        return _load_private(path).public_data
+    except ValueError as error:
+        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+
+
+def pass_secret_of(path: Path) -> bytes:
+    """What the nodes that have the private key in `path` make passes with; see net/peer_pass.py.
+
+    Raises:
+        ConfigurationError: as `public_key_of`.
+    """
+    try:
+        return secret_of(_load_private(path).export_private_key("pkcs8-der"))
+    except ValueError as error:
+        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+
+
+def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
+    """As ssh-keygen -l prints them."""
+    return tuple(key.get_fingerprint() for key in keys)
+
+
+def _load_private(path: Path) -> asyncssh.SSHKey:
+    """Raises ValueError with a remedy."""
+    try:
+        content, info = read_regular(path, MAX_KEY_BYTES)
+    except OSError as error:
+        raise ValueError(
+            f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"
+        ) from error
+    if open_to_others(info):
+        raise ValueError(f"others than its owner can read it: chmod 600 {path}")
+    try:
+        return asyncssh.import_private_key(content)
+    except asyncssh.KeyEncryptionError as error:
+        raise ValueError("it is encrypted; a server needs one without a passphrase") from error
+    except asyncssh.KeyImportError as error:
+        raise ValueError("it holds no private key that can be read") from error
+
+
+def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
+    """All nodes are one host behind one address: a key that differs would look like an attack.
+
+    Raises:
+        ConfigurationError: this node's host keys are not the leader's.
+    """
+    if frozenset(record.host_keys) != mine:
+        theirs = ", ".join(sorted(record.host_keys))
+        problem = (
+            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+        )
+        raise ConfigurationError([problem])

@@ -1,0 +1,1 @@
+"""What an operator on this machine asks the running node: the control socket and its commands."""

@@ -1,0 +1,1 @@
+"""What a push needs beside copying bytes: its commands are read, its report waits for the sync set."""

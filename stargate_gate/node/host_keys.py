@@ -1,0 +1,42 @@
+"""All nodes are one host behind one address: a host key that differs would look like an attack.
+
+May import: election (elector, port, views), errors.
+"""
+
+import functools
+from collections.abc import Collection
+from typing import NoReturn
+
+from stargate_gate.election.elector import Elector
+from stargate_gate.election.port import ClusterRecord
+from stargate_gate.election.status import LeadershipView
+from stargate_gate.errors import ConfigurationError
+
+VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+
+
+async def watch_host_keys(elector: Elector, mine: Collection[str]) -> NoReturn:
+    """Compare this node's fingerprints with those of every leader that the record names.
+
+    Raises:
+        ConfigurationError: this node's host keys are not the leader's.
+    """
+    while True:
+        record = elector.view().record
+        if record is not None and record.leader != elector.me and record.host_keys:
+            _require_same(record, frozenset(mine))
+        await elector.wait_for(functools.partial(_differs, record), VIEW_LIMIT_S)
+
+
+def _differs(before: ClusterRecord | None, view: LeadershipView) -> bool:
+    return view.record != before
+
+
+def _require_same(record: ClusterRecord, mine: frozenset[str]) -> None:
+    if frozenset(record.host_keys) != mine:
+        theirs = ", ".join(sorted(record.host_keys))
+        problem = (
+            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
+            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
+        )
+        raise ConfigurationError([problem])

@@ -1,0 +1,383 @@
+"""The two halves of a node's life: leading a term, and following somebody else's.
+
+The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
+import: election, replication, repos (durable, process), datadir (leading lock), address, leadership,
+errors.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import structlog
+
+from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
+from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
+from stargate_gate.config.model import Config
+from stargate_gate.datadir.locks import LeadingLock
+from stargate_gate.election.elector import Elector
+from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import LeadershipView
+from stargate_gate.election.term import Term
+from stargate_gate.errors import (
+    ElectionUnavailableError,
+    LeadershipLostError,
+    StargateError,
+    UnavailableError,
+)
+from stargate_gate.node.leadership import NodeLeadership
+from stargate_gate.node.term_changes import LedTerm, TermChanges
+from stargate_gate.replication.leader.feed import Feed
+from stargate_gate.replication.leader.sync_rules import Mode, carried
+from stargate_gate.repos.durable import sync_everything
+
+log = structlog.get_logger()
+
+LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
+DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
+LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
+LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
+# after a term that could not be opened; others may try meanwhile
+AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
+WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+
+
+class CannotLeadError(StargateError):
+    """A term was won, and cannot be opened: nothing was acknowledged in it."""
+
+
+class Follower(Protocol):
+    """What the campaign asks of the mirror."""
+
+    async def follow(self, record: ClusterRecord) -> None:
+        """Mirror the leader that `record` names, until cancelled."""
+
+    async def end(self) -> None:
+        """End and reap all of it: when this returns, nothing of an older term changes a ref."""
+
+    async def finish_received(self) -> None:
+        """After `end`: complete what was received and half applied, and put everything on disk.
+
+        Raises:
+            ElectionUnavailableError: it cannot be done now; then this node must not lead.
+        """
+
+
+class Clients(Protocol):
+    """What the campaign asks of the SSH listener."""
+
+    def delay_connections(self) -> None:
+        """New connections to such an address wait until it has moved; see `gate/ssh/lost_address.py`."""
+
+    def accept_connections(self) -> None:
+        """They are taken here again."""
+
+    async def leave(self, finishing: Collection["asyncio.Task[Any]"], limit_s: float) -> None:
+        """End every connection to an address that this node is about to lose; see `SshServer.leave`."""
+
+
+class NobodyToFollow:
+    """The follower of a single node: there is no other. `repositories` is the folder of all of them."""
+
+    def __init__(self, repositories: Path) -> None:
+        self._repositories = repositories
+
+    async def follow(self, record: ClusterRecord) -> None:
+        """Until cancelled."""
+        log.warning("nobody_to_follow", leader=record.leader.name)
+        await asyncio.Event().wait()
+
+    async def end(self) -> None:
+        """Nothing runs."""
+
+    async def finish_received(self) -> None:
+        """Nothing was received; but what was pushed before a crash is shown again, and so acknowledged."""
+        try:
+            await asyncio.to_thread(sync_everything, self._repositories)
+        except OSError as error:
+            raise ElectionUnavailableError(f"the repositories cannot be put on disk: {error}") from error
+
+
+class Campaign:
+    """Leads when it is this node's turn, follows when it is not. One per node.
+
+    address           follows the leadership, within its own limits
+    clients           are told, and let go, before it does
+    led               where everybody else finds the term that is led
+    make_changes      what is needed for the writes of a term
+    mode              as in force: who of the former sync set is waited for
+    data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        elector: Elector,
+        leadership: NodeLeadership,
+        mirror: Follower,
+        leading_lock: LeadingLock,
+        *,
+        address: FloatingAddress,
+        clients: Clients,
+        led: LedTerm,
+        make_changes: Callable[[Term], TermChanges],
+        mode: Mode,
+        data_dir_failing: Callable[[], float],
+        on_leading: Callable[[int], None],
+    ) -> None:
+        self._config = config
+        self._elector = elector
+        self._leadership = leadership
+        self._mirror = mirror
+        self._leading_lock = leading_lock
+        self._address = address
+        self._clients = clients
+        self._led = led
+        self._make_changes = make_changes
+        self._mode = mode
+        self._data_dir_failing = data_dir_failing
+        self._on_leading = on_leading
+        self._not_opened = 0  # terms in a row
+        self._successor: str | None = None  # named when this node stepped down last
+        self._former: Member | None = None  # who led the term before the one that is led now
+        self._stop = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Step down, and do not come back."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`: win terms, lead them, follow in between. Returns once this node has stepped down.
+
+        Cancelled, it ends its term at once, without handing over.
+        """
+        follow = asyncio.create_task(self._follow(), name="follow")
+        lead = asyncio.create_task(self._lead_terms(), name="lead")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and self._led.leads():
+                await asyncio.wait({lead})  # each step of stepping down has its own limit
+                await self._tell_waiting()
+        finally:
+            for task in (stop, follow, lead):
+                task.cancel()
+            results = await asyncio.gather(follow, lead, return_exceptions=True)
+            await finish(self._mirror.end())
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _lead_terms(self) -> None:
+        while not self._stop.is_set():
+            try:
+                async with self._elector.term(self._prepare) as term:
+                    await self._lead(term)
+            except LeadershipLostError as error:
+                log.warning("term_lost", reason=error.message)
+            except CannotLeadError as error:
+                self._not_opened += 1
+                delay_s = AGAIN_BACKOFF.delay_s(self._not_opened)
+                log.error(  # noqa: TRY400 - the cluster's trouble, no bug of ours
+                    "term_not_opened",
+                    reason=error.message,
+                    tries=self._not_opened,
+                    retry_s=round(delay_s, 3),
+                    remedy="see to the shared volume and the data_dir; another node may lead meanwhile",
+                )
+                self._elector.stand_aside(f"it could not open its term: {error.message}", delay_s)
+
+    async def _prepare(self, record: ClusterRecord) -> None:
+        """Under the leader lock, before the claim: nothing of an older term may change a ref after this.
+
+        `_follow` starts nothing meanwhile: the view says that this node is taking over.
+        """
+        self._former = record.leader
+        following = self._following
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+        await self._mirror.end()
+        await self._mirror.finish_received()
+        if following is not None:
+            log.info("mirror_ended", after_term=record.term)
+
+    async def _lead(self, term: Term) -> None:
+        """Open the term, and lead until there is a reason to step down.
+
+        Raises:
+            CannotLeadError: it could not be opened.
+            LeadershipLostError: it is over.
+        """
+        try:
+            changes = await self._open(term)
+            await self._step_down(term, changes.feed, await self._reason_to_step_down(changes.feed))
+        finally:
+            term.close()
+            await finish(self._end_term())
+
+    async def _open(self, term: Term) -> TermChanges:
+        """Take writes from now on: when this raises, none was taken. Raises as `_lead`."""
+        try:
+            token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
+            self._address.claim(term.number, term.record.cluster_id, term.valid)
+            await self._carry_over(term)
+        except UnavailableError as error:
+            raise CannotLeadError(error.message) from error
+        except OSError as error:
+            raise CannotLeadError(f"the leading lock cannot be taken: {error}") from error
+        changes = self._make_changes(term)
+        self._led.begin(changes)
+        await self._address.settled(CLAIM_WAIT_S)  # whatever becomes of it, this node opens
+        self._leadership.open(token, changes)
+        term.open()
+        self._not_opened = 0
+        self._on_leading(term.number)
+        return changes
+
+    async def _carry_over(self, term: Term) -> None:
+        """Take those out of the record that nobody should wait for, before the first write of the term.
+
+        In mode sync that is the former leader: its lock was free, so it is gone, and comes back by being
+        checked; the others of its sync set are waited for. Mode strict waits for anybody who held
+        everything, since it acknowledges nothing alone. Mode async waits for nobody, so nobody may count
+        as holding this term before having been checked in it.
+
+        Raises:
+            ElectionUnavailableError: the outcome is unknown.
+            LeadershipLostError: the term is over.
+        """
+        members = carried(self._mode, term.in_force, self._former)
+        if members != term.in_force:
+            await term.update(sync_set=members)
+
+    async def _reason_to_step_down(self, feed: Feed) -> str:
+        """Waits until there is one."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.election.heartbeat_s):
+                    await self._stop.wait()
+                return "it is stopping"
+            failing_s = self._data_dir_failing()
+            if failing_s >= self._config.election.lease_s and any(s.in_sync for s in feed.standbys()):
+                return f"its data_dir has not taken writes for {failing_s:.0f} s"
+
+    async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
+        """Running pushes finish → no new ones → the standby caught up → record clean → address released.
+
+        Theory of the drain. Nobody should lose a push to a planned stop, and the stop must not last for
+        ever. A gate that closes at once makes everybody wait for one long push, and a client that waits
+        here cannot be passed on: git's protocol over SSH has no redirect, so in the end it is refused and
+        has to push again. So the gate stays open while the pushes finish that ran when the stop began,
+        and new ones are served as before: they cost the stop nothing, since nobody waits for what began
+        later. Then the gate closes, and what began meanwhile finishes: that takes as long as an ordinary
+        push. At DRAIN_LAST_SHARE of drain_s before its end the gate closes whatever runs, and at its end
+        what still runs is cut. So a stream of new pushes can neither extend the drain beyond drain_s nor
+        make it longer than the pushes that ran at first. A push that comes after the gate has closed
+        waits (see `NodeLeadership.drain`): it is told where to go when that is known, or goes on here if
+        this node leads again.
+
+        `/readyz` says 503 from the closing of the gate on, and not before: where a load balancer looks at
+        it, there is no other node to send a push to until then.
+        """
+        election = self._config.election
+        log.info("stepping_down", term=term.number, reason=reason, pushes=len(self._leadership))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + election.drain_s
+        await self._leadership.finish_running(election.drain_s * (1 - DRAIN_LAST_SHARE))
+        term.close(f"stepping down: {reason}")
+        self._clients.delay_connections()
+        if not await self._leadership.drain(max(0.0, until - loop.time())):
+            log.warning("drain_limit_reached", drain_s=election.drain_s, pushes=len(self._leadership))
+            await self._leadership.close("is stepping down")
+        successor = await feed.caught_up(election.drain_s)
+        with contextlib.suppress(ElectionUnavailableError):
+            await term.update(position=feed.position, clean=True, successor=successor)
+        self._successor = successor.name if successor is not None else None
+        if self._address.breaks_connections:
+            self._leadership.let_go(self._successor)
+        await self._clients.leave(self._leadership.sessions, LAST_WORDS_S)
+        self._address.release("step-down")
+        await self._address.settled(RELEASE_WAIT_S)
+        self._elector.stand_aside(f"it stepped down because {reason}", election.handover_wait_s)
+        log.info("stepped_down", term=term.number, successor=self._successor)
+
+    async def _end_term(self) -> None:
+        """However the term ended. The leading lock goes first: from then on the hook refuses by itself.
+
+        Then the pushes: their git processes are killed at once, whatever else is waited for. Clients get
+        LOST_WORDS_S to hear of it before the address goes; it goes then, also if git is not reaped yet.
+        """
+        self._leading_lock.release()
+        ending = asyncio.create_task(self._leadership.close("has lost its leadership"), name="end-pushes")
+        try:
+            if self._address.wanted_here:  # else it has stepped down in order
+                if self._address.breaks_connections:
+                    self._leadership.let_go(None)
+                await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
+        finally:
+            self._address.release("lost")
+            await ending
+        await self._led.end()
+        await self._address.settled(RELEASE_WAIT_S)
+        if not self._stop.is_set():
+            self._clients.accept_connections()
+        self._leadership.ended()
+
+    async def _tell_waiting(self) -> None:
+        """This node has stepped down for good: pushes that wait here learn who leads, once somebody does."""
+        record = None
+        if self._leadership.waiting and self._successor is not None:
+            record = await self._elector.next_leader(self._config.election.handover_wait_s)
+        if record is not None and record.ssh:
+            self._leadership.let_go(record.leader.name, f"ssh://{record.ssh}")
+        else:
+            self._leadership.let_go(self._successor)
+        if sessions := self._leadership.sessions:
+            await asyncio.wait(sessions, timeout=LAST_WORDS_S)
+
+    async def _follow(self) -> NoReturn:
+        """Mirror whoever leads, as the record names them."""
+        while True:
+            target = _to_follow(self._elector.view(), self._elector.me)
+            if target is None:
+                await self._until_target_is_not(None)
+                continue
+            self._following = asyncio.create_task(self._mirror.follow(target), name="mirror")
+            watch = asyncio.create_task(self._until_target_is_not(_identity(target)), name="watch")
+            try:
+                await asyncio.wait({self._following, watch}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await finish(self._stop_following(watch))
+
+    async def _stop_following(self, watch: asyncio.Task[None]) -> None:
+        following, self._following = self._following, None
+        tasks = {watch} if following is None else {watch, following}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_target_is_not(self, identity: tuple[int, Member, str] | None) -> None:
+        def other(view: LeadershipView) -> bool:
+            return _identity(_to_follow(view, self._elector.me)) != identity
+
+        while not other(await self._elector.wait_for(other, WATCH_LIMIT_S)):
+            pass
+
+
+def _to_follow(view: LeadershipView, me: Member) -> ClusterRecord | None:
+    """The record of the leader that a standby should mirror, if one is named that is not itself."""
+    record = view.record
+    if view.role == "leader" or view.taking_over or record is None or not record.term or record.leader == me:
+        return None
+    return record
+
+
+def _identity(record: ClusterRecord | None) -> tuple[int, Member, str] | None:
+    """What makes it another leadership to follow; the record's other fields may change meanwhile."""
+    return None if record is None else (record.term, record.leader, record.ssh)

@@ -1,0 +1,1 @@
+"""The connection of one node to another, and what git needs of it."""
