@@ -27,7 +27,7 @@ from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.register import Births, Register
+from stargate_gate.repos.register import Births, IdFiles, Register
 from stargate_gate.repos.repository import (
     Repository,
     is_remains,
@@ -75,7 +75,7 @@ class Store:
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self.register = Register(self._walk, leads)
+        self.register = Register(IdFiles(self._walk), leads)
         self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
 
     @property
