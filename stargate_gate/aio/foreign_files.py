@@ -8,7 +8,8 @@ not write itself is read by these functions:
     read_file             a file inside a repository: a link is refused
     read_regular          a file that the configuration names: links are followed
 
-Both block for the disk: call them in a thread, and with a time limit where the file may be on a network volume.
+Both block for the disk: call them in a thread, and with a time limit where the file may be on a network
+volume.
 """
 
 import errno

@@ -12,14 +12,15 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Self, TypeVar
 
 import structlog
 
 from stargate_gate.aio.children import exited
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import ActiveWriters, WriterRecords, WritersLock
@@ -43,22 +44,6 @@ CHUNK_BYTES = 64 * 1024
 READ_LIMIT_BYTES = 128 * 1024  # a stream holds up to twice this, then it stops reading from the pipe
 
 T = TypeVar("T")
-
-
-async def finish(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
-    """Await `work` to its end even if the caller is cancelled meanwhile; the cancellation follows then."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            log.warning("failed_while_cancelled", error=str(problem))
-        raise cancelled
-    return task.result()
 
 
 class _PipeProtocol(asyncio.StreamReaderProtocol):

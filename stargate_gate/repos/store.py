@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
@@ -23,8 +24,8 @@ from stargate_gate.repos.folders import NEW_PREFIX, mark_complete, place_beside,
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.register import Births, Register
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.register import Births, IdFiles, Register
 from stargate_gate.repos.repository import (
     Repository,
     candidates,
@@ -75,8 +76,8 @@ class Store:
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self.register = Register(self._walk, leads)
-        self._passed_over: dict[str, str] = {}  # by the last find_all: path → reason
+        self.register = Register(IdFiles(self._find_all), leads)
+        self._passed_over: dict[str, str] = {}  # by the last search: path → reason
 
     @property
     def not_served(self) -> tuple[str, ...]:
@@ -287,7 +288,7 @@ class Store:
 
     async def list(self) -> list[Repository]:
         """All repositories, by name. Those copied in are adopted; what cannot be served is reported once."""
-        found = await asyncio.to_thread(self._walk)
+        found = await asyncio.to_thread(self._find_all)
         slots = asyncio.Semaphore(ADOPTIONS_AT_ONCE)
         served = []
 
@@ -433,7 +434,7 @@ class Store:
             self.register.forget(own)
         return name
 
-    def _walk(self) -> builtins.list[Repository]:
+    def _find_all(self) -> builtins.list[Repository]:
         skipped: dict[str, str] = {}
         found = [*find_all(self._datadir.repositories, skipped.__setitem__)]
         self._adoption.forget_all_but([repository.path for repository in found])

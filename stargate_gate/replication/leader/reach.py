@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError, UnavailableError, UsageError
@@ -20,7 +21,6 @@ from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.wire.about import Whoami, misdirected, not_reached
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import encode, expect
-from stargate_gate.repos.process import finish
 
 COMMAND = "stargate-whoami"
 NONCE_BYTES = 16

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.replication.rescue.unreplicated import (
     MAX_REFS,
@@ -29,7 +30,6 @@ from stargate_gate.replication.rescue.unreplicated import (
     distrusted,
     encode,
 )
-from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
@@ -28,7 +29,7 @@ from stargate_gate.replication.rescue.values import (
 )
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
+from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import (
     NoSuchRepositoryError,
@@ -23,7 +24,7 @@ from stargate_gate.replication.rescue.values import Rescued, RescuedRepository
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName, encode_ref, parse_repository_name, ref_problem
 from stargate_gate.repos.plan import RefChange, update_ref_input
-from stargate_gate.repos.process import Completed, GitProcesses, finish
+from stargate_gate.repos.process import Completed, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -33,7 +34,7 @@ from stargate_gate.replication.standby.ref_writer import NotReapedError, Writer
 from stargate_gate.replication.standby.session import Callbacks, Here, Session
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.errors import (
     GitFailedError,
@@ -20,7 +21,7 @@ from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
 from stargate_gate.repos.plan import RefChange, Step, steps, update_ref_input
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import read_head
 from stargate_gate.repos.store import Repository, Store
