@@ -61,7 +61,8 @@ from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force
 from stargate_gate.node.repository_survey import Lookout
 from stargate_gate.node.term_changes import DiskSync, LedTerm, PeerCommands, TermChanges
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.context import FeedSettings
+from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import Dialler, no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import FILE_NAME as JOURNAL
