@@ -51,7 +51,7 @@ class CannotLeadError(StargateError):
 
 
 class Follower(Protocol):
-    """What the campaign asks of the mirror."""
+    """What the lifecycle asks of the mirror."""
 
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled."""
@@ -68,7 +68,7 @@ class Follower(Protocol):
 
 
 class Clients(Protocol):
-    """What the campaign asks of the SSH listener."""
+    """What the lifecycle asks of the SSH listener."""
 
     def delay_connections(self) -> None:
         """New connections to such an address wait until it has moved; see `gate/ssh/lost_address.py`."""
@@ -102,7 +102,7 @@ class NobodyToFollow:
             raise ElectionUnavailableError(f"the repositories cannot be put on disk: {error}") from error
 
 
-class Campaign:
+class Lifecycle:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
     address           follows the leadership, within its own limits

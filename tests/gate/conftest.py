@@ -317,14 +317,14 @@ def commit(path: Path, *files: str) -> str:
 
 def connect(house: House, key: str = "write", **options: Any) -> Any:
     """An asyncssh client, to await or to enter."""
+    where = {} if "sock" in options else {"host": "127.0.0.1", "port": house.port}
     return asyncssh.connect(
-        "127.0.0.1",
-        house.port,
         username="git",
         client_keys=[house.keys[key]],
         known_hosts=None,
         config=None,
         agent_path=None,
+        **where,
         **options,
     )
 

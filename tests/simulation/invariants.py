@@ -135,7 +135,7 @@ class Ledger:
         if identity not in self.keys:  # else its file was damaged
             self.world.cover("a copy gets an id" if repo.id else "a folder gets an id")
             self._number += 1
-            self.keys[identity] = process.leading.number, self._number
+            self.keys[identity] = self.newest, self._number
             process.disk.lines[identity] = frozenset(repo.refs.values())
             self.states.setdefault(identity, set()).add(frozenset(repo.refs.items()))
         repo.original = True

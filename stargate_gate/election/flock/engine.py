@@ -83,7 +83,7 @@ class FlockEngine:
         """See `port.Engine.read`."""
         return await self._worker.call(self._read)
 
-    async def try_acquire(self) -> "FlockHold | None":
+    async def try_acquire(self) -> "FlockHandle | None":
         """See `port.Engine.try_acquire`."""
         taken: list[int] = []
         try:
@@ -91,7 +91,7 @@ class FlockEngine:
         except BaseException:
             self._worker.submit(_close_all, taken)  # the lock may come after we have gone
             raise
-        return FlockHold(self._path, taken[0], self._state, self._worker) if got else None
+        return FlockHandle(self._path, taken[0], self._state, self._worker) if got else None
 
     async def close(self) -> None:
         """See `port.Engine.close`."""
@@ -100,7 +100,7 @@ class FlockEngine:
     def _read(self) -> ClusterRecord:
         with opened(self._path, os.O_RDONLY) as fd:
             try:
-                record = record_of(self._path, read_slots(fd))
+                record = record_of(self._path, read_slots(self._path, fd))
                 if record.term > self._durable_term:
                     os.fsync(fd)  # what is noted as seen must not vanish in a crash of the volume
                     self._durable_term = record.term
@@ -157,8 +157,11 @@ class FlockEngine:
         return True
 
 
-class FlockHold:
-    """`port.Hold`: an open, locked descriptor of the lock file. Methods ending in _now run in the worker."""
+class FlockHandle:
+    """`port.LeaseHandle`: an open, locked descriptor of the lock file.
+
+    Methods whose names end in _now run in the worker.
+    """
 
     def __init__(self, path: Path, fd: int, state: ElectionState, worker: Worker) -> None:
         self._path = path
@@ -171,23 +174,23 @@ class FlockHold:
         self._beats = 0
 
     async def read(self) -> ClusterRecord:
-        """See `port.Hold.read`."""
+        """See `port.LeaseHandle.read`."""
         return await self._worker.call(self._guarded, lambda: record_of(self._path, self._slots_now()))
 
     async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> ClusterRecord:
-        """See `port.Hold.claim`."""
+        """See `port.LeaseHandle.claim`."""
         return await self._worker.call(self._guarded, lambda: self._claim_now(record, former))
 
     async def write(self, record: ClusterRecord) -> None:
-        """See `port.Hold.write`."""
+        """See `port.LeaseHandle.write`."""
         await self._worker.call(self._guarded, lambda: self._write_now(record))
 
     async def prove(self) -> None:
-        """See `port.Hold.prove`."""
+        """See `port.LeaseHandle.prove`."""
         await self._worker.call(self._guarded, self._prove_now)
 
     async def release(self) -> None:
-        """See `port.Hold.release`. While another call hangs in the kernel, the close waits for its return."""
+        """See `port.LeaseHandle.release`. While another call hangs in the kernel, the close waits for it."""
         self._let_go = True  # whatever runs in the worker stops at its next step
         closed = self._worker.submit(_close_all, self._fds)
         done, _ = await asyncio.wait({closed}, timeout=RELEASE_LIMIT_S)
@@ -244,7 +247,7 @@ class FlockHold:
         try:
             if file_id(fd) != file_id(self._fds[0]):
                 raise LeadershipLostError("the lock file was replaced")
-            return read_slots(fd)
+            return read_slots(self._path, fd)
         finally:
             os.close(fd)
 

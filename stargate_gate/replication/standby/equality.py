@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.datadir.files import read_json, write_json_durably
+from stargate_gate.formats import IN_STEP
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ class InStep:
     async def _write(self, equality: Equality) -> None:
         self._wrote_at = self._now()
         try:
-            await asyncio.to_thread(write_json_durably, self._path, asdict(equality))
+            await asyncio.to_thread(write_json_durably, self._path, asdict(equality), IN_STEP)
             self._written = equality
         except OSError as error:
             log.warning("in_step_not_noted", path=str(self._path), reason=error.strerror)
@@ -81,9 +82,9 @@ class InStep:
 
 
 def _read(path: Path) -> Equality | None:
-    """What is not there, or damaged, is not known."""
+    """What is not there, or damaged, is not known. Raises NewerFormatError."""
     try:
-        found = read_json(path)
+        found = read_json(path, IN_STEP)
         if found is None:
             return None
         return Equality(int(found["term"]), int(found["position"]), int(found["at"]))
