@@ -1,5 +1,6 @@
 """Where repositories lie on a standby: real folders on both sides; see replication/standby/placement.py."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -151,3 +152,42 @@ async def test_an_id_that_comes_back_is_not_taken_for_deleted(site: Site) -> Non
     here = await site.compare(ids["a"])
     assert isinstance(here, Repository)
     assert not await site.standby.store.was_deleted(ids["a"])
+
+
+async def test_what_was_moved_by_hand_is_no_stray(site: Site) -> None:
+    """An operator has moved it on the standby, to a name that the leader gives to a new one: it moves back."""
+    ids = await mirrored(site, "a")
+    root = site.standby.datadir.repositories
+    (root / "a.git").rename(root / "b.git")
+    there = await site.leader.room.store.create(RepositoryName("b"))
+    await site.compare(there.id())
+    assert await names_here(site) == {"a": ids["a"], "b": there.id()}
+    assert site.rescues.all() == ()
+
+
+async def test_a_deletion_is_of_the_repository_and_not_of_what_has_its_place_by_now(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits for its turn the deleted one is put away, and another gets its name."""
+    ids = await mirrored(site, "a", "b")
+    await site.leader.room.store.delete(RepositoryName("a"))
+    renamed(site, ("b", "a"))
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    ask = site.leader.repository
+
+    async def slowly(identity: str) -> object:
+        if identity == ids["a"]:
+            asked.set()
+            await go_on.wait()
+        return await ask(identity)
+
+    monkeypatch.setattr(site.leader, "repository", slowly)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(site.compare(ids["b"]))
+        await asked.wait()
+        group.create_task(site.applier.deleted(ids["a"]))
+        while not site.applier.placement._turn._waiters:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+        go_on.set()
+    assert await names_here(site) == {"a": ids["b"]}
+    assert not await site.standby.store.was_deleted(ids["b"])

@@ -85,12 +85,12 @@ class Repo:
 class Disk:
     """Of one data_dir.
 
-    repos    folders, by name
-    vanished  ids of what operators have taken away here, or never was here since they took it away on the
-           leader: nobody can ask that of this node. The simulator's knowledge, as `lines`
-    lines  by id of repository, every value that came before what is here now, on the nodes that it came from: what
-           pushes and mirrors have put here, and of a leader that it was made equal to, all of the leader's
-           instead; the simulator's knowledge, not the node's
+    repos     folders, by name
+    lines     by id of repository, every value that came before what is here now, on the nodes that it came
+              from: what pushes and mirrors have put here, and of a leader that it was made equal to, all of
+              the leader's instead; the simulator's knowledge, not the node's
+    vanished  ids of what operators have taken away here, or what was not here when they took it away on the
+              leader: nobody can ask that of this node. The simulator's knowledge, too
     """
 
     member: Member

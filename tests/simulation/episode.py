@@ -16,13 +16,14 @@ from tests.simulation.engine import Steps
 from tests.simulation.events import REPOS, Event
 from tests.simulation.faults import Taste, make_events, perform
 from tests.simulation.invariants import ViolationError
-from tests.simulation.node import Node
 from tests.simulation.pushing import OK
 from tests.simulation.rules import Rules
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from tests.simulation.node import Node
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 RECOVERY_S = 240.0  # simulated; the longest backoff, a lease, a handover and a full check are far below
@@ -103,7 +104,7 @@ class _Quiet:
 
 @contextlib.contextmanager
 def _fit_for_simulation(world: World) -> "Iterator[None]":
-    """In the body the product's modules say nothing, and the episode decides what else they take at random."""
+    """In the body the product's modules log nothing, and new ids are not random."""
 
     def fresh_id() -> str:
         return world.new_id("c")

@@ -187,7 +187,7 @@ class Ledger:
             of_forced.pop(identity, None)
 
     def follows(self, disk: "Disk", leader: "Disk") -> None:
-        """A standby begins to follow: what an operator took away there it will not get, if it has not got it."""
+        """A standby begins to follow: what an operator took away there it does not get there."""
         disk.vanished |= {one for one in leader.vanished if self._lacks_id(disk, one)}
 
     def _lacks_id(self, disk: "Disk", identity: str) -> bool:
@@ -375,8 +375,10 @@ class Ledger:
     def equal(self, disk: "Disk", identity: str, line: "Line", leader: "Disk") -> None:
         """The repository was made what the leader's is: so is all that came before that."""
         disk.lines[identity] = line
-        if (repo := disk.by_id(identity)) is not None:
-            repo.original = True
+        repo = disk.by_id(identity)
+        if repo is None:
+            return  # an operator has taken it away meanwhile
+        repo.original = True
         if identity in leader.vanished:
             disk.vanished.add(identity)
         else:

@@ -198,7 +198,7 @@ def _appear(world: "World", event: Event) -> bool:
 
 
 def _bring(world: "World", hand: _Hand, name: str) -> bool:
-    """A folder of another node's: a copy of what is here, or, as the runbook says, what this node has lost."""
+    """A folder of another node's: a copy of what is here, or what this node has lost (see the runbook)."""
     theirs = world.nodes[hand.event.other]
     found = sorted(theirs.disk.repos.items())
     if not found or theirs is hand.node:

@@ -73,7 +73,7 @@ class Push:
 
     # -- a push ---------------------------------------------------------------------------------------
 
-    def _push(self, leading: "Leading") -> Steps:
+    def _push(self, leading: "Leading") -> Steps:  # noqa: C901, PLR0911 - the stages of a push, in order
         disk, name = self.process.disk, self.request.repo
         if name not in disk.repos:
             yield from self._create(leading)

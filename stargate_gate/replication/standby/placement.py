@@ -134,6 +134,7 @@ class Placement:
                 if where is not None:
                     await self._move_on(room, where)
             if instead_of is not None:
+                await self._require_not_moved(instead_of, made)
                 if damaged:
                     await self._rescue.keep_damaged(instead_of, self._refs)
                 else:
@@ -158,6 +159,10 @@ class Placement:
             return
         async with self._turn:
             self._require_idle(identity, None)
+            repository = await self._store.by_id(identity)  # once more: others have moved folders meanwhile
+            if repository is None:
+                self.orphans.pop(identity, None)
+                return
             if deleted:
                 await self._put_away(repository, identity, "a user has deleted it", deleted=True)
             elif await self._rescue.is_surplus(repository, identity, self._refs):
@@ -257,6 +262,12 @@ class Placement:
         reason = "it has no id of its own, and only the leader gives one"
         log.warning("repository_to_trash", repository=str(stray.name), id=entry_id, reason=reason)
         await self._store.put_away(stray, deleted=False, entry_id=entry_id)
+
+    async def _require_not_moved(self, instead_of: Repository, made: Repository) -> None:
+        """What has that name still is what was looked at before this task had its turn."""
+        now = await self._store.register.own_id(instead_of)
+        if now is not None and now != self._store.register.identity(made).id:
+            raise UnavailableError(f"another repository is called {instead_of.name} now")
 
     async def _to_read(self, repository: Repository) -> tuple[Repository, RefReader | None]:
         """It, and what reads its refs; nothing does if it is not safe to run git in."""
