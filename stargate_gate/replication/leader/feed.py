@@ -39,7 +39,7 @@ from stargate_gate.exitcodes import ExitCode
 from stargate_gate.replication.leader.reach import Reach
 from stargate_gate.replication.leader.sent_states import LastRead, Published, State
 from stargate_gate.replication.leader.standby_link import Feeding
-from stargate_gate.replication.leader.standby_status import StandbyStatus, standbys_of
+from stargate_gate.replication.leader.standby_status import standbys_of
 from stargate_gate.replication.leader.sync_rules import Limits, Mode, conflict
 from stargate_gate.replication.leader.sync_set import SyncSetKeeper
 from stargate_gate.replication.notes import Notes
@@ -73,6 +73,7 @@ from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import is_id, is_remains
 from stargate_gate.repos.store import Repository, Store
+from stargate_gate.status import StandbyStatus
 
 log = structlog.get_logger()
 
