@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from stargate_gate.config.model import Election
-from stargate_gate.datadir.mounts import read_mountinfo
+from stargate_gate.datadir.filesystem import read_mountinfo
 from stargate_gate.election.flock import bootstrap as flock
 from stargate_gate.election.flock.engine import FlockEngine
 from stargate_gate.election.flock.mounts import no_volume, shared_data_dir

@@ -60,7 +60,8 @@ from stargate_gate.node.reports import NodeReports, mode_in_force
 from stargate_gate.node.repository_survey import Lookout
 from stargate_gate.node.term_changes import DiskSync, LedTerm, PeerCommands, TermChanges
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.context import FeedSettings
+from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import Dialler, no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import FILE_NAME as JOURNAL
@@ -75,12 +76,12 @@ from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.wire.about import Profile, settings_of
 from stargate_gate.replication.wire.numbers import FIRST_POSITION
-from stargate_gate.repos.discovery import walk
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import find_all
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 from stargate_gate.status import MirrorStatus, StandbyStatus
@@ -476,5 +477,5 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     if config.cluster is None:
         forget_journal(path)
         return None
-    first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
+    first = next(iter(find_all(datadir.repositories, lambda _path, _reason: None)), None)
     return Journal.open(path, has_repositories=first is not None)

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from stargate_gate.aio.foreign_files import kind_of, open_file
 from stargate_gate.printable import printable
-from stargate_gate.repos.git import RESERVED
 from stargate_gate.repos.gitconfig import PARTIAL_CLONE
-from stargate_gate.repos.reading import kind_of, open_file
-from stargate_gate.repos.refnames import ref_problem
+from stargate_gate.repos.names import RESERVED, ref_problem
 from stargate_gate.repos.repository import is_there
 
 MAX_PROBLEMS = 3  # that are named; that there are more is said

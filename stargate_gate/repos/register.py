@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from stargate_gate.aio.foreign_files import reason_of
 from stargate_gate.errors import NoSuchRepositoryError, StargateError, UnavailableError
 from stargate_gate.repos.adoption import new_id
 from stargate_gate.repos.identities import (
@@ -26,7 +27,6 @@ from stargate_gate.repos.identities import (
     note_home,
 )
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.reading import reason_of
 from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()

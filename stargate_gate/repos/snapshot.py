@@ -1,11 +1,15 @@
 """All refs of a repository as one value, with a digest: what nodes compare and send. Pure."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stargate_gate.repos.plan import encode_ref
+from stargate_gate.repos.names import encode_ref, is_reserved
+
+_DETACHED = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")
+_SENDABLE_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]{1,4096}|[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,14 @@ class RefSnapshot:
     def size(self) -> int:
         """Roughly the bytes that it takes in memory."""
         return 500 + sum(len(ref) + 250 for ref in self.refs)
+
+
+def sendable_head(head: str) -> str:
+    """`head`, as `read_head` returned it, if it can be sent to another node; else "".
+
+    The HEAD file of a repository that was copied in may contain anything, and a reserved ref is the node's
+    own.
+    """
+    sent = head.lower() if _DETACHED.fullmatch(head) else head
+    ref = encode_ref(sent.removeprefix("ref: "))
+    return sent if _SENDABLE_HEAD.fullmatch(sent) and not is_reserved(ref) else ""

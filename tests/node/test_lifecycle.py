@@ -24,7 +24,8 @@ from stargate_gate.node import lifecycle as lifecycle_module
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.lifecycle import Lifecycle, NobodyToFollow
 from stargate_gate.node.term_changes import LedTerm, TermChanges
-from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.context import FeedSettings
+from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import NoJournal

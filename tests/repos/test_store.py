@@ -17,7 +17,8 @@ from stargate_gate.errors import (
     UnavailableError,
     UsageError,
 )
-from stargate_gate.repos import placing
+from stargate_gate.formats import TRASH
+from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import read_head, read_object_format
 from stargate_gate.repos.store import Store
@@ -189,7 +190,7 @@ async def test_a_folder_that_vanishes_meanwhile_is_made_again(
             removed.append(path / "org")
             removed[0].rmdir()
 
-    monkeypatch.setattr(placing, "fsync_dir", sync)
+    monkeypatch.setattr(folders, "fsync_dir", sync)
     await room.store.create(APP)
     assert removed
     assert await names(room.store) == ["org/app"]
@@ -436,7 +437,7 @@ async def test_a_deleted_repository_is_in_the_trash_with_its_story(room: Room, w
     assert entries(room.datadir.repositories / "org") == ["other.git"]
     (entry,) = room.datadir.trash.iterdir()
     assert entry.name.endswith(f"Z-{identity}")
-    about = read_json(entry / "about.json")
+    about = read_json(entry / "about.json", TRASH)
     assert about is not None
     assert (about["name"], about["id"]) == ("org/team/app", identity)
     assert datetime.now(UTC) - datetime.fromisoformat(about["deleted_at"]) < timedelta(minutes=1)

@@ -1,31 +1,32 @@
-"""The connected standbys, as the leader's status tells of them.."""
+"""The connected standbys, as the leader's status tells of them. Pure."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 
 from stargate_gate.election.port import Member
-from stargate_gate.replication.leader.standby_link import Feeding
+from stargate_gate.replication.leader.link import Link
 from stargate_gate.replication.wire.about import Settings, differences
 from stargate_gate.status import StandbyStatus
 
 
 def standbys_of(
-    feedings: Mapping[Member, Feeding], in_force: Collection[Member], mine: Settings
+    links: Mapping[Member, Link], in_force: Collection[Member], mine: Settings, now: float
 ) -> tuple[StandbyStatus, ...]:
-    """By name; `mine` are this node's own settings."""
-    return tuple(_standby(member, one, member in in_force, mine) for member, one in sorted(feedings.items()))
+    """By name. `mine`: this node's own settings. `now`: the clock of the term."""
+    return tuple(
+        _standby(member, link, mine, now, in_sync=member in in_force)
+        for member, link in sorted(links.items())
+    )
 
 
-def _standby(member: Member, feeding: Feeding, in_sync: bool, mine: Settings) -> StandbyStatus:  # noqa: FBT001
-    about = feeding.about
-    changes, seconds = feeding.lag()
-    now = asyncio.get_running_loop().time()
+def _standby(member: Member, link: Link, mine: Settings, now: float, *, in_sync: bool) -> StandbyStatus:
+    about = link.about
+    changes, seconds = link.lag(now)
     return StandbyStatus(
         member.name,
         in_sync,
         changes,
         seconds,
-        problem=feeding.problem or None,
-        refill=feeding.refilling.status() if feeding.refilling is not None else None,
-        differs=differences(mine, about.settings, member.name, keys=feeding.keys.lasts(now)) if about else (),
+        problem=link.problem or None,
+        refill=link.refilling.status() if link.refilling is not None else None,
+        differs=differences(mine, about.settings, member.name, keys=link.keys.lasts(now)) if about else (),
     )

@@ -28,7 +28,7 @@ from stargate_gate.replication.rescue.values import (
     reachability_input,
 )
 from stargate_gate.repos.git import repository_argv
-from stargate_gate.repos.plan import encode_ref
+from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository

@@ -47,8 +47,7 @@ from stargate_gate.replication.standby.ref_writer import SYMBOLIC, Writer
 from stargate_gate.replication.wire.delta import before_and_after
 from stargate_gate.replication.wire.messages import Changed, Gone
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.git import RESERVED
-from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.names import RESERVED, RepositoryName
 from stargate_gate.repos.packed import PackedRefsError
 from stargate_gate.repos.plan import RefChange, plan_transactions
 from stargate_gate.repos.process import GitProcesses

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.datadir.files import read_json, write_json_durably
+from stargate_gate.formats import IN_STEP
 from stargate_gate.status import Equality
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class InStep:
     async def _write(self, equality: Equality) -> None:
         self._wrote_at = self._now()
         try:
-            await asyncio.to_thread(write_json_durably, self._path, asdict(equality))
+            await asyncio.to_thread(write_json_durably, self._path, asdict(equality), IN_STEP)
             self._written = equality
         except OSError as error:
             log.warning("in_step_not_noted", path=str(self._path), reason=error.strerror)
@@ -69,9 +70,9 @@ class InStep:
 
 
 def _read(path: Path) -> Equality | None:
-    """What is not there, or damaged, is not known."""
+    """What is not there, or damaged, is not known. Raises NewerFormatError."""
     try:
-        found = read_json(path)
+        found = read_json(path, IN_STEP)
         if found is None:
             return None
         return Equality(int(found["term"]), int(found["position"]), int(found["at"]))

@@ -18,8 +18,9 @@ from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import git_argv, repository_argv
+from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
-from stargate_gate.repos.plan import RefChange, Step, encode_ref, steps, update_ref_input
+from stargate_gate.repos.plan import RefChange, Step, steps, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import read_head
