@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from stargate_gate.address.port import Address, Reason, Turn
-from stargate_gate.address.reconciler import AddressReport, Keeper
+from stargate_gate.address.reconciler import Keeper
+from stargate_gate.status import AddressReport
 
 log = structlog.get_logger()
 

@@ -7,28 +7,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import structlog
 
 from stargate_gate.address.port import Address, Turn
 from stargate_gate.address.steps import REMIND_S, Step, next_step, retry_s
 from stargate_gate.errors import AddressError
+from stargate_gate.status import AddressReport, AddressState
 
 log = structlog.get_logger()
 
-State = Literal["claimed", "claiming", "released", "releasing"]
 REST_S = 3600.0  # nothing to do until something changes; looked at again that often
-
-
-@dataclass(frozen=True)
-class AddressReport:
-    """How it is with one address. `problem` is what failed last, None once it is as wanted."""
-
-    name: str
-    state: State
-    problem: str | None
 
 
 class Keeper:
@@ -69,7 +60,7 @@ class Keeper:
         """As of now, from memory."""
         leads = self._wanted.role == "leader"
         if self._done is not None and (self._done.role == "leader") == leads:
-            state: State = "claimed" if leads else "released"
+            state: AddressState = "claimed" if leads else "released"
         else:
             state = "claiming" if leads else "releasing"
         return AddressReport(self._address.name, state, self._problem)

@@ -24,6 +24,7 @@ from stargate_gate.replication.intent import Intent
 from stargate_gate.replication.intents import Intents
 from stargate_gate.replication.journal import Journal
 from stargate_gate.replication.rescues import Rescues
+from stargate_gate.repos.beside import mark_complete
 
 from stargate_gate.datadir.layout import keep_name, open_data_dir
 from stargate_gate.datadir.procs import ProcessId
@@ -31,7 +32,6 @@ from stargate_gate.datadir.writers import WriterRecord, WritersLock
 from stargate_gate.election.flock import FlockEngine
 from stargate_gate.election.port import Member
 from stargate_gate.replication.rescue import Rescued, Value
-from stargate_gate.repos.beside import mark_complete
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
