@@ -90,8 +90,8 @@ def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]
     """Run a command that talks to a remote; it is ended after `patience_s()` seconds without output.
 
     `patience_s` is called again after each output. In a terminal, ssh may ask for a passphrase, so the
-    command stays in the terminal's foreground. Otherwise it gets a process group of its own, so that its children end
-    with it.
+    command stays in the terminal's foreground. Otherwise it gets a process group of its own, so that its
+    children end with it.
     """
     terminal = _has_terminal()
     process = subprocess.Popen(

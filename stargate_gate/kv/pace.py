@@ -30,7 +30,7 @@ class Pace:
         return min(SILENCE_LIMIT_S, max(LEAST_PATIENCE_S, self.left_s()))
 
     def pause(self) -> None:
-        """Wait, longer each time, at most until the limit; random, so that two clients do not collide again."""
+        """Wait, longer each time, at most until the limit; random, so that two clients part."""
         longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses, self.left_s())
         self._pauses += 1
         time.sleep((1 + os.urandom(1)[0] % 4) / 4 * longest)
