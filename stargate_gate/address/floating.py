@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from stargate_gate.address.port import Address, Reason, Turn
-from stargate_gate.address.reconciler import AddressReport, Reconciler
+from stargate_gate.address.reconciler import Reconciler
 from stargate_gate.aio.tasks import HeldTasks
+from stargate_gate.status import AddressReport
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import structlog
 
@@ -17,20 +17,11 @@ from stargate_gate.address.port import Address, Turn
 from stargate_gate.address.steps import REMIND_S, Step, next_step, retry_s
 from stargate_gate.aio.tasks import run_until
 from stargate_gate.errors import AddressError
+from stargate_gate.status import AddressReport, AddressState
 
 log = structlog.get_logger()
 
-State = Literal["claimed", "claiming", "released", "releasing"]
 REST_S = 3600.0  # how often the loop runs while there is nothing to do
-
-
-@dataclass(frozen=True)
-class AddressReport:
-    """The state of one address, for status. `problem` is what failed last; None if the state is as wanted."""
-
-    name: str
-    state: State
-    problem: str | None
 
 
 class Reconciler:
@@ -71,7 +62,7 @@ class Reconciler:
         """The state now, from memory."""
         leads = self._wanted.role == "leader"
         if self._done is not None and (self._done.role == "leader") == leads:
-            state: State = "claimed" if leads else "released"
+            state: AddressState = "claimed" if leads else "released"
         else:
             state = "claiming" if leads else "releasing"
         return AddressReport(self._address.name, state, self._problem)

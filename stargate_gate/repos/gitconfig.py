@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stargate_gate.formats import CONFIG_SEAL
+
 # Lower case, as `git config --list` prints sections and keys; a subsection is any bytes.
 _ALLOWED = re.compile(
     rb"""
@@ -67,7 +69,7 @@ PARTIAL_CLONE = f"it is a partial clone, and lacks objects: {WHOLE_COPY}"
 
 _PLAIN = re.compile(rb"[A-Za-z0-9/_.+-]+")
 # A change of the rules raises this number; then every repository is adopted again.
-_SEAL = b"# checked by stargate, 2: "
+_SEAL = b"# checked by stargate, %d: " % CONFIG_SEAL.number
 
 
 @dataclass(frozen=True)

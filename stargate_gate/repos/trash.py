@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from stargate_gate.datadir.files import fsync_dir, read_json, remove_tree, write_json_durably
-from stargate_gate.errors import UsageError
+from stargate_gate.errors import NewerFormatError, UsageError
+from stargate_gate.formats import TRASH
 from stargate_gate.repos.names import SUFFIX, parse_repository_name
 from stargate_gate.repos.repository import Repository, is_repository
 
@@ -47,7 +48,7 @@ def move_to_trash(
         "deleted": deleted,
     }
     try:
-        write_json_durably(entry / ABOUT, about)
+        write_json_durably(entry / ABOUT, about, TRASH)
         for folder in _up_to(target.parent, trash):
             fsync_dir(folder)
         repository.path.rename(target)
@@ -77,6 +78,9 @@ def empty_trash(
         except OSError as error:
             log.warning("trash_not_emptied", entry=entry.name, error=str(error))
             continue
+        except NewerFormatError as error:
+            log.warning("trash_not_emptied", entry=entry.name, error=error.message)
+            continue
         log.info("repository_removed_from_trash", repository=name, deleted_at=deleted_at.isoformat())
         removed.append(name)
     return removed
@@ -86,13 +90,14 @@ def in_trash(trash: Path, identity: str) -> Repository | None:
     """The repository of that id in the trash; if there are several, the one that was moved here last.
 
     Raises:
+        NewerFormatError: a newer version has put it there.
         OSError: the trash cannot be read.
     """
     for entry in sorted(trash.iterdir(), reverse=True):
         if _id(entry) != identity:
             continue
         with contextlib.suppress(ValueError, KeyError, UsageError):
-            name = parse_repository_name(str((read_json(entry / ABOUT) or {})["name"]))
+            name = parse_repository_name(str((read_json(entry / ABOUT, TRASH) or {})["name"]))
             if is_repository(path := entry / f"{name}{SUFFIX}"):
                 return Repository(name, path)
     return None
@@ -114,16 +119,19 @@ def forget_deletion(trash: Path, identity: str) -> None:
         OSError: it may still count as deleted.
     """
     for entry, about in list(_deletions(trash, identity)):
-        write_json_durably(entry / ABOUT, {**about, "deleted": False})
+        write_json_durably(entry / ABOUT, {**about, "deleted": False}, TRASH)
 
 
 def _deletions(trash: Path, identity: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The entries of that id that a user has deleted and whose repository is still there."""
+    """The entries of that id that a user has deleted and whose repository is still there.
+
+    An entry that a newer version has written is left out, because this version cannot read it.
+    """
     for entry in trash.iterdir():
         if _id(entry) != identity:
             continue
-        with contextlib.suppress(ValueError, KeyError, UsageError):
-            about = read_json(entry / ABOUT) or {}
+        with contextlib.suppress(ValueError, KeyError, UsageError, NewerFormatError):
+            about = read_json(entry / ABOUT, TRASH) or {}
             name = parse_repository_name(str(about["name"]))
             if about.get("deleted") is True and is_repository(entry / f"{name}{SUFFIX}"):
                 yield entry, about
@@ -135,9 +143,12 @@ def _id(entry: Path) -> str:
 
 
 def _about(entry: Path) -> tuple[str, datetime]:
-    """Name and time. Without a readable about.json, the entry's own name and age."""
+    """Name and time. Without a readable about.json, the entry's own name and age.
+
+    Raises NewerFormatError.
+    """
     with contextlib.suppress(ValueError, KeyError, TypeError, NotADirectoryError):
-        about = read_json(entry / ABOUT)
+        about = read_json(entry / ABOUT, TRASH)
         if about is not None:
             deleted_at = datetime.fromisoformat(about["deleted_at"])
             if deleted_at.tzinfo is not None:
