@@ -78,7 +78,7 @@ from stargate_gate.replication.wire.about import Profile, settings_of
 from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import find_all
@@ -142,7 +142,7 @@ class Node:
         )
         self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
-        self._maintenance = Maintenance(self._store, processes)
+        self._housekeeping = Housekeeping(self._store, processes)
         self._checks = Checks(
             [
                 data_dir_probe(datadir.root),
@@ -309,7 +309,7 @@ class Node:
         assert self._lifecycle is not None and elector is not None  # noqa: S101, PT018
         background = [
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
-            asyncio.create_task(self._maintenance.run(), name="maintenance"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
             asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
@@ -380,7 +380,7 @@ class Node:
             on_checked=self._checked,
             enroll=self._enroll,
             on_change=self._leadership.changed,
-            on_applied=self._maintenance.touched,
+            on_applied=self._housekeeping.touched,
         )
 
     def _operator_commands(self, gate: Gate, texts: Reports) -> OperatorCommands:
@@ -427,7 +427,7 @@ class Node:
                 profile=self._profile,
                 reach=reach,
             )
-            changes = TermChanges(feed, self._store, self._maintenance)
+            changes = TermChanges(feed, self._store, self._housekeeping)
             self._store.tell(changes)
             return changes
 
