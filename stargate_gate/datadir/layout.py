@@ -92,7 +92,7 @@ class DataDir:
 
 
 def open_data_dir(root: Path) -> DataDir:
-    """Make what is missing in the data_dir at `root` (0700), and read or make its id. Called at a node's start.
+    """Make what is missing in the data_dir at `root` (0700), and read or make its id. Called at every start.
 
     Raises:
         ConfigurationError: it cannot be made, is no directory, belongs to another user, is read-only, is on
