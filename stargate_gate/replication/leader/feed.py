@@ -82,7 +82,7 @@ from stargate_gate.replication.leader.reach import Reach as ReachStandby
 from stargate_gate.replication.leader.refs_answer import answer_refs
 from stargate_gate.replication.leader.repository_reader import OneReading, RepositoryReader, SyncToDisk
 from stargate_gate.replication.leader.standby_connection import StandbyConnection
-from stargate_gate.replication.leader.standby_status import StandbyStatus, standbys_of
+from stargate_gate.replication.leader.standby_status import standbys_of
 from stargate_gate.replication.leader.term import LeaderTerm
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
@@ -100,8 +100,9 @@ from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_id
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository, is_id
+from stargate_gate.repos.store import Store
+from stargate_gate.status import StandbyStatus
 
 log = structlog.get_logger()
 

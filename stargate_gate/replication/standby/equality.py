@@ -7,31 +7,19 @@ connected. The time is the leader's, as it came with a heartbeat: nothing was le
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.files import read_json, write_json_durably
 from stargate_gate.formats import IN_STEP
+from stargate_gate.status import Equality
 
 log = structlog.get_logger()
 
 FILE_NAME = "in_step.json"
 WRITE_EVERY_S = 10.0  # a node that is killed says a time that is so much too early, at most
-
-
-@dataclass(frozen=True)
-class Equality:
-    """Everything of the leader's was here.
-
-    position  of the feed of `term`
-    at        seconds since 1970, by the leader's clock; 0: not known
-    """
-
-    term: int
-    position: int
-    at: int
 
 
 class InStep:
