@@ -155,7 +155,7 @@ async def test_an_id_that_comes_back_is_not_taken_for_deleted(site: Site) -> Non
 
 
 async def test_what_was_moved_by_hand_is_no_stray(site: Site) -> None:
-    """An operator has moved it on the standby, to a name that the leader gives to a new one: it moves back."""
+    """An operator has moved it on the standby, to the name of a new one on the leader: it moves back."""
     ids = await mirrored(site, "a")
     root = site.standby.datadir.repositories
     (root / "a.git").rename(root / "b.git")

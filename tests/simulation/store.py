@@ -226,6 +226,9 @@ class Store:
         self.disk.write()
         if str(name) in self.disk.repos:
             raise UnavailableError(f"there is already something called {name}")
+        for other in self.disk.repos.values():
+            if other.id == made.id:
+                other.original = False  # put back by an operator meanwhile
         self.disk.put_under(str(name), made)
         made.since = self.world.engine.taken
         self.disk.deleted.discard(made.id)
