@@ -34,7 +34,7 @@ class Rules:
     judge: Callable[..., Any] = sync_rules.judge
     backlog: Callable[..., Any] = backlog.Backlog
     distrusted: Callable[..., Any] = unreplicated.distrusted
-    work: Callable[..., Any] = job_queue.Work
+    work: Callable[..., Any] = job_queue.JobQueue
     plan: Callable[..., Any] = plan.plan_transactions
 
     # What the shells see to.
