@@ -17,7 +17,7 @@ NEWER_TESTS ?= tests/repos tests/hooks tests/gate/test_flow.py tests/gate/test_h
 	tests/gate/test_pushcommands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
 	tests/scenarios/test_mirror.py tests/scenarios/test_failover.py tests/scenarios/test_rescue.py
 
-.PHONY: help run test test-newer integration image failover-test lint format bench attack clean
+.PHONY: help run test test-newer integration image failover-test lint format bench attack simulate clean
 
 help:
 	@echo 'make run     a two-node cluster on loopback, in the foreground; prints what to try'
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint    format, style, types, and which room may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
 	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
+	@echo 'make simulate   10^8 simulated steps on all cores; Ctrl-C stops it, and the next goes on from there'
 	@echo 'make clean   removes what the others made'
 
 run: $(VENV)/.run-ready
@@ -95,6 +96,10 @@ $(VENV)/.ready: $(MADE_FROM)
 $(VENV)/.tests-ready: $(VENV)/.ready .ci/system-packages
 	@PYTHON=$(PYTHON) sh .ci/system-packages tests
 	@touch $@
+
+# What was done is in build/simulation.json; remove it to begin again.
+simulate: $(VENV)/.tests-ready
+	@mkdir -p build && $(BIN)/python -m tests.simulation --long --state build/simulation.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

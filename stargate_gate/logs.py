@@ -16,6 +16,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from stargate_gate.printable import escaped
+
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 Event = MutableMapping[str, Any]
@@ -80,7 +82,7 @@ def console_line(event: Event, *, colours: bool) -> str:
     Keys without a value (None) are left out: people read this. JSON has them, as null.
     """
     now, level, name = _now(), str(event.pop("level", "info")), _shown(event.pop("event", ""))
-    details = [_printable(str(event.pop(key))) for key in ("exception", "stack") if event.get(key)]
+    details = [_traceback(str(event.pop(key))) for key in ("exception", "stack") if event.get(key)]
 
     def painted(text: str, colour: str) -> str:
         return f"{colour}{text}{_RESET}" if colours else text
@@ -148,11 +150,9 @@ def _quoted(text: str) -> str:
     return text if plain else repr(text)
 
 
-def _printable(text: str) -> str:
-    """`text` with its lines kept and everything else that moves a cursor made visible."""
-    return "\n".join(
-        "".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in text.splitlines()
-    )
+def _traceback(text: str) -> str:
+    """The lines of `text`, each made safe to show."""
+    return "\n".join(map(escaped, text.splitlines()))
 
 
 class _Lines:

@@ -14,9 +14,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from stargate_gate.access.identity import Identity, printable
+from stargate_gate.access.identity import MAX_USER_LENGTH, Identity
 from stargate_gate.access.key_blocks import UTF8_BOM, Block, block_at
 from stargate_gate.access.key_options import KeyOptions, parse_options, split_options
+from stargate_gate.printable import printable
 
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
@@ -54,7 +55,7 @@ class KeyEntry:
     def identity(self, source: str) -> Identity:
         """Who a client is that has proved to hold this key."""
         fingerprint = fingerprint_of(self.blob)
-        user = printable(self.options.user or self.comment or fingerprint)
+        user = printable(self.options.user or self.comment or fingerprint, MAX_USER_LENGTH)
         return Identity(user, self.options.access, fingerprint, source)
 
 

@@ -22,9 +22,3 @@ class Identity:
     access: Access
     fingerprint: str
     source: str
-
-
-def printable(text: str, limit: int = MAX_USER_LENGTH) -> str:
-    """`text` fit for logs and terminals: no control, formatting or undecodable characters, bounded."""
-    shown = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -5,6 +5,8 @@ name, for longer than the time to live of the next answer. Until the next leader
 leads to a node that serves reads, and says who leads.
 """
 
+import asyncio
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +25,8 @@ import dns.update
 
 from stargate_gate.address.fence import Fence, fence_of, why_not
 from stargate_gate.address.port import Turn
-from stargate_gate.aio.foreign_files import read_regular_apart
+from stargate_gate.aio.foreign_files import read_regular
+from stargate_gate.aio.worker import Worker
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.config.tsig import read_tsig_key
@@ -33,6 +36,7 @@ from stargate_gate.errors import AddressError
 KEEP_S = 30.0  # somebody else's change of the name is found and undone that soon
 EXCHANGE_LIMIT_S = 3.0  # one question and its answer
 LIMIT_S = 10.0
+READ_LIMIT_S = 5.0  # for the key file, which may be on a network volume that does not answer
 TRIES = 3  # another claim came between reading and updating
 FENCE_LABEL = "_stargate"
 FENCE_TTL_S = 5
@@ -141,7 +145,7 @@ class DnsName:
     async def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         """One signed message and its signed answer, by TCP. Raises AddressError."""
         try:
-            content = await read_regular_apart(self._key_file, MAX_KEY_BYTES)
+            content = await _read_key_file(self._key_file)
             key = read_tsig_key(content.decode("utf-8", "replace"))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
@@ -167,6 +171,23 @@ class DnsName:
             f"the DNS server {self._server} refuses ({how}): it must know the key, and let it change "
             f"A, AAAA and TXT of {self._name} and {self._fence_name} in the zone {self._zone}"
         )
+
+
+async def _read_key_file(path: Path) -> bytes:
+    """The file's content, read in a thread that is left behind when it takes longer than READ_LIMIT_S.
+
+    Raises:
+        OSError: it cannot be read in time; `strerror` says why.
+    """
+    worker = Worker("read-tsig-key")
+    try:
+        async with asyncio.timeout(READ_LIMIT_S):
+            content, _ = await worker.call(read_regular, path, MAX_KEY_BYTES)
+    except TimeoutError:
+        raise OSError(errno.ETIMEDOUT, f"it could not be read within {READ_LIMIT_S:g} s", str(path)) from None
+    finally:
+        worker.close()
+    return content
 
 
 def _text(text: str) -> dns.rdata.Rdata:

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from stargate_gate.aio.children import exited
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.values import search_path
 from stargate_gate.errors import AddressError
-from stargate_gate.repos.process import finish
 
 KEPT_BYTES = 16 * 1024  # of what it writes, for an error message; the rest is read and dropped
 CHUNK_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ from stargate_gate.config.location import config_path
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import keep_name, open_data_dir
 from stargate_gate.datadir.locks import NodeLock
-from stargate_gate.election.flock.bootstrap import bootstrap as make_leader_lock
+from stargate_gate.election import engines
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.state import FILE_NAME, ElectionState
 from stargate_gate.errors import UsageError
@@ -48,8 +48,7 @@ def bootstrap_cluster(config: Config) -> ClusterRecord:
         UsageError: the file describes no cluster, or the cluster was bootstrapped before.
         UnavailableError: a node runs on this data_dir, or the file cannot be made.
     """
-    path = config.election.flock.path
-    if config.cluster is None or path is None:
+    if config.cluster is None:
         raise UsageError(
             "there is no `cluster:` in the YAML file, and a single node needs no bootstrap: start it with "
             "`stargate serve`, or name a cluster's file with -c"
@@ -58,7 +57,7 @@ def bootstrap_cluster(config: Config) -> ClusterRecord:
     with NodeLock.acquire(data_dir):
         keep_name(data_dir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         state = ElectionState(data_dir.state / FILE_NAME)
-        return make_leader_lock(path, state, Member(config.node.name, data_dir.id))
+        return engines.bootstrap(config.election, state, Member(config.node.name, data_dir.id))
 
 
 def _report(config: Config, record: ClusterRecord, file: str) -> Iterator[str]:

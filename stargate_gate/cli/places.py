@@ -1,13 +1,11 @@
 """Where a node keeps its things: refused before anything is made there."""
 
 import ipaddress
-import os
 
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import foreign_things
-from stargate_gate.datadir.mounts import read_mountinfo
-from stargate_gate.election.flock.mounts import no_volume, shared_data_dir
+from stargate_gate.election.engines import data_dir_is_shared, nothing_is_shared
 from stargate_gate.errors import ConfigurationError
 
 
@@ -20,10 +18,8 @@ def require_own_data_dir(config: Config, *, shared_volume: bool = True) -> None:
         ConfigurationError: it is not.
     """
     problems = []
-    data_dir = os.path.realpath(config.node.data_dir)
-    if (lock := config.election.flock.path) is not None and config.cluster is not None:
-        folder = os.path.realpath(lock.parent) if shared_volume else os.path.normpath(lock.parent.absolute())
-        problems.append(shared_data_dir(data_dir, folder, read_mountinfo()))
+    if config.cluster is not None:
+        problems.append(data_dir_is_shared(config.election, config.node.data_dir, look=shared_volume))
     try:
         problems.append(foreign_things(config.node.data_dir))
     except OSError as error:
@@ -40,13 +36,9 @@ def require_shared_volume(config: Config) -> None:
     Raises:
         ConfigurationError: nothing is.
     """
-    lock = config.election.flock.path
-    if lock is None or _on_this_machine_only(config):
+    if _on_this_machine_only(config):
         return
-    problem = no_volume(
-        os.path.realpath(lock.parent), os.path.realpath(config.node.data_dir), read_mountinfo()
-    )
-    if problem is not None:
+    if (problem := nothing_is_shared(config.election, config.node.data_dir)) is not None:
         remedy = (
             "mount the shared volume, and run this again; only if all nodes run on this machine: stargate "
             "bootstrap --local-volume"

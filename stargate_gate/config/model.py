@@ -4,7 +4,6 @@ Durations are seconds (`_s`) or days (`_days`), as numbers. What holds between k
 """
 
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,7 +41,7 @@ SHARES = {  # of limits.max_sessions
 
 def default_name() -> str:
     """The host name, as the kernel has it."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def default_data_dir() -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stargate_gate.errors import NoSuchRepositoryError
+from stargate_gate.printable import printable
 from stargate_gate.replication.rescue.restore import Restorer
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.rescue.values import Rescued, RescuedRepository
@@ -118,11 +119,7 @@ def _origin(one: Rescued) -> str:
 def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         return
-    shown = [HEADER, *(tuple(map(_printable, row)) for row in rows)]
+    shown = [HEADER, *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -12,12 +12,13 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
-from stargate_gate.access.identity import Access, Identity, printable
+from stargate_gate.access.identity import MAX_USER_LENGTH, Access, Identity
 from stargate_gate.errors import UsageError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.session import Gate
 from stargate_gate.gate.ssh.channel import CHUNK_BYTES, STALL_LIMIT_S
+from stargate_gate.printable import printable
 
 SESSION_ID_BYTES = 8
 ACCESSES = ("read", "write", "admin")  # never "peer": that is the cluster key's, on the node's own listener
@@ -52,10 +53,10 @@ def request_of(args: Mapping[str, Any]) -> Request:
     if not isinstance(command, str | None) or not isinstance(git_protocol, str | None):
         raise UsageError("command and git_protocol are texts, or null")
     identity = Identity(
-        user=printable(user),
+        user=printable(user, MAX_USER_LENGTH),
         access=cast("Access", access),
         fingerprint="",
-        source=printable(str(args.get("source") or "sshd")),
+        source=printable(str(args.get("source") or "sshd"), MAX_USER_LENGTH),
     )
     return Request(identity, command, git_protocol, secrets.token_hex(SESSION_ID_BYTES))
 

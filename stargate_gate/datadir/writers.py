@@ -1,10 +1,10 @@
-"""Who writes to the repositories here: the writers lock, and one record per git process that writes.
+"""Who writes to the repositories of this data_dir: a lock, a record of each writer, and who runs now.
 
-The theory. The node holds `writers.lock` shared, and every git process that writes inherits the
-descriptor, as do that one's children. After a `kill -9` of the node the kernel therefore still knows
-whether any of them lives. The next node asks for the lock exclusively: it waits a little, then ends
-whoever is left, and only then touches what they may have left behind. The records tell which
-repositories to look at; who is to be ended is told by the records and by who has the lock file open.
+Theory of operation. The node holds `writers.lock` shared, and every git process that writes inherits the
+descriptor, and so do its children. After a `kill -9` of the node, the kernel therefore still knows whether
+any of them lives. The next node asks for the lock exclusively: it waits a little, then ends the processes
+that are left, and only then touches the files that they may have left behind. Which processes to end, it
+knows from the records and from who has the lock file open; which repositories to clean up, from the records.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -30,17 +31,18 @@ from stargate_gate.errors import UnavailableError
 
 log = structlog.get_logger()
 
-WAIT_S = 2.0  # for processes that end by themselves: their input ended with the node
+WAIT_S = 2.0  # for processes that end by themselves, because their input ended with the node
 TERM_S = 3.0  # git removes its lock files when it is asked to end
 KILL_S = 10.0  # only a process in uninterruptible I/O takes longer
-POLL_S = 0.02  # flock(2) has no other bounded wait that is not a process of its own
+ALONE_LIMIT_S = 600.0  # for running writers to end: housekeeping of a large repository takes minutes
+POLL_S = 0.02  # flock(2) has no time limit, and a child process for the wait costs more
 
 Sweep: TypeAlias = Callable[[frozenset[Path] | None], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class WriterRecord:
-    """One git process that writes. `process` is None for the moment before it has a number."""
+    """One git process that writes. `process` is None until it has a process id."""
 
     repository: Path
     process: ProcessId | None
@@ -60,7 +62,7 @@ class WriterRecord:
         """The reverse of `encode`.
 
         Raises:
-            ValueError: half written, or no record.
+            ValueError: it is half written, or no record.
         """
         value = json.loads(content)
         try:
@@ -73,14 +75,13 @@ class WriterRecord:
 
 
 class WriterRecords:
-    """The records in run/writers/. Not durable on purpose: after a reboot every repository is looked at."""
+    """The records in run/writers/. They are not durable: after a reboot every repository is cleaned up."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._boot = boot_id()
 
     def announce(self, repository: Path) -> Path:
-        """Note that a process is about to write to `repository`, before it exists; returns the record's path.
+        """Record a process that is about to be started to write to `repository`; returns the record's path.
 
         Raises:
             OSError: it cannot be written, and so the process must not be started.
@@ -90,7 +91,7 @@ class WriterRecords:
         return path
 
     def complete(self, path: Path, repository: Path, pid: int) -> None:
-        """Add who it is. Without this a later node still finds the process by the lock it inherited."""
+        """Add its process id. If this fails, a later node still finds the process by the inherited lock."""
         who = process_id(pid)
         if who is None:
             return
@@ -102,12 +103,12 @@ class WriterRecords:
             log.warning("writer_record_incomplete", pid=pid, error=str(error))
 
     def remove(self, path: Path) -> None:
-        """The process is reaped and its repository clean."""
+        """The process is reaped and its repository clean: remove its record."""
         with contextlib.suppress(OSError):
             path.unlink()
 
     def read(self) -> list[WriterRecord | None]:
-        """All records; None for one that cannot be read."""
+        """All records; None in place of one that cannot be read."""
         found: list[WriterRecord | None] = []
         for path in self._folder.iterdir():
             try:
@@ -119,13 +120,112 @@ class WriterRecords:
         return found
 
     def clear(self) -> None:
-        """Forget all, after their repositories were swept."""
+        """Remove all, after their repositories were swept."""
         for path in list(self._folder.iterdir()):
             self.remove(path)
 
 
+class _Busy:
+    """One repository that is written to, or that somebody waits for."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()  # held during a sweep, when nobody may start to write
+        self.records: Counter[Path] = Counter()  # of running writers
+        self.dirty: set[Path] = set()  # records of writers that ended badly since the last sweep
+        self.interested = 0  # calls that use this object
+        self.idle = asyncio.Event()  # set whenever the last writer has left
+
+
+class ActiveWriters:
+    """Which writers of this node run now: `enter` before one is started, `leave` after it was reaped.
+
+    sweep  removes what killed git processes left in a repository, and returns what it removed; in a thread.
+           It is called when a writer ended badly and no other writes to the repository
+    """
+
+    def __init__(self, records: WriterRecords, sweep: Callable[[Path], Sequence[str]]) -> None:
+        self._records = records
+        self._sweep = sweep
+        self._busy: dict[Path, _Busy] = {}
+
+    async def enter(self, repository: Path) -> Path:
+        """Wait until no sweep runs there, and record a writer that is about to start; returns the record.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        busy = self._busy.setdefault(repository, _Busy())
+        busy.interested += 1
+        try:
+            async with busy.turn:
+                record = self._records.announce(repository)
+                busy.records[record] += 1
+        finally:
+            self._forget(repository, busy)
+        return record
+
+    async def leave(self, repository: Path, record: Path, *, clean: bool) -> None:
+        """The writer is reaped. If any ended badly and none is left, sweep and then remove the records."""
+        busy = self._busy[repository]
+        busy.interested += 1
+        try:
+            del busy.records[record]
+            if not busy.records:
+                busy.idle.set()
+            if not clean:
+                busy.dirty.add(record)
+            else:
+                self._records.remove(record)
+            if busy.dirty and not busy.records:
+                async with busy.turn:
+                    if not busy.records:
+                        await self._clean(repository, busy)
+        finally:
+            self._forget(repository, busy)
+
+    @contextlib.asynccontextmanager
+    async def alone(self, repository: Path) -> AsyncIterator[None]:
+        """A scope in which nobody writes to the repository, and nobody starts to.
+
+        Raises:
+            UnavailableError: somebody still writes after ALONE_LIMIT_S.
+        """
+        busy = self._busy.setdefault(repository, _Busy())
+        busy.interested += 1
+        try:
+            async with busy.turn:
+                try:
+                    async with asyncio.timeout(ALONE_LIMIT_S):
+                        while busy.records:
+                            busy.idle.clear()
+                            await busy.idle.wait()
+                except TimeoutError as error:
+                    raise UnavailableError("another git process writes there for too long") from error
+                yield
+        finally:
+            self._forget(repository, busy)
+
+    async def _clean(self, repository: Path, busy: _Busy) -> None:
+        try:
+            removed = await asyncio.to_thread(self._sweep, repository)
+        except OSError as error:
+            # The records stay: the next bad end, or the next start of the node, sweeps again.
+            log.warning("repository_not_swept", path=str(repository), error=str(error))
+            return
+        if removed:
+            log.info("repository_swept", path=str(repository), removed=removed[:10], count=len(removed))
+        for record in busy.dirty:
+            self._records.remove(record)
+        busy.dirty.clear()
+
+    def _forget(self, repository: Path, busy: _Busy) -> None:
+        busy.interested -= 1
+        if not busy.interested and not busy.records and not busy.dirty:
+            self._busy.pop(repository, None)
+
+
 class WritersLock:
-    """The shared hold of a running node; `fd` is what git processes that write inherit."""
+    """The writers lock, held shared by a running node. Git processes that write inherit `fd`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -142,7 +242,7 @@ class WritersLock:
         return self._fd
 
     def close(self) -> None:
-        """Let go of the node's own share. Harmless when repeated."""
+        """Release this node's share of the lock. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -160,9 +260,9 @@ class WritersLock:
     ) -> Self:
         """Make sure that nobody writes here, clean up, and hold the lock shared from then on.
 
-        Only for the holder of the node lock. `sweep` is awaited while nobody writes, with the
-        repositories that were being written when the node before this one died; None means all of
-        them, after a reboot or when the records do not tell.
+        Called once by a starting node, which holds the node lock. `sweep` is awaited while nobody writes,
+        with the repositories that were written to when the node before this one died; None means all of
+        them: after a reboot, or if the records cannot be read.
 
         Raises:
             UnavailableError: somebody still writes after SIGKILL and `kill_s` seconds.
@@ -188,7 +288,7 @@ async def _end_all_writers(
     limits_s: tuple[float, float, float],
     clock: Callable[[], float],
 ) -> None:
-    """Take the lock on `fd` exclusively: wait, then ask the holders to end, then end them."""
+    """Take the lock on `fd` exclusively: wait, then SIGTERM to the holders, then SIGKILL."""
     for number, limit_s in zip((None, signal.SIGTERM, signal.SIGKILL), limits_s, strict=True):
         until = clock() + limit_s
         signalled: set[ProcessId] = set()
@@ -211,7 +311,7 @@ async def _end_all_writers(
 
 
 def _living_writers(datadir: DataDir, records: WriterRecords) -> set[ProcessId]:
-    """Everyone known to write here: by record, and by having the lock file open."""
+    """The processes known to write here: by their records, and by having the lock file open."""
     recorded = {
         entry.process for entry in records.read() if entry and entry.process and entry.process.alive()
     }
@@ -228,7 +328,7 @@ def _signal(who: ProcessId, number: signal.Signals) -> None:
 
 
 def _to_sweep(datadir: DataDir, records: WriterRecords) -> frozenset[Path] | None:
-    """Which repositories may hold leftovers; None: any."""
+    """Which repositories may contain what killed processes left; None: all may."""
     try:
         same_boot = (datadir.run / "boot_id").read_text("ascii").strip() == boot_id()
     except (OSError, ValueError):

@@ -34,8 +34,8 @@ from stargate_gate.election.eligibility import (
     why_standby,
 )
 from stargate_gate.election.incarnation import kept, named, new_incarnation
-from stargate_gate.election.lease import Tenure
-from stargate_gate.election.port import ClusterRecord, Engine, Hold, Member
+from stargate_gate.election.lease import Lease
+from stargate_gate.election.port import ClusterRecord, Engine, LeaseHandle, Member
 from stargate_gate.election.state import ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
@@ -188,19 +188,19 @@ class Elector:
 
         `prepare(record)` is awaited under the lock, before the claim, with the record in force: it
         ends and reaps this node's mirror. The body is cancelled, and LeadershipLostError raised in
-        its place, when the hold is lost or was not proved for `lease_s`. Leaving the body in any way
+        its place, when the handle is lost or was not proved for `lease_s`. Leaving the body in any way
         lets go of the lock, after the body's own cleaning up.
 
         Raises:
             LeadershipLostError: the term was lost while the body ran.
         """
         while True:
-            asked_at, hold = await self._win()
+            asked_at, handle = await self._win()
             began = False
-            tenure = Tenure(hold, self._timings, clock=self._clock, proved_at=asked_at, on_lost=self._lost)
+            lease = Lease(handle, self._timings, clock=self._clock, proved_at=asked_at, on_lost=self._lost)
             try:
-                async with tenure:
-                    term = await self._take_over(tenure, prepare)
+                async with lease:
+                    term = await self._take_over(lease, prepare)
                     if term is not None:
                         began = True
                         yield term
@@ -211,23 +211,23 @@ class Elector:
                     "leadership_not_taken", error=str(error) or f"prepare took over {PREPARE_LIMIT_S:g} s"
                 )
             finally:
-                self._end(tenure.lost)
-                await hold.release()
+                self._end(lease.lost)
+                await handle.release()
             if began:
                 return
             await asyncio.sleep(self._timings.retry_s)
 
-    async def _win(self) -> tuple[float, Hold]:
-        """Watch until the lock is ours. Returns the clock before it was asked for, and the hold."""
+    async def _win(self) -> tuple[float, LeaseHandle]:
+        """Watch until the lock is ours. Returns the clock before it was asked for, and the handle."""
         while True:
             pause_s = self._timings.retry_s
             try:
                 async with asyncio.timeout(self._timings.lease_s):
                     if await self._look():
                         asked_at = self._clock()
-                        hold = await self._engine.try_acquire()
-                        if hold is not None:
-                            return asked_at, hold
+                        handle = await self._engine.try_acquire()
+                        if handle is not None:
+                            return asked_at, handle
             except ElectionUnavailableError as error:
                 self._in_trouble(error.message)
                 pause_s = max(pause_s, self._timings.heartbeat_s)
@@ -265,9 +265,9 @@ class Elector:
             record, standing, place=self._engine.place, handover_wait_s=self._timings.handover_wait_s
         )
 
-    async def _take_over(self, tenure: Tenure, prepare: Prepare) -> Term | None:
+    async def _take_over(self, lease: Lease, prepare: Prepare) -> Term | None:
         """Everything between the lock and the body; None if it turns out not to be this node's turn."""
-        record = await tenure.hold.read()
+        record = await lease.handle.read()
         await self._admit(record)
         decision = self._decide(record)
         if not isinstance(decision, Try):
@@ -295,9 +295,9 @@ class Elector:
             incarnations=named({**kept(record, members), self._me: incarnation}),
             forced=number if decision.forced else record.forced,
         )
-        claimed = await tenure.hold.claim(opening, former=record)
+        claimed = await lease.handle.claim(opening, former=record)
         await self._disk.call(self._state.note, claimed)
-        term = Term(tenure, claimed, self._pulse)
+        term = Term(lease, claimed, self._pulse)
         self._term, self._override_until, self._aside = term, 0.0, None
         self._show(record=claimed, reason="not open yet", trouble=None)
         log.info("leadership_won", term=claimed.term, sync_set=[member.name for member in claimed.sync_set])

@@ -1,4 +1,4 @@
-"""The lease of one hold: proves it again and again, and cancels a task when it is lost."""
+"""The lease of one handle: proves it again and again, and cancels a task when it is lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Self
 
 import structlog
 
-from stargate_gate.election.port import Hold
+from stargate_gate.election.port import LeaseHandle
 from stargate_gate.election.status import Timings
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
@@ -17,10 +17,10 @@ NO_ANSWER = "no answer"
 MISTAKE = "the heartbeat failed"
 
 
-class Tenure:
-    """A scope that lasts as long as the hold can be proved; like `asyncio.timeout` for leading.
+class Lease:
+    """A scope that lasts as long as the handle can be proved; like `asyncio.timeout` for leading.
 
-    `async with Tenure(...)`: heartbeats run; when the hold is lost, or could not be proved for
+    `async with Lease(...)`: heartbeats run; when the handle is lost, or could not be proved for
     `lease_s`, `on_lost` is called and the body is cancelled; the scope then raises
     LeadershipLostError in place of that cancellation. A cancellation from outside passes through.
 
@@ -30,15 +30,15 @@ class Tenure:
 
     def __init__(
         self,
-        hold: Hold,
+        handle: LeaseHandle,
         timings: Timings,
         *,
         clock: Callable[[], float],
         proved_at: float,
         on_lost: Callable[[str], None],
     ) -> None:
-        """`proved_at`: the clock, read before the hold was asked for."""
-        self.hold = hold
+        """`proved_at`: the clock, read before the handle was asked for."""
+        self.handle = handle
         self.lost: str | None = None
         self._timings = timings
         self._clock = clock
@@ -58,7 +58,7 @@ class Tenure:
         return self._proved_at + self._timings.lease_s - self._clock()
 
     def lose(self, reason: str) -> None:
-        """The hold is gone: cancel the body. Only the first reason counts."""
+        """The handle is gone: cancel the body. Only the first reason counts."""
         if self.lost is not None or self._ended:
             return
         self.lost = reason
@@ -69,7 +69,7 @@ class Tenure:
     async def __aenter__(self) -> Self:
         self._body = asyncio.current_task()
         if self._body is None:
-            raise RuntimeError("a tenure needs a task")
+            raise RuntimeError("a lease needs a task")
         self._cancels_before = self._body.cancelling()
         self._keeper = asyncio.create_task(self._keep(), name="leadership-heartbeat")
         return self
@@ -124,14 +124,14 @@ class Tenure:
                 log.warning("leadership_unproved" if problem else "leadership_proved_again", problem=problem)
 
     async def _prove(self, before: str | None) -> str | None:
-        """One proof, or why it failed; loses the tenure when that is for certain or for too long.
+        """One proof, or why it failed; loses the lease when that is for certain or for too long.
 
         `before` is why the last one failed, if it did: when no time is left to ask again, that is why.
         """
         try:
             if self.left_s() > 0:
                 async with asyncio.timeout(self.left_s()):
-                    await self.hold.prove()
+                    await self.handle.prove()
                 return None
             problem = before or NO_ANSWER
         except LeadershipLostError as error:

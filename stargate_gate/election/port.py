@@ -64,7 +64,7 @@ class ClusterRecord:
         return dict(self.incarnations).get(member.data_dir_id)
 
 
-class Hold(Protocol):
+class LeaseHandle(Protocol):
     """The one place from which the record may be written.
 
     At most one exists per cluster at a time, as far as the engine's storage keeps its promises; terms
@@ -79,14 +79,14 @@ class Hold(Protocol):
 
         Raises:
             ElectionUnavailableError: missing, damaged or out of reach.
-            LeadershipLostError: the hold is gone, for certain.
+            LeadershipLostError: the handle is gone, for certain.
         """
 
     async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> ClusterRecord:
         """Begin a new term: write its first record durably, and return it as it is in force.
 
         `record.term`, larger than `former.term`, is the smallest term that will do; the engine takes
-        one that nobody has used or claimed. `former` is what `read` returned under this hold. Returns
+        one that nobody has used or claimed. `former` is what `read` returned under this handle. Returns
         only if the record, read again afresh, is in force, and nothing of the former term has changed
         since `former` was read.
         """
@@ -101,7 +101,7 @@ class Hold(Protocol):
         """
 
     async def prove(self) -> None:
-        """One heartbeat: prove to the storage and to this node that the hold is still held.
+        """One heartbeat: prove to the storage and to this node that the handle is still held.
 
         Raises:
             LeadershipLostError: it is not, for certain (lock file replaced, larger term, ...).
@@ -129,11 +129,11 @@ class Engine(Protocol):
             ElectionUnavailableError: missing, damaged or out of reach.
         """
 
-    async def try_acquire(self) -> Hold | None:
+    async def try_acquire(self) -> LeaseHandle | None:
         """Try once, without waiting. None: somebody else holds it.
 
         Raises:
-            ElectionUnavailableError: as `Hold.read`.
+            ElectionUnavailableError: as `LeaseHandle.read`.
         """
 
     async def close(self) -> None:

@@ -8,11 +8,10 @@ from stargate_gate.election.port import ClusterRecord
 
 @dataclass(frozen=True)
 class Timings:
-    """The YAML file's election section, in seconds. heartbeat_s < watchdog_s < lease_s."""
+    """What of the YAML file's election section concerns the elector, in seconds."""
 
     retry_s: float = 0.1
     heartbeat_s: float = 1.0
-    watchdog_s: float = 3.0
     lease_s: float = 5.0
     handover_wait_s: float = 5.0
 

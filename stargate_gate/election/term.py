@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stargate_gate.election.eligibility import needed
 from stargate_gate.election.incarnation import kept, named
-from stargate_gate.election.lease import Tenure
+from stargate_gate.election.lease import Lease
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 
@@ -14,8 +14,8 @@ from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 class Term:
     """Handed out by `Elector.term`; of no use after that scope has ended."""
 
-    def __init__(self, tenure: Tenure, record: ClusterRecord, on_change: Callable[[], None]) -> None:
-        self._tenure = tenure
+    def __init__(self, lease: Lease, record: ClusterRecord, on_change: Callable[[], None]) -> None:
+        self._lease = lease
         self._record = record
         self._attempted: ClusterRecord | None = None
         self._on_change = on_change
@@ -55,7 +55,7 @@ class Term:
 
     def valid(self) -> bool:
         """This node leads, provably, at this moment. Ask right before whatever must not be done without."""
-        return self._tenure.valid()
+        return self._lease.valid()
 
     def open(self) -> None:
         """Writes are accepted from now on."""
@@ -131,14 +131,14 @@ class Term:
         """Write it as the next version. The caller holds `_writing`, and has not waited since it chose."""
         changed = replace(changed, version=(self._attempted or self._record).version + 1)
         if not self.valid():
-            self._tenure.lose("the lease has run out")  # for good: a proof that comes late changes nothing
-            raise LeadershipLostError(self._tenure.lost or "the lease has run out")
+            self._lease.lose("the lease has run out")  # for good: a proof that comes late changes nothing
+            raise LeadershipLostError(self._lease.lost or "the lease has run out")
         self._attempted = changed if self._attempted is None else _both(self._attempted, changed)
         try:
-            async with asyncio.timeout(self._tenure.left_s()):
-                await self._tenure.hold.write(changed)
+            async with asyncio.timeout(self._lease.left_s()):
+                await self._lease.handle.write(changed)
         except LeadershipLostError as error:
-            self._tenure.lose(error.message.removeprefix("not leader: "))
+            self._lease.lose(error.message.removeprefix("not leader: "))
             raise
         except TimeoutError as error:
             raise ElectionUnavailableError(

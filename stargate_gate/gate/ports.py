@@ -70,35 +70,11 @@ class GateView:
     stepping_down: bool = False
 
 
-class Leadership(Protocol):
-    """May writes start, and may they go on?"""
-
-    def view(self) -> GateView:
-        """As of now, from memory."""
-
-    async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
-
-        The view as it is then, or at the limit.
-        """
-
-    def token(self) -> str:
-        """The leading lock's token; the pre-receive hook asks for it."""
-
-    def still_leads(self) -> bool:
-        """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
-
-    def writing(self) -> AbstractAsyncContextManager[None]:
-        """The scope of one write. Entered before its process starts, left after it was reaped.
-
-        Raises:
-            NotLeaderError: on entering, if writes are not accepted.
-            LeadershipLostError: on leaving, if leadership was lost meanwhile; the body was cancelled.
-        """
-
-
 class Changes(Protocol):
-    """Replication's ear, and its word. Positions count the changes of a term; 0 where there is no feed."""
+    """What a write tells of itself, and waits for, in the term that it was let in to.
+
+    Positions count the changes of that term. After its end, `replicated` raises and nobody is told.
+    """
 
     async def writing(self, identity: RepositoryIdentity) -> None:
         """Something may be written there from now on.
@@ -142,6 +118,35 @@ class Changes(Protocol):
 
     def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
         """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+
+
+class Leadership(Protocol):
+    """May writes start, and may they go on?"""
+
+    def view(self) -> GateView:
+        """As of now, from memory."""
+
+    async def wait_decided(self, limit_s: float) -> GateView:
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+
+        The view as it is then, or at the limit.
+        """
+
+    def token(self) -> str:
+        """The leading lock's token; the pre-receive hook asks for it."""
+
+    def still_leads(self) -> bool:
+        """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
+
+    def writing(self) -> AbstractAsyncContextManager[Changes]:
+        """The scope of one write, which gets the changes of the term that it is let in to.
+
+        Entered before its process starts, left after it was reaped.
+
+        Raises:
+            NotLeaderError: on entering, if writes are not accepted.
+            LeadershipLostError: on leaving, if leadership was lost meanwhile; the body was cancelled.
+        """
 
 
 class Peers(Protocol):

@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.gate.ports import Channel
-from stargate_gate.repos.process import GitProcess, finish
+from stargate_gate.repos.process import GitProcess
 
 CHUNK_BYTES = 64 * 1024  # the size of a pipe on Linux
 SILENCE_LIMIT_S = 3600.0  # no byte either way: a side hangs. Counting the objects of a push takes minutes

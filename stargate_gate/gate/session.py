@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from stargate_gate.access.identity import Identity, printable
+from stargate_gate.access.identity import Identity
+from stargate_gate.aio.tasks import finish
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -46,9 +47,10 @@ from stargate_gate.gate.push.acknowledge import Push, reason_of, vouch, without_
 from stargate_gate.gate.push.pumps import Answer, PushPumps
 from stargate_gate.gate.relay import relay
 from stargate_gate.gate.replies import refuse, say, welcome
+from stargate_gate.printable import printable
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
@@ -150,7 +152,6 @@ class Gate:
         store: Store,
         processes: GitProcesses,
         leadership: Leadership,
-        changes: Changes,
         peers: Peers,
         reports: Reports,
         meter: Meter,
@@ -159,7 +160,6 @@ class Gate:
         self._store = store
         self._processes = processes
         self._leadership = leadership
-        self._changes = changes
         self._peers = peers
         self._reports = reports
         self._meter = meter
@@ -329,8 +329,8 @@ class Gate:
     async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
         answer = Answer()
         try:
-            async with self._leadership.writing():
-                return await self._push(command, visit, answer)
+            async with self._leadership.writing() as changes:
+                return await self._push(command, visit, answer, changes)
         except LeadershipLostError as error:
             await answer.revise(visit, reason_of(error))
             if visit.push is None or await visit.push.changed_nothing():
@@ -340,11 +340,11 @@ class Gate:
             await answer.revise(visit, reason_of(error))
             raise
 
-    async def _push(self, command: GitService, visit: _Visit, answer: Answer) -> int:
+    async def _push(self, command: GitService, visit: _Visit, answer: Answer, changes: Changes) -> int:
         """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
-        repository, position = await self._find_or_create(command.name)
+        repository, position = await self._find_or_create(command.name, changes)
         peer = visit.request.identity.access == "peer"
-        push = Push(repository, position, self._store, self._changes, self._leadership, waits=not peer)
+        push = Push(repository, position, self._store, changes, self._leadership, waits=not peer)
         visit.push = push
         process = await self._processes.start(
             self._argv(command, repository, visit),
@@ -374,7 +374,7 @@ class Gate:
             await asyncio.wait({vouching})
         vouching.result()
 
-    async def _find_or_create(self, name: RepositoryName) -> tuple[Repository, int]:
+    async def _find_or_create(self, name: RepositoryName, changes: Changes) -> tuple[Repository, int]:
         """With the position that covers its creation, if it was made now."""
         if not self._settings.create_on_push:
             return await self._existing(name), 0
@@ -382,7 +382,7 @@ class Gate:
         if not created:
             return repository, 0
         identity = self._store.register.identity(repository)
-        return repository, await finish(self._changes.created(identity))
+        return repository, await finish(changes.created(identity))
 
     async def _existing(self, name: RepositoryName) -> Repository:
         """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
@@ -391,19 +391,19 @@ class Gate:
         return await self._store.require(name)
 
     async def _create(self, command: RepoCreate) -> None:
-        async with self._leadership.writing():
+        async with self._leadership.writing() as changes:
             repository = await self._store.create(command.name, object_format=command.object_format)
             identity = self._store.register.identity(repository)
-            position = await finish(self._changes.created(identity))
-            await vouch(self._changes, self._leadership, identity.id, position)
+            position = await finish(changes.created(identity))
+            await vouch(changes, self._leadership, identity.id, position)
 
     async def _delete(self, command: RepoDelete) -> None:
-        async with self._leadership.writing():
+        async with self._leadership.writing() as changes:
             if self._store.find(command.name) is None:
                 raise _missing(command.name)
             identity = await self._store.delete(command.name)
-            position = await finish(self._changes.deleted(command.name, identity))
-            await vouch(self._changes, self._leadership, identity, position)
+            position = await finish(changes.deleted(command.name, identity))
+            await vouch(changes, self._leadership, identity, position)
 
     def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
         peer = visit.request.identity.access == "peer"

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from stargate_gate.health.concerns import Concern, Level, counted, level_of
 from stargate_gate.health.wording import behind, catching_up, duration, time_of_day
+from stargate_gate.printable import printable
 
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
@@ -360,9 +361,8 @@ def _row(label: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    printable = "".join(char if char.isprintable() else " " for char in text)
     lines = textwrap.wrap(
-        printable,
+        printable(text, instead=" "),
         TEXT_COLUMNS,
         initial_indent=indent,
         subsequent_indent=indent,

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvError
+from stargate_gate.kv.outcomes import Done, complaint
 
 LOCAL_LIMIT_S = 300.0  # a pack of 64 MiB on a slow disk
 END_LIMIT_S = 5.0  # from SIGTERM to SIGKILL
@@ -23,15 +23,6 @@ MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
 # What git says is read here, so it is to say it in English; nothing is read from the terminal's locale.
 # An object is what its id says: a replace ref (git-replace(1)) would show another one in its place.
 _ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "GIT_NO_REPLACE_OBJECTS": "1"}
-
-
-class Done(NamedTuple):
-    """What a git process left."""
-
-    status: int
-    stdout: bytes
-    stderr: str
-    silent: bool = False  # it was ended because it gave no sign of life
 
 
 def environment() -> dict[str, str]:
@@ -124,25 +115,6 @@ def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]
             if pipe is not None:
                 pipe.close()
     return Done(status, bytes(said["stdout"]), _text(bytes(said["stderr"])), silent)
-
-
-def complaint(stderr: str) -> str:
-    """The one line of what git and its remote said that tells best what is wrong."""
-    lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
-    for wanted in _TELLING:
-        for line in lines:
-            if wanted(line):
-                return line.removeprefix("remote: ").removeprefix("fatal: ").removeprefix("remote error: ")
-    return lines[-1] if lines else "no message"
-
-
-_TELLING: tuple[Callable[[str], bool], ...] = (
-    lambda line: "not leader" in line,
-    lambda line: line.startswith("fatal: remote error: "),
-    lambda line: line.startswith(("ssh: ", "stargate: ")) or "ermission denied" in line,
-    lambda line: line.startswith(("fatal: ", "error: ", "! ")),
-)
 
 
 def settings() -> dict[str, list[str]]:

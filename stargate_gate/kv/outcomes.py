@@ -4,10 +4,22 @@ Read from git 2.30 and later, in English: exit status, stderr, and the lines of 
 """
 
 import re
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from stargate_gate.kv.git import Done, complaint
+from stargate_gate.errors import StargateError
+from stargate_gate.kv.errors import ConflictError, GaveUpError, KvError
+from stargate_gate.printable import printable
+
+
+class Done(NamedTuple):
+    """What a git process left."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    silent: bool = False  # it was ended because it gave no sign of life
 
 
 class Outcome(Enum):
@@ -84,3 +96,43 @@ def _hook_says(stderr: str) -> str:
         if line.startswith("remote: ") and not re.search(_PROGRESS, line):
             return f": {line.removeprefix('remote: ').strip()}"
     return ""
+
+
+def complaint(stderr: str) -> str:
+    """The one line of what git and its remote said that tells best what is wrong."""
+    lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
+    lines = [printable(line, instead=" ") for line in lines if line]
+    for wanted in _TELLING:
+        for line in lines:
+            if wanted(line):
+                return line.removeprefix("remote: ").removeprefix("fatal: ").removeprefix("remote error: ")
+    return lines[-1] if lines else "no message"
+
+
+_TELLING: tuple[Callable[[str], bool], ...] = (
+    lambda line: "not leader" in line,
+    lambda line: line.startswith("fatal: remote error: "),
+    lambda line: line.startswith(("ssh: ", "stargate: ")) or "ermission denied" in line,
+    lambda line: line.startswith(("fatal: ", "error: ", "! ")),
+)
+
+
+def telling(answers: Sequence[Answer]) -> Answer:
+    """Of the answers of several URLs, the one to tell of."""
+    order = (Outcome.NOT_LEADER, Outcome.UNKNOWN, Outcome.REFUSED)
+    return min(
+        answers, key=lambda answer: order.index(answer.outcome) if answer.outcome in order else len(order)
+    )
+
+
+def failure(answer: Answer, what: str) -> StargateError:
+    """The error that an answer amounts to when nothing more is tried."""
+    match answer.outcome:
+        case Outcome.NOT_LEADER:
+            return GaveUpError(what)
+        case Outcome.CONFLICT:
+            return ConflictError(f"conflict: others were faster all the time; {what}")
+        case Outcome.REFUSED:
+            return KvError(answer.reason)
+        case _:
+            return KvError(what)

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from stargate_gate.kv.errors import ExpiredError, KvError, NoSuchKeyError
-from stargate_gate.kv.giving_up import failure, telling
 from stargate_gate.kv.keys import PAIR, index_root, may_hold, places, unescape
-from stargate_gate.kv.outcomes import Outcome
+from stargate_gate.kv.outcomes import Outcome, failure, telling
 from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Meta, Ref
 from stargate_gate.kv.snapshot import Snapshot

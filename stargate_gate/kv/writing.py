@@ -17,8 +17,7 @@ from typing import NamedTuple
 from stargate_gate.errors import StargateError
 from stargate_gate.kv import git
 from stargate_gate.kv.errors import ConflictError, KvError, NoSuchKeyError
-from stargate_gate.kv.giving_up import failure, telling
-from stargate_gate.kv.outcomes import Answer, Outcome
+from stargate_gate.kv.outcomes import Answer, Outcome, failure, telling
 from stargate_gate.kv.pace import Pace
 from stargate_gate.kv.records import Commit, timestamp
 from stargate_gate.kv.snapshot import Snapshot

@@ -1,7 +1,7 @@
 """What this node may do because it leads: the scope of each write, and ending them all with the term.
 
 The elector says who leads; this module turns that into the gate's two questions, "may this push
-start?" and "may it go on?". May import: election (views), gate (ports), errors.
+start?" and "may it go on?". May import: election (status), gate (ports), errors.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import LeadershipLostError, NotLeaderError
 from stargate_gate.gate.decision import not_leader_message
-from stargate_gate.gate.ports import GateView
+from stargate_gate.gate.ports import Changes, GateView
 
 
 class WriteScopes:
@@ -22,9 +22,12 @@ class WriteScopes:
     A write enters by `scope()`. `finish_running` waits for those that run when it is called, and lets new
     ones in meanwhile. `drain` lets no new one in and waits for all; `revoke` cancels them and returns when
     each has ended, its git process reaped.
+
+    changes  what each write is given: those of the term
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
         self._running: set[asyncio.Task[object]] = set()
         self._revoked: str | None = None
         self._closed: str | None = None
@@ -34,8 +37,8 @@ class WriteScopes:
         return len(self._running)
 
     @contextlib.asynccontextmanager
-    async def scope(self) -> AsyncIterator[None]:
-        """Run the body as one write of this term.
+    async def scope(self) -> AsyncIterator[Changes]:
+        """Run the body as one write of this term, with the term's changes.
 
         Raises:
             NotLeaderError: no new writes are let in.
@@ -48,7 +51,7 @@ class WriteScopes:
             raise RuntimeError("a write needs a task of its own")
         self._running.add(task)
         try:
-            yield
+            yield self._changes
         except asyncio.CancelledError:
             if self._revoked is None or task.uncancel() > 0:
                 raise
@@ -195,7 +198,7 @@ class NodeLeadership:
         """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
         return self._scopes is not None and self._election().proved
 
-    def writing(self) -> AbstractAsyncContextManager[None]:
+    def writing(self) -> AbstractAsyncContextManager[Changes]:
         """The scope of one write; see `WriteScopes.scope`.
 
         Raises:
@@ -224,9 +227,9 @@ class NodeLeadership:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def open(self, token: str) -> None:
-        """Writes are let in from now on."""
-        self._token, self._scopes, self._departure = token, WriteScopes(), None
+    def open(self, token: str, changes: Changes) -> None:
+        """Writes are let in from now on, each with these `changes`."""
+        self._token, self._scopes, self._departure = token, WriteScopes(changes), None
         self.changed()
 
     def stop(self) -> None:

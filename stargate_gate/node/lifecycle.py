@@ -7,6 +7,7 @@ errors.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -15,6 +16,7 @@ import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -28,10 +30,10 @@ from stargate_gate.errors import (
     UnavailableError,
 )
 from stargate_gate.node.leadership import NodeLeadership
+from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.sync_rules import Mode, carried
 from stargate_gate.repos.durable import sync_everything
-from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
@@ -39,7 +41,8 @@ LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
 LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
 LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
-AGAIN_BACKOFF = Backoff(1.0, 30.0)  # after a term that could not be opened; others may try meanwhile
+# after a term that could not be opened; others may try meanwhile
+AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
@@ -48,7 +51,7 @@ class CannotLeadError(StargateError):
 
 
 class Follower(Protocol):
-    """What the campaign asks of the mirror."""
+    """What the lifecycle asks of the mirror."""
 
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled."""
@@ -65,7 +68,7 @@ class Follower(Protocol):
 
 
 class Clients(Protocol):
-    """What the campaign asks of the SSH listener."""
+    """What the lifecycle asks of the SSH listener."""
 
     def delay_connections(self) -> None:
         """New connections to such an address wait until it has moved; see `gate/ssh/lost_address.py`."""
@@ -99,12 +102,13 @@ class NobodyToFollow:
             raise ElectionUnavailableError(f"the repositories cannot be put on disk: {error}") from error
 
 
-class Campaign:
+class Lifecycle:
     """Leads when it is this node's turn, follows when it is not. One per node.
 
     address           follows the leadership, within its own limits
     clients           are told, and let go, before it does
-    make_feed         a new feed for a term
+    led               where everybody else finds the term that is led
+    make_changes      what is needed for the writes of a term
     mode              as in force: who of the former sync set is waited for
     data_dir_failing  for how many seconds the data_dir has not taken writes; 0 while it does
     """
@@ -119,7 +123,8 @@ class Campaign:
         *,
         address: FloatingAddress,
         clients: Clients,
-        make_feed: Callable[[Term], Feed],
+        led: LedTerm,
+        make_changes: Callable[[Term], TermChanges],
         mode: Mode,
         data_dir_failing: Callable[[], float],
         on_leading: Callable[[int], None],
@@ -131,7 +136,8 @@ class Campaign:
         self._leading_lock = leading_lock
         self._address = address
         self._clients = clients
-        self._make_feed = make_feed
+        self._led = led
+        self._make_changes = make_changes
         self._mode = mode
         self._data_dir_failing = data_dir_failing
         self._on_leading = on_leading
@@ -140,7 +146,6 @@ class Campaign:
         self._former: Member | None = None  # who led the term before the one that is led now
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
-        self.feed: Feed | None = None
 
     def stop(self) -> None:
         """Step down, and do not come back."""
@@ -156,7 +161,7 @@ class Campaign:
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done() and self.feed is not None:
+            if stop.done() and self._led.leads():
                 await asyncio.wait({lead})  # each step of stepping down has its own limit
                 await self._tell_waiting()
         finally:
@@ -210,13 +215,13 @@ class Campaign:
             LeadershipLostError: it is over.
         """
         try:
-            feed = await self._open(term)
-            await self._step_down(term, feed, await self._reason_to_step_down(feed))
+            changes = await self._open(term)
+            await self._step_down(term, changes.feed, await self._reason_to_step_down(changes.feed))
         finally:
             term.close()
             await finish(self._end_term())
 
-    async def _open(self, term: Term) -> Feed:
+    async def _open(self, term: Term) -> TermChanges:
         """Take writes from now on: when this raises, none was taken. Raises as `_lead`."""
         try:
             token = await self._leading_lock.acquire(LEADING_LOCK_LIMIT_S)
@@ -226,13 +231,14 @@ class Campaign:
             raise CannotLeadError(error.message) from error
         except OSError as error:
             raise CannotLeadError(f"the leading lock cannot be taken: {error}") from error
-        feed = self.feed = self._make_feed(term)
+        changes = self._make_changes(term)
+        self._led.begin(changes)
         await self._address.settled(CLAIM_WAIT_S)  # whatever becomes of it, this node opens
-        self._leadership.open(token)
+        self._leadership.open(token, changes)
         term.open()
         self._not_opened = 0
         self._on_leading(term.number)
-        return feed
+        return changes
 
     async def _carry_over(self, term: Term) -> None:
         """Take those out of the record that nobody should wait for, before the first write of the term.
@@ -317,9 +323,7 @@ class Campaign:
         finally:
             self._address.release("lost")
             await ending
-        feed, self.feed = self.feed, None
-        if feed is not None:
-            await feed.close()
+        await self._led.end()
         await self._address.settled(RELEASE_WAIT_S)
         if not self._stop.is_set():
             self._clients.accept_connections()

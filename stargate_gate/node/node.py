@@ -1,7 +1,7 @@
 """The one place that puts the rooms together, and owns start and stop.
 
 Start:  data_dir and node lock → writers lock (end and sweep what an earlier node left) → repositories →
-        address released → SSH, HTTP and control listeners → election → campaign.
+        address released → SSH, HTTP and control listeners → election → lifecycle.
 Stop:   readyz 503 → no new pushes → drain → the standby caught up → record clean, successor named →
         address released → leader lock closed → listeners closed → every git process reaped →
         local locks closed.
@@ -39,9 +39,9 @@ from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock, NodeLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.election.elector import Elector
-from stargate_gate.election.flock.bootstrap import bootstrap_single
-from stargate_gate.election.flock.engine import FlockEngine
+from stargate_gate.election.engines import open_engine, retry_s
 from stargate_gate.election.port import Member
+from stargate_gate.election.state import FILE_NAME as ELECTION_STATE
 from stargate_gate.election.state import ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings
 from stargate_gate.election.term import Term
@@ -55,13 +55,12 @@ from stargate_gate.health.report import AddressReport, MirrorReport, Reports, St
 from stargate_gate.node.gate_settings import next_steps, places, shares
 from stargate_gate.node.host_keys import watch_host_keys
 from stargate_gate.node.leadership import NodeLeadership
-from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
-from stargate_gate.node.publisher import Publisher
+from stargate_gate.node.lifecycle import Lifecycle, NobodyToFollow
 from stargate_gate.node.reload import Reloader
 from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force, standby_reports
 from stargate_gate.node.repository_survey import Lookout
+from stargate_gate.node.term_changes import DiskSync, LedTerm, PeerCommands, TermChanges
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.feed import Feed, FeedSettings
 from stargate_gate.replication.leader.reach import Dialler, no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
@@ -76,12 +75,13 @@ from stargate_gate.replication.standby.intent_files import FOLDER as INTENTS
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
 from stargate_gate.replication.wire.about import Profile, settings_of
-from stargate_gate.repos.discovery import walk
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import find_all
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
 
@@ -121,7 +121,8 @@ class Node:
         self._config = config
         self._datadir = datadir
         self._me = Member(config.node.name, datadir.id)
-        self._campaign: Campaign | None = None
+        self._lifecycle: Lifecycle | None = None
+        self._led = LedTerm()
         self._host_keys = (
             load_host_keys(config.ssh.host_keys)
             if config.ssh.host_keys
@@ -136,7 +137,7 @@ class Node:
             default_branch=config.repositories.default_branch,
             trash_days=config.repositories.trash_days,
             must_stay=self._rescues.has,
-            leads=lambda: self._feed is not None,
+            leads=self._led.leads,
         )
         self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
@@ -176,14 +177,12 @@ class Node:
         )
         self._metrics = Metrics(reports)
         texts = Reports(reports)
-        self._publisher = Publisher(self._me, lambda: self._feed, self._store, self._maintenance)
-        self._store.tell(self._publisher)
+        self._disk_sync = DiskSync()
         gate = Gate(
             self._store,
             processes,
             self._leadership,
-            self._publisher,
-            self._publisher,
+            PeerCommands(self._me, self._led),
             texts,
             self._metrics,
             GateSettings(
@@ -222,7 +221,7 @@ class Node:
 
     @property
     def _feed(self) -> Feed | None:
-        return self._campaign.feed if self._campaign is not None else None
+        return self._led.feed
 
     def _view(self) -> LeadershipView:
         if self._elector is None:
@@ -265,7 +264,7 @@ class Node:
         return mirror_report(self._mirror.status(), time.time())
 
     def _vanished(self) -> list[str]:
-        return vanished(self._store, self._mirror, leads=self._feed is not None)
+        return vanished(self._store, self._mirror, leads=self._led.leads())
 
     def _notes(self) -> tuple[str, ...]:
         """What is wrong with single repositories, here or on the leader."""
@@ -302,34 +301,34 @@ class Node:
             self._checks.start()
             stack.callback(self._checks.stop)
             self._elector = await self._join_election(health_addresses, stack)
-            self._campaign = self._make_campaign(self._elector)
+            self._lifecycle = self._make_lifecycle(self._elector)
             self._announce(health_addresses)
             await self._work(stop)
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Until `stop`; a room that fails ends the node, loudly."""
         elector = self._elector
-        assert self._campaign is not None and elector is not None  # noqa: S101, PT018
+        assert self._lifecycle is not None and elector is not None  # noqa: S101, PT018
         background = [
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
             asyncio.create_task(self._maintenance.run(), name="maintenance"),
             asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
             asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
-        campaign = asyncio.create_task(self._campaign.run(), name="campaign")
+        lifecycle = asyncio.create_task(self._lifecycle.run(), name="lifecycle")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            await asyncio.wait({*background, campaign, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*background, lifecycle, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 log.info("stopping", node=self._me.name)
                 notify_systemd("STOPPING=1")
                 self._leadership.stop()
-                self._campaign.stop()
-                await asyncio.wait({campaign})  # each of its steps has its own limit
+                self._lifecycle.stop()
+                await asyncio.wait({lifecycle})  # each of its steps has its own limit
         finally:
-            for task in (*background, campaign, stopping):
+            for task in (*background, lifecycle, stopping):
                 task.cancel()
-            results = await asyncio.gather(*background, campaign, stopping, return_exceptions=True)
+            results = await asyncio.gather(*background, lifecycle, stopping, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -337,20 +336,15 @@ class Node:
 
     async def _join_election(self, health: list[Endpoint], stack: AsyncExitStack) -> Elector:
         election = self._config.election
-        state = ElectionState(self._datadir.state / "election.json")
-        path = election.flock.path
-        if path is None:
-            path = self._datadir.state / "leader.lock"
-            bootstrap_single(path, state, self._me)
-        engine = FlockEngine(path, state, lease_s=election.lease_s)
+        state = ElectionState(self._datadir.state / ELECTION_STATE)
+        engine = open_engine(election, state, self._me)
         stack.push_async_callback(engine.close)
         elector = Elector(
             engine,
             self._me,
             timings=Timings(
-                retry_s=election.flock.retry_s,
+                retry_s=retry_s(election),
                 heartbeat_s=election.heartbeat_s,
-                watchdog_s=election.watchdog_s,
                 lease_s=election.lease_s,
                 handover_wait_s=election.handover_wait_s,
             ),
@@ -411,7 +405,7 @@ class Node:
             raise UnavailableError("the election has not started")
         await self._elector.enroll(incarnation)
 
-    def _make_campaign(self, elector: Elector) -> Campaign:
+    def _make_lifecycle(self, elector: Elector) -> Lifecycle:
         replication = self._config.replication
         settings = FeedSettings(
             mode_in_force(self._config),
@@ -423,20 +417,23 @@ class Node:
 
         reach = Dialler(self._me, self._mirror.credentials).reach if self._mirror is not None else no_peers
 
-        def make_feed(term: Term) -> Feed:
-            return Feed(
+        def make_changes(term: Term) -> TermChanges:
+            feed = Feed(
                 term,
                 self._me,
                 self._store,
                 self._refs,
                 settings,
-                self._publisher.on_disk,
+                self._disk_sync.on_disk,
                 journal,
                 profile=self._profile,
                 reach=reach,
             )
+            changes = TermChanges(feed, self._store, self._maintenance)
+            self._store.tell(changes)
+            return changes
 
-        return Campaign(
+        return Lifecycle(
             self._config,
             elector,
             self._leadership,
@@ -444,7 +441,8 @@ class Node:
             LeadingLock(self._datadir),
             address=self._address,
             clients=self._ssh,
-            make_feed=make_feed,
+            led=self._led,
+            make_changes=make_changes,
             mode=mode_in_force(self._config),
             data_dir_failing=lambda: self._checks.failing_for_s(DATA_DIR_CHECK),
             on_leading=self._leading,
@@ -481,5 +479,5 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     if config.cluster is None:
         forget_journal(path)
         return None
-    first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
+    first = next(iter(find_all(datadir.repositories, lambda _path, _reason: None)), None)
     return Journal.open(path, has_repositories=first is not None)

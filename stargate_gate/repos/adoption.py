@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from stargate_gate.aio.foreign_files import read_file, reason_of
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import GitFailedError, UnavailableError
@@ -29,7 +30,6 @@ from stargate_gate.repos.git import git_argv
 from stargate_gate.repos.inspection import inspect, leads_away
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.reading import read_file, reason_of
 from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there
 
 log = structlog.get_logger()

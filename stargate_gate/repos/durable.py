@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stargate_gate.datadir.files import fsync_dir
 from stargate_gate.datadir.filesystem import sync_file_system
-from stargate_gate.repos.refnames import MAX_REF_BYTES
+from stargate_gate.repos.names import MAX_REF_BYTES
 
 MAX_REMEMBERED = 10_000  # repositories; of one that was forgotten more is synced than has changed
 CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from stargate_gate.repos.fsck import RECEIVE_FSCK
+from stargate_gate.repos.names import RESERVED
 from stargate_gate.repos.repository import Repository
 
 Service: TypeAlias = Literal["upload-pack", "receive-pack", "upload-archive"]
 
-RESERVED = "refs/stargate"  # rescued refs live here; never advertised, never pushed, never mirrored
 MAX_GIT_PROTOCOL_BYTES = 64
 
 # Last one wins, and the command line comes after the repository's own config (git-config(1),

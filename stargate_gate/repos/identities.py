@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.datadir.files import fsync_dir, write_durably
-from stargate_gate.repos.reading import read_file
 from stargate_gate.repos.repository import ID_FILE, Repository, read_id
 
 HOME_FILE = "stargate-folder"

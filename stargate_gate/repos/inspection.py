@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from stargate_gate.repos.git import RESERVED
+from stargate_gate.aio.foreign_files import kind_of, open_file
+from stargate_gate.printable import printable
 from stargate_gate.repos.gitconfig import PARTIAL_CLONE
-from stargate_gate.repos.reading import kind_of, open_file
-from stargate_gate.repos.refnames import ref_problem
+from stargate_gate.repos.names import RESERVED, ref_problem
 from stargate_gate.repos.repository import is_there
 
 MAX_PROBLEMS = 3  # that are named; that there are more is said
@@ -82,20 +82,20 @@ def _entries(folder: bytes) -> list["os.DirEntry[bytes]"]:
 def _look_at_folder(name: bytes, entry: "os.DirEntry[bytes]") -> tuple[str | None, bool]:
     """What is wrong with it, and whether to look below it."""
     if name in _LEADS_AWAY:
-        return f"{_shown(name)} is a folder: remove it", False
+        return f"{printable(name)} is a folder: remove it", False
     if name.partition(b"/")[0] not in _UNSEEN and _is_repository_like(entry.path):
-        return f"{_shown(name)} is a repository inside this one: move it out", False
+        return f"{printable(name)} is a repository inside this one: move it out", False
     return None, True
 
 
 def _look_at_file(name: bytes, entry: "os.DirEntry[bytes]") -> str | None:
     if not entry.is_file(follow_symlinks=False):
         kind = kind_of(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
-        return f"{_shown(name)} is {kind}: remove it, or put a file in its place"
+        return f"{printable(name)} is {kind}: remove it, or put a file in its place"
     if (why := _LEADS_AWAY.get(name)) is not None:
-        return f"it has a file {_shown(name)}: {why}"
+        return f"it has a file {printable(name)}: {why}"
     if name.endswith(_PROMISOR) and name.startswith(b"objects/pack/"):
-        return f"{_shown(name)}: {PARTIAL_CLONE}"
+        return f"{printable(name)}: {PARTIAL_CLONE}"
     return _ref(name) if name.startswith(_REFS + b"/") and not name.endswith(b".lock") else None
 
 
@@ -132,8 +132,3 @@ def _packed(path: bytes) -> Iterator[str]:
 def _is_repository_like(path: bytes) -> bool:
     folder = Path(os.fsdecode(path))
     return is_there(folder / "HEAD") and is_there(folder / "objects") and is_there(folder / "refs")
-
-
-def _shown(name: bytes) -> str:
-    text = name.decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)

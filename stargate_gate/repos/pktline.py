@@ -4,6 +4,8 @@ import enum
 import re
 from typing import TypeAlias
 
+from stargate_gate.printable import printable
+
 HEADER_BYTES = 4
 MAX_PAYLOAD_BYTES = 65516  # LARGE_PACKET_DATA_MAX
 MAX_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES
@@ -44,8 +46,8 @@ def error_line(message: str) -> bytes:
 
     Control characters become spaces, so that a message stays one line; too long a one is cut.
     """
-    text = "".join(char if char.isprintable() else " " for char in message)
-    return encode(b"ERR " + text.encode("utf-8", "replace")[: MAX_PAYLOAD_BYTES - 4])
+    text = printable(message, instead=" ")
+    return encode(b"ERR " + text.encode()[: MAX_PAYLOAD_BYTES - 4])
 
 
 class Parser:

@@ -1,40 +1,33 @@
-"""From the refs that are here to the refs that are wanted, as transactions of git update-ref. Pure."""
+"""Which transactions of git update-ref bring the refs of a repository to the wanted refs. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-# A killed git removes its lock files, one a ref: this many are gone in a moment. And each transaction that
-# is through is progress.
+from stargate_gate.repos.names import encode_ref
+
+# A git that is killed removes its lock files, one for each ref: with this many that takes a moment. And each
+# transaction that is done counts as progress.
 BATCH_REFS = 2000
-# So many new refs at a time are written as one file. Each loose ref is a file of its own, synced by itself:
-# 100,000 of them took git longer than 300 s.
+# From this many new refs on, they are written into packed-refs. git writes each ref as a file and syncs it:
+# 100,000 of them took longer than 300 s.
 PACKED_FROM = 1000
 
 
 @dataclass(frozen=True)
 class RefChange:
-    """One ref from `old` to `new`; None means that it is not there. Names may hold surrogates (any bytes)."""
+    """One ref changes from `old` to `new`; None: it does not exist. See `decode_ref` for its name."""
 
     ref: str
     old: str | None
     new: str | None
 
 
-def decode_ref(name: bytes) -> str:
-    """A ref's name as text; bytes that are not UTF-8 become surrogates, the same on every machine."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def encode_ref(name: str) -> bytes:
-    """The reverse of `decode_ref`."""
-    return name.encode("utf-8", "surrogateescape")
-
-
 def plan_transactions(local: Mapping[str, str], wanted: Mapping[str, str]) -> list[list[RefChange]]:
-    """The transactions, in order, that bring `local` to `wanted`; none of them empty.
+    """The transactions, in order, that bring `local` to `wanted`. None of them is empty.
 
-    A file cannot be where a folder is: `a` → `a/b` fails in one transaction of git's. So deletions
-    that make room for a new ref come first, in a transaction of their own; all else is in one.
+    Where the ref `a` is a file, `a/b` needs a folder: git refuses to delete `a` and create `a/b` in one
+    transaction. So deletions that make room for a new ref come first, in a transaction of their own.
+    Everything else is in the second one.
     """
     changes = [
         RefChange(ref, local.get(ref), wanted.get(ref))
@@ -55,16 +48,16 @@ def plan_transactions(local: Mapping[str, str], wanted: Mapping[str, str]) -> li
 
 @dataclass(frozen=True)
 class Step:
-    """Some changes of a transaction. `packed`: new refs, to be written into packed-refs all at once."""
+    """A part of a transaction. `packed`: all of it are new refs, to be written into packed-refs at once."""
 
     changes: Sequence[RefChange]
     packed: bool = False
 
 
 def steps(transaction: Sequence[RefChange]) -> Iterator[Step]:
-    """A transaction in steps, so that none of them is long. Not atomic together: see intent.py.
+    """Divide a transaction into short steps. They are not atomic together: see standby/intent.py.
 
-    New refs come last: what made room for them is gone by then.
+    New refs come last, when the refs that were in their way are gone.
     """
     created = [change for change in transaction if change.old is None and change.new is not None]
     packed = len(created) >= PACKED_FROM
@@ -76,9 +69,9 @@ def steps(transaction: Sequence[RefChange]) -> Iterator[Step]:
 
 
 def update_ref_input(changes: Iterable[RefChange]) -> bytes:
-    """The input for `git update-ref --stdin -z`: one transaction that also checks every old value.
+    """The input for `git update-ref --stdin -z`: one transaction, which also checks every old value.
 
-    Where a symbolic ref has the name, it is replaced itself and not what it points to.
+    A symbolic ref is replaced itself; the ref that it points to is left alone.
     """
     return b"".join(b"option no-deref\0" + _command(change) for change in changes)
 
@@ -95,6 +88,6 @@ def _command(change: RefChange) -> bytes:
 
 
 def _folders(ref: str) -> list[str]:
-    """Every name that is a folder when `ref` is a file: "a/b/c" → ["a", "a/b"]."""
+    """The names that must be folders if `ref` is to be a file: "a/b/c" → ["a", "a/b"]."""
     parts = ref.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]

@@ -12,21 +12,21 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Self, TypeVar
 
 import structlog
 
 from stargate_gate.aio.children import exited
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
-from stargate_gate.datadir.writers import WriterRecords, WritersLock
+from stargate_gate.datadir.writers import ActiveWriters, WriterRecords, WritersLock
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos.git import git_environment
-from stargate_gate.repos.pipes import Pipe, open_reader, open_writer
-from stargate_gate.repos.writing import Writings
+from stargate_gate.repos.sweep import sweep_repository
 
 log = structlog.get_logger()
 
@@ -41,24 +41,54 @@ GROUP_POLL_S = 0.005  # nothing tells when a process group that is not ours to r
 MAX_STDERR_BYTES = 64 * 1024  # of what is kept for an error message
 MAX_STDOUT_BYTES = 256 * 1024 * 1024  # the refs of the largest repositories are tens of megabytes
 CHUNK_BYTES = 64 * 1024
+READ_LIMIT_BYTES = 128 * 1024  # a stream holds up to twice this, then it stops reading from the pipe
 
 T = TypeVar("T")
 
 
-async def finish(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
-    """Await `work` to its end even if the caller is cancelled meanwhile; the cancellation follows then."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            log.warning("failed_while_cancelled", error=str(problem))
-        raise cancelled
-    return task.result()
+class _PipeProtocol(asyncio.StreamReaderProtocol):
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.lost.set()
+
+
+class _Pipe:
+    """One end of a child's pipe. `close` is safe in any state, and returns when the descriptor is closed."""
+
+    def __init__(self, transport: asyncio.BaseTransport, protocol: _PipeProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+
+    async def close(self) -> None:
+        """Close it; what was not written yet is dropped."""
+        if isinstance(self._transport, asyncio.WriteTransport):
+            # asyncio fails if a transport is closed a second time. The exception is one that is closing and
+            # still has something to write: that would wait for the reader, so it is aborted.
+            if not self._transport.is_closing() or self._transport.get_write_buffer_size():
+                self._transport.abort()
+        else:
+            self._transport.close()
+        await self._protocol.lost.wait()
+
+
+async def _open_reader(pipe: IO[bytes]) -> tuple[_Pipe, asyncio.StreamReader]:
+    """Read from `pipe`, which the stream owns from now on."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=READ_LIMIT_BYTES, loop=loop)
+    transport, protocol = await loop.connect_read_pipe(lambda: _PipeProtocol(reader), pipe)
+    return _Pipe(transport, protocol), reader
+
+
+async def _open_writer(pipe: IO[bytes]) -> tuple[_Pipe, asyncio.StreamWriter]:
+    """Write to `pipe`, which the stream owns from now on."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    transport, protocol = await loop.connect_write_pipe(lambda: _PipeProtocol(reader), pipe)
+    return _Pipe(transport, protocol), asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,7 @@ class GitProcess:
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.pid = popen.pid
         self._popen = popen
-        self._pipes: list[Pipe] = []
+        self._pipes: list[_Pipe] = []
         self._keeper: asyncio.Task[int] | None = None
         self._reaped = asyncio.Event()
         self._stdin: asyncio.StreamWriter | None = None
@@ -149,13 +179,13 @@ class GitProcess:
         """Make streams of the pipes. Called once, by whoever started it."""
         popen = self._popen
         if popen.stdin is not None:
-            pipe, self._stdin = await open_writer(popen.stdin)
+            pipe, self._stdin = await _open_writer(popen.stdin)
             self._pipes.append(pipe)
         if popen.stdout is not None:
-            pipe, self._stdout = await open_reader(popen.stdout)
+            pipe, self._stdout = await _open_reader(popen.stdout)
             self._pipes.append(pipe)
         if popen.stderr is not None:
-            pipe, self._stderr = await open_reader(popen.stderr)
+            pipe, self._stderr = await _open_reader(popen.stderr)
             self._pipes.append(pipe)
 
     def keep(self, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
@@ -228,7 +258,7 @@ class GitProcesses:
     def __init__(self, datadir: DataDir, writers: WritersLock) -> None:
         self._lock = writers
         self._records = WriterRecords(datadir.writers)
-        self._writings = Writings(self._records)
+        self._active = ActiveWriters(self._records, sweep_repository)
         self._running: set[GitProcess] = set()
         self._starting: set[asyncio.Task[GitProcess]] = set()
 
@@ -323,7 +353,7 @@ class GitProcesses:
             UnavailableError: that cannot be noted.
         """
         try:
-            record = await self._writings.enter(repository)
+            record = await self._active.enter(repository)
         except OSError as error:
             raise UnavailableError(f"cannot note who writes there: {error.strerror}") from error
         clean = False
@@ -331,7 +361,7 @@ class GitProcesses:
             yield
             clean = True
         finally:
-            await finish(self._writings.leave(repository, record, clean=clean))
+            await finish(self._active.leave(repository, record, clean=clean))
 
     def alone(self, repository: Path) -> contextlib.AbstractAsyncContextManager[None]:
         """A scope in which nobody writes to it, and nobody begins to; not to be entered while writing there.
@@ -339,7 +369,7 @@ class GitProcesses:
         Raises:
             UnavailableError: somebody does for too long.
         """
-        return self._writings.alone(repository)
+        return self._active.alone(repository)
 
     async def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
         """End and reap everything that runs or is about to, and return when nothing does."""
@@ -360,11 +390,11 @@ class GitProcesses:
         try:
             if writes is not None:
                 pass_fds = (*pass_fds, self._lock.fd)
-                record = await self._writings.enter(writes)
+                record = await self._active.enter(writes)
             process = GitProcess(_spawn(argv, env, streams, pass_fds))
         except OSError as error:
             if writes is not None and record is not None:
-                await self._writings.leave(writes, record, clean=True)
+                await self._active.leave(writes, record, clean=True)
             raise UnavailableError(f"cannot start {argv[0]}: {error.strerror}") from error
         if writes is not None and record is not None:
             self._records.complete(record, writes, process.pid)
@@ -373,7 +403,7 @@ class GitProcesses:
         async def cleaned_up(status: int) -> None:
             try:
                 if writes is not None and record is not None:
-                    await self._writings.leave(writes, record, clean=status == 0)
+                    await self._active.leave(writes, record, clean=status == 0)
             finally:
                 self._running.discard(process)
 

@@ -1,96 +1,64 @@
-"""The refs of a repository as one value, its digest, and a cache that sees every change, whoever made it."""
+"""Reads all refs of a repository, with a cache that is never older than the call.
+
+Who changes refs is not always this node: git processes of pushes do, and operators by hand. So nobody tells
+the cache of changes. Each call compares the stat of the files that refs are read from (ref_files.py) with the
+stat from before the last reading, and reads again what has changed.
+"""
 
 import asyncio
-import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError
 from stargate_gate.repos.git import repository_argv
-from stargate_gate.repos.plan import decode_ref, encode_ref
+from stargate_gate.repos.names import decode_ref, encode_ref, is_reserved
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.ref_stat import Stamp, UncertainError, is_reserved, loose_values, take_stamp
+from stargate_gate.repos.ref_files import RefStat, UncertainError, changed_loose_values, stat_refs
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
+from stargate_gate.repos.snapshot import RefSnapshot, sendable_head
 
 log = structlog.get_logger()
 
-READ_LIMIT_S = 120.0  # a million refs take seconds; a sleeping disk takes its time
+READ_LIMIT_S = 120.0  # a million refs take seconds; a disk that was asleep takes longer
 READS_AT_ONCE = 4
-ATTEMPTS = 3  # while somebody pushes all the time, the answer is one that was true in between
+ATTEMPTS = 3  # if somebody pushes all the time, the last answer counts, and is not cached
 MAX_CACHED_BYTES = 64 * 1024 * 1024
 MAX_CACHED_ENTRIES = 100_000  # digests: some 300 bytes each
 
 _OID_LENGTHS = {"sha1": 40, "sha256": 64}
-_DETACHED = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")
-_TOLD_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]{1,4096}|[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LOST = re.compile(rb"ignoring (?:broken ref|ref with broken name) ")
 _BROKEN = re.compile(rb"ignoring (?:broken ref|ref with broken name|dangling symref) (.+)")
 
 
 @dataclass(frozen=True)
-class RefSnapshot:
-    """All refs of a repository at one moment, but for refs/stargate and refs/stargate/*.
-
-    object_format  "sha1" or "sha256"
-    head           "ref: refs/heads/x", whether that branch is there or not, or an object id; "" if it is
-                   neither in a form that can be told to another node
-    refs           ref → object id; odd bytes of a name as surrogates. A symbolic ref counts with the
-                   value it leads to, as clients see it
-    broken         refs that are there and have no value: they are no reason to remove a copy's
-    symbolic       refs whose values change when others do
-    whole          no ref has lost its value; a symbolic ref that leads nowhere had none
-    """
-
-    object_format: str
-    head: str
-    refs: Mapping[str, str]
-    broken: frozenset[str] = field(default=frozenset(), compare=False)
-    symbolic: frozenset[str] = field(default=frozenset(), compare=False)
-    whole: bool = field(default=True, compare=False)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256, in hex, of format, HEAD and refs: equal on two nodes exactly if these are."""
-        sha = hashlib.sha256(b"%b\0%b\0" % (self.object_format.encode(), encode_ref(self.head)))
-        for ref, oid in sorted((encode_ref(ref), oid.encode()) for ref, oid in self.refs.items()):
-            sha.update(b"%b %b\0" % (oid, ref))
-        return sha.hexdigest()
-
-    @property
-    def size(self) -> int:
-        """About the bytes it takes in memory."""
-        return 500 + sum(len(ref) + 250 for ref in self.refs)
-
-
-@dataclass(frozen=True)
 class _Cached:
-    stamp: Stamp
+    stat: RefStat
     digest: str
     snapshot: RefSnapshot | None
     whole: bool
 
     @property
     def size(self) -> int:
-        """About the bytes that its refs take in memory."""
-        return 0 if self.snapshot is None else self.snapshot.size + self.stamp.size
+        """Roughly the bytes that its refs take in memory."""
+        return 0 if self.snapshot is None else self.snapshot.size + self.stat.size
 
     def without_refs(self) -> "_Cached":
-        """The digest alone."""
-        return _Cached(replace(self.stamp, files=None), self.digest, None, self.whole)
+        """Only the digest; the refs are dropped."""
+        return _Cached(replace(self.stat, files=None), self.digest, None, self.whole)
 
 
 class RefReader:
-    """Snapshots and digests, from memory where the repository's files have not changed since.
+    """Snapshots and digests of repositories, from the cache where the files have not changed.
 
-    Loose refs that have changed are read here; git reads all refs where more has (see ref_stat.py). The
-    very same snapshot again means the very same files. One per node; safe for many tasks at once.
+    Loose refs that have changed are read here. Where more has changed, git reads all refs. If two calls
+    return the same object, no file has changed in between. There is one per node; many tasks may use it at
+    once.
     """
 
     def __init__(
@@ -108,7 +76,7 @@ class RefReader:
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
 
     async def snapshot(self, repository: Repository) -> RefSnapshot:
-        """All refs as of now: every change that was complete before the call is in it.
+        """All refs as they are now: every change that was complete before the call is included.
 
         Raises:
             NoSuchRepositoryError: it is gone.
@@ -120,7 +88,7 @@ class RefReader:
         return await self._read(repository)
 
     async def digest(self, repository: Repository) -> str:
-        """The digest of `snapshot`; without any process while nothing changes.
+        """The digest of `snapshot`. Starts no process while nothing changes.
 
         Raises:
             NoSuchRepositoryError, GitFailedError, OSError: as `snapshot`.
@@ -128,7 +96,7 @@ class RefReader:
         return (await self.digest_and_whole(repository))[0]
 
     async def digest_and_whole(self, repository: Repository) -> tuple[str, bool]:
-        """The digest, and whether no ref has lost its value; as `digest`."""
+        """The digest, and whether every ref has its value (RefSnapshot.whole); otherwise as `digest`."""
         cached = await self._valid(repository)
         if cached is not None:
             return cached.digest, cached.whole
@@ -136,18 +104,18 @@ class RefReader:
         return await asyncio.to_thread(lambda: read.digest), read.whole
 
     def invalidate(self, repository: Repository) -> None:
-        """Forget what is known of it."""
+        """Drop the repository from the cache: its folder was moved, so other files are at its path now."""
         self._forget(repository.path)
 
     async def _valid(self, repository: Repository) -> _Cached | None:
-        """What is known of it, if that is true now, brought up to date if that takes no process."""
+        """The cached value if it is true now, or can be brought up to date without a process; else None."""
         cached = self._cache.get(repository.path)
         if cached is None:
             return None
-        stamp = await self._stamp(repository)
-        if stamp.digest == cached.stamp.digest and cached.stamp.settled:
+        stat = await self._stat(repository)
+        if stat.digest == cached.stat.digest and cached.stat.settled:
             fresh = cached
-        elif (refreshed := await asyncio.to_thread(_refreshed, repository.path, cached, stamp)) is not None:
+        elif (refreshed := await asyncio.to_thread(_refreshed, repository.path, cached, stat)) is not None:
             fresh = refreshed
         else:
             return None
@@ -158,10 +126,10 @@ class RefReader:
 
     async def _read(self, repository: Repository) -> RefSnapshot:
         async with self._slots:
-            before = await self._stamp(repository)
+            before = await self._stat(repository)
             for _ in range(ATTEMPTS):
                 snapshot = await self._read_once(repository)
-                after = await self._stamp(repository)
+                after = await self._stat(repository)
                 if after.digest == before.digest:
                     self._remember(repository, await asyncio.to_thread(_as_read_by_git, before, snapshot))
                     break
@@ -187,11 +155,11 @@ class RefReader:
         broken = frozenset(decode_ref(name) for name in _BROKEN.findall(done.stderr))
         refs, symbolic = await asyncio.to_thread(_parse, done.stdout)
         whole = not _LOST.search(done.stderr)
-        return RefSnapshot(object_format, told_head(head), refs, broken, symbolic, whole)
+        return RefSnapshot(object_format, sendable_head(head), refs, broken, symbolic, whole)
 
-    async def _stamp(self, repository: Repository) -> Stamp:
+    async def _stat(self, repository: Repository) -> RefStat:
         try:
-            return await asyncio.to_thread(take_stamp, repository.path, self._clock_ns())
+            return await asyncio.to_thread(stat_refs, repository.path, self._clock_ns())
         except FileNotFoundError as error:
             raise _gone(repository) from error
 
@@ -206,7 +174,7 @@ class RefReader:
             self._cached_bytes -= cached.size
 
     def _shrink(self) -> None:
-        """Keep the digests of the least used repositories without their refs, and at last forget them."""
+        """Drop the refs of the repositories that were used longest ago, and then their digests as well."""
         if self._cached_bytes > self._max_cached_bytes:
             for path, cached in list(self._cache.items()):
                 if cached.snapshot is not None:
@@ -218,27 +186,18 @@ class RefReader:
             self._forget(next(iter(self._cache)))
 
 
-def told_head(head: str) -> str:
-    """`head` as `read_head` gives it, if another node can be told of it; else "".
-
-    A file that was copied in may name anything. A HEAD that names a reserved ref is nobody's business.
-    """
-    told = head.lower() if _DETACHED.fullmatch(head) else head
-    ref = encode_ref(told.removeprefix("ref: "))
-    return told if _TOLD_HEAD.fullmatch(told) and not is_reserved(ref) else ""
-
-
-def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
-    """What is known, with what has changed in loose refs since; None if only git can tell. For a thread."""
+def _refreshed(path: Path, cached: _Cached, now: RefStat) -> _Cached | None:
+    """The cached value with the loose refs that have changed since; None if only git can tell. Blocks."""
     before = cached.snapshot
     if before is None:
         return None
     try:
-        values = {decode_ref(ref): oid.decode() for ref, oid in loose_values(path, cached.stamp, now).items()}
+        changed = changed_loose_values(path, cached.stat, now)
+        values = {decode_ref(ref): oid.decode() for ref, oid in changed.items()}
     except UncertainError:
         return None
     changes = {ref: oid for ref, oid in values.items() if before.refs.get(ref) != oid}
-    if not changes and now.digest == cached.stamp.digest:
+    if not changes and now.digest == cached.stat.digest:
         return _Cached(now, cached.digest, before, cached.whole)
     length = _OID_LENGTHS[before.object_format]
     if any(len(oid) != length for oid in changes.values()):
@@ -246,24 +205,26 @@ def _refreshed(path: Path, cached: _Cached, now: Stamp) -> _Cached | None:
     return _cached(now, replace(before, refs={**before.refs, **changes}))
 
 
-def _as_read_by_git(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
-    """To be brought up to date only if each file there is the value of one ref. For a thread.
+def _as_read_by_git(stat: RefStat, snapshot: RefSnapshot) -> _Cached:
+    """The value to cache after git has read all refs. Blocks.
 
-    A symbolic ref changes with another one's file; one that leads nowhere is not even listed.
+    `_refreshed` may bring it up to date later only if each file holds the value of exactly one ref. That is
+    not so with symbolic refs: they change with the file of another ref, and git does not list one that
+    points to nothing. Then the stat is kept without its files.
     """
     listed = {encode_ref(ref) for ref in snapshot.refs}
-    if snapshot.broken or snapshot.symbolic or not listed.issuperset(stamp.loose):
-        stamp = replace(stamp, files=None)
-    return _cached(stamp, snapshot)
+    if snapshot.broken or snapshot.symbolic or not listed.issuperset(stat.loose):
+        stat = replace(stat, files=None)
+    return _cached(stat, snapshot)
 
 
-def _cached(stamp: Stamp, snapshot: RefSnapshot) -> _Cached:
-    """With the digest, which takes a while for many refs. For a thread."""
-    return _Cached(stamp, snapshot.digest, snapshot, snapshot.whole)
+def _cached(stat: RefStat, snapshot: RefSnapshot) -> _Cached:
+    """The value to cache, with its digest. Blocks: many refs take a while."""
+    return _Cached(stat, snapshot.digest, snapshot, snapshot.whole)
 
 
 def _parse(output: bytes) -> tuple[dict[str, str], frozenset[str]]:
-    """The refs with their values, and which of them are symbolic. For a thread: there may be very many."""
+    """The refs with their values, and which of them are symbolic. Blocks: there may be very many."""
     refs, symbolic = {}, []
     for line in output.splitlines():
         oid, ref, target = line.split(b" ")

@@ -7,12 +7,13 @@ whoever serves a repository calls `identify` first. While nothing was moved, tha
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from stargate_gate.aio.foreign_files import reason_of
 from stargate_gate.errors import NoSuchRepositoryError, StargateError, UnavailableError
 from stargate_gate.repos.adoption import new_id
 from stargate_gate.repos.identities import (
@@ -26,7 +27,6 @@ from stargate_gate.repos.identities import (
     note_home,
 )
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.reading import reason_of
 from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
@@ -62,17 +62,51 @@ class NoBirths:
         """As `Births`."""
 
 
+class IdFiles:
+    """The id files of this node's disk. The simulator has others, on a disk that it makes."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+
+    def look(self, path: Path, before: Look | None) -> Look:
+        """As `identities.look`."""
+        return look(path, before)
+
+    async def look_at_all(self, before: Mapping[Path, Look]) -> list[tuple[Repository, Look]]:
+        """What each folder says of its id; without those that vanish meanwhile, or cannot be read."""
+        return await asyncio.to_thread(self._look_at_all, before)
+
+    async def give_id(self, path: Path, identity: str) -> None:
+        """As `identities.give_id`."""
+        await asyncio.to_thread(give_id, path, identity)
+
+    async def note_home(self, path: Path) -> None:
+        """As `identities.note_home`."""
+        await asyncio.to_thread(note_home, path)
+
+    def _look_at_all(self, before: Mapping[Path, Look]) -> list[tuple[Repository, Look]]:
+        found = []
+        for repository in self._walk():
+            with contextlib.suppress(OSError):
+                found.append((repository, look(repository.path, before.get(repository.path))))
+        return found
+
+
 class Register:
     """One per store.
 
-    walk   every repository there is now; blocks
+    files  what is read and written on this node's disk
     leads  whether this node gives ids
+    now    a clock in seconds
     """
 
-    def __init__(self, walk: Walk, leads: Callable[[], bool]) -> None:
+    def __init__(
+        self, files: IdFiles, leads: Callable[[], bool], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.births: Births = NoBirths()
-        self._walk = walk
+        self._files = files
         self._leads = leads
+        self._now = now
         self._identities = Identities()
         self._looks: dict[Path, Look] = {}
         self._turn = asyncio.Lock()
@@ -188,7 +222,7 @@ class Register:
     # -- inside ----------------------------------------------------------------------------------------
 
     def _look(self, path: Path) -> Look:
-        self._looks[path] = seen = look(path, self._looks.get(path))
+        self._looks[path] = seen = self._files.look(path, self._looks.get(path))
         return seen
 
     def _is(self, repository: Repository, identity: str) -> bool:
@@ -202,7 +236,7 @@ class Register:
 
     async def _search_twice(self, identity: str) -> None:
         """Until that one is found, or two searches in a row have missed it: one alone may miss what moves."""
-        began, missed = time.monotonic(), 0
+        began, missed = self._now(), 0
         for _ in range(MAX_SEARCHES):
             await self._search()
             if self._found(identity) is not None:
@@ -213,20 +247,13 @@ class Register:
         self._searched_at = began
 
     def _searched_just_now(self) -> bool:
-        return self._searched_at is not None and time.monotonic() - self._searched_at < SEARCH_AGAIN_S
+        return self._searched_at is not None and self._now() - self._searched_at < SEARCH_AGAIN_S
 
     async def _search(self) -> Census:
-        found = await asyncio.to_thread(self._look_at_all)
+        found = await self._files.look_at_all(self._looks)
         census = self._identities.settle(found)
         self._looks = {repository.path: seen for repository, seen in found}
         return census
-
-    def _look_at_all(self) -> list[tuple[Repository, Look]]:
-        found = []
-        for repository in self._walk():
-            with contextlib.suppress(OSError):  # removed meanwhile, or not readable
-                found.append((repository, look(repository.path, self._looks.get(repository.path))))
-        return found
 
     async def _settle(self, repository: Repository) -> RepositoryIdentity | None:
         """Let it have an id of its own; who it is, if that is new here. Raises OSError."""
@@ -239,7 +266,7 @@ class Register:
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)
         elif (former := self._identities.id_of(seen.folder)) is not None:  # its file was damaged
-            await asyncio.to_thread(give_id, repository.path, former)
+            await self._files.give_id(repository.path, former)
             self._identities.put(former, repository, seen.folder)
             return None
         return await self._give(repository, seen.folder, is_copy=seen.id is not None)
@@ -252,7 +279,7 @@ class Register:
         if is_new:
             await self.births.expect(seen.id, repository.name)
         if not seen.home:
-            await asyncio.to_thread(note_home, repository.path)
+            await self._files.note_home(repository.path)
             self._looks.pop(repository.path, None)
         self._identities.put(seen.id, repository, seen.folder)
         return RepositoryIdentity(seen.id, seen.folder) if is_new else None
@@ -260,7 +287,7 @@ class Register:
     async def _give(self, repository: Repository, folder: Folder, *, is_copy: bool) -> RepositoryIdentity:
         identity = new_id()
         await self.births.expect(identity, repository.name)
-        await asyncio.to_thread(give_id, repository.path, identity)
+        await self._files.give_id(repository.path, identity)
         self._identities.put(identity, repository, folder)
         event = "repository_copy_got_its_own_id" if is_copy else "repository_got_its_id"
         log.info(event, repository=str(repository.name), id=identity)

@@ -14,22 +14,24 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
-from stargate_gate.repos import placing, trash
+from stargate_gate.repos import folders, trash
 from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
-from stargate_gate.repos.beside import NEW_PREFIX, mark_complete, place_beside, remove_beside
-from stargate_gate.repos.discovery import candidates, locate, walk
+from stargate_gate.repos.folders import NEW_PREFIX, mark_complete, place_beside, remove_beside
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
-from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.plan import decode_ref, encode_ref
-from stargate_gate.repos.process import GitProcesses, finish
-from stargate_gate.repos.register import Births, Register
+from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
+from stargate_gate.repos.process import GitProcesses
+from stargate_gate.repos.register import Births, IdFiles, Register
 from stargate_gate.repos.repository import (
     Repository,
+    candidates,
+    find_all,
     is_remains,
+    locate,
     read_head,
     read_id,
     read_object_format,
@@ -74,8 +76,8 @@ class Store:
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
-        self.register = Register(self._walk, leads)
-        self._passed_over: dict[str, str] = {}  # by the last walk: path → reason
+        self.register = Register(IdFiles(self._find_all), leads)
+        self._passed_over: dict[str, str] = {}  # by the last search: path → reason
 
     @property
     def not_served(self) -> tuple[str, ...]:
@@ -182,7 +184,7 @@ class Store:
         """
         async with self._one_at_a_time(name):
             if self.find(name) is not None:
-                raise placing.exists(name)
+                raise folders.exists(name)
             return await self._create(name, object_format, head, id)
 
     async def delete(self, name: RepositoryName) -> str:
@@ -265,7 +267,7 @@ class Store:
         """Let two repositories change names, durably; both, with their new names.
 
         Raises:
-            OSError: perhaps one has an odd name now; see placing.py.
+            OSError: perhaps one has an odd name now; see folders.py.
         """
         return await finish(self._exchange(one, other))
 
@@ -286,7 +288,7 @@ class Store:
 
     async def list(self) -> list[Repository]:
         """All repositories, by name. Those copied in are adopted; what cannot be served is reported once."""
-        found = await asyncio.to_thread(self._walk)
+        found = await asyncio.to_thread(self._find_all)
         slots = asyncio.Semaphore(ADOPTIONS_AT_ONCE)
         served = []
 
@@ -378,7 +380,7 @@ class Store:
 
     async def _move_in(self, new: Path, name: RepositoryName) -> Path:
         async with self._folders:
-            return await asyncio.to_thread(placing.move_in, self.root, new, name)
+            return await asyncio.to_thread(folders.move_in, self.root, new, name)
 
     async def _place_made(
         self, made: Repository, name: RepositoryName, instead_of: Repository | None
@@ -395,7 +397,7 @@ class Store:
 
     async def _move(self, repository: Repository, name: RepositoryName) -> Repository:
         async with self._folders:
-            path = await asyncio.to_thread(placing.move, self.root, repository.path, name)
+            path = await asyncio.to_thread(folders.move, self.root, repository.path, name)
         moved = Repository(name, path)
         self.register.put(moved)
         log.info("repository_moved", repository=str(name), before=str(repository.name))
@@ -403,7 +405,7 @@ class Store:
 
     async def _exchange(self, one: Repository, other: Repository) -> tuple[Repository, Repository]:
         async with self._folders:
-            await asyncio.to_thread(placing.exchange, one.path, other.path)
+            await asyncio.to_thread(folders.exchange, one.path, other.path)
         first, second = Repository(other.name, other.path), Repository(one.name, one.path)
         for moved in (first, second):
             with contextlib.suppress(UnavailableError):  # one that has no id
@@ -427,14 +429,14 @@ class Store:
                 datetime.now(UTC),
                 deleted=deleted and own is not None,
             )
-            await asyncio.to_thread(placing.remove_empty_folders, self.root, repository.path.parent)
+            await asyncio.to_thread(folders.remove_empty_folders, self.root, repository.path.parent)
         if own is not None:
             self.register.forget(own)
         return name
 
-    def _walk(self) -> builtins.list[Repository]:
+    def _find_all(self) -> builtins.list[Repository]:
         skipped: dict[str, str] = {}
-        found = [*walk(self._datadir.repositories, skipped.__setitem__)]
+        found = [*find_all(self._datadir.repositories, skipped.__setitem__)]
         self._adoption.forget_all_but([repository.path for repository in found])
         for path, reason in skipped.items():
             if self._passed_over.get(path) != reason:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.repos.beside import NEW_PREFIX, recover
-from stargate_gate.repos.discovery import walk
-from stargate_gate.repos.reading import read_file
-from stargate_gate.repos.refnames import MAX_REF_BYTES
+from stargate_gate.repos.folders import NEW_PREFIX, recover
+from stargate_gate.repos.names import MAX_REF_BYTES
+from stargate_gate.repos.repository import find_all
 
 # Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
 _FILES = {
@@ -45,7 +45,7 @@ def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
         if (name := recover(datadir.repositories, entry)) is not None:
             log.info("repository_came_to_its_place", repository=str(name))
     if paths is None:
-        paths = frozenset(repository.path for repository in walk(datadir.repositories, _not_now))
+        paths = frozenset(repository.path for repository in find_all(datadir.repositories, _not_now))
     for path in sorted(paths):
         try:
             removed = sweep_repository(path)

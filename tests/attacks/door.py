@@ -91,14 +91,10 @@ def _bad_logins(ground: Ground) -> Callable[[], None]:
     stranger = UserKey.load(make_key(ground.cluster.root / "keys" / "stranger"))
 
     def login() -> None:
-        with suppress(OSError, ClosedError):
-            client = RawClient(ground.leader.ssh_port, limit_s=5)
-            try:
-                client.request_service()
-                until = time.monotonic() + 1
-                while time.monotonic() < until:
-                    client.sign_in(stranger)
-            finally:
-                client.close()
+        with suppress(OSError, ClosedError), RawClient(ground.leader.ssh_port, limit_s=5) as client:
+            client.request_service()
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                client.sign_in(stranger)
 
     return login

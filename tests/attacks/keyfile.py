@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from tests.attacks.ground import Ground
@@ -45,7 +45,7 @@ def _line(number: int) -> bytes:
 def _watch(ground: Ground, what: str) -> None:
     until, slowest_s = time.monotonic() + ground.scaled(2, 1) * WATCHED_S / 2, 0.0
     while time.monotonic() < until:
-        with suppress(ClosedError, OSError), closing(RawClient(ground.leader.ssh_port)) as client:
+        with suppress(ClosedError, OSError), RawClient(ground.leader.ssh_port) as client:
             client.request_service()
             client.offer(ground.reader)
         slowest_s = max(slowest_s, ground.health())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle
 from threading import Event, Thread
@@ -33,7 +33,7 @@ def attack(ground: Ground) -> None:
             _watch(ground, f"the smallest {what} over 50 connections")
     with ExitStack() as stack:
         for _ in range(ground.scaled(40, 20)):
-            client = stack.enter_context(closing(RawClient(ground.leader.ssh_port).login(ground.reader)))
+            client = stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
             stack.enter_context(
                 _thread(Event(), partial(client.send, *[bytes([IGNORE]) + string(b"")] * 2000))
             )

@@ -1,6 +1,6 @@
 """One read key takes all sessions, and then all connections. It used to take them from everybody."""
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 from tests.attacks.ground import Ground
 from tests.support.rawssh import ClosedError, RawClient, string
@@ -15,14 +15,14 @@ def attack(ground: Ground) -> None:
     """Upload-packs that wait for a window that never opens; then connections that run nothing."""
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            client = stack.enter_context(closing(RawClient(ground.leader.ssh_port).login(ground.reader)))
+            client = stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
             for number in range(CHANNELS):
                 client.ask(client.open(number, window_bytes=0), "exec", string(COMMAND))
         _others_go_on(ground, "all sessions of a read key")
     with ExitStack() as stack:
         for _ in range(IDLE):
             try:
-                stack.enter_context(closing(RawClient(ground.leader.ssh_port).login(ground.reader)))
+                stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
             except (ClosedError, ConnectionError):
                 continue
         _others_go_on(ground, "idle connections of a read key")

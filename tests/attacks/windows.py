@@ -1,6 +1,6 @@
 """A key sends data into channels that run nothing. 400 MiB of it used to stay in the node's memory."""
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 from tests.attacks.ground import Ground
 from tests.support.rawssh import DATA, REQUEST, RawClient, string, uint32
@@ -18,7 +18,7 @@ def attack(ground: Ground) -> None:
     ):
         with ExitStack() as stack:
             for _ in range(ground.scaled(20, 8)):
-                client = stack.enter_context(closing(RawClient(ground.leader.ssh_port).login(ground.reader)))
+                client = stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
                 _fill(client, command)
             ground.holds(f"data into channels {what}")
     ground.in_sync("after all data")

@@ -3,6 +3,7 @@
 import os
 import string
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -288,7 +289,7 @@ def test_the_environment_names_the_file(write: Any, monkeypatch: Any) -> None:
 
 def test_an_unusable_host_name_is_told(monkeypatch: Any) -> None:
     """A default that does not fit is reported like a value of the file."""
-    monkeypatch.setattr("socket.gethostname", lambda: "a b")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="a b"))
     monkeypatch.delenv("STARGATE_CONFIG", raising=False)
     with pytest.raises(ConfigurationError, match=r"^defaults: node.name: 'a b' cannot be a name"):
         load_config(None)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.datadir import filesystem
-from stargate_gate.datadir.filesystem import sync_file_system
-from stargate_gate.datadir.mounts import Mount, mounts_below
+from stargate_gate.datadir.filesystem import Mount, mounts_below, sync_file_system
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw - ext4 /dev/vda1 rw

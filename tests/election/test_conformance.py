@@ -7,8 +7,8 @@ import pytest
 
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock.bootstrap import bootstrap
-from stargate_gate.election.flock.engine import FlockEngine, FlockHold
-from stargate_gate.election.port import ClusterRecord, Engine, Hold
+from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
+from stargate_gate.election.port import ClusterRecord, Engine, LeaseHandle
 from tests.election.conformance import A, Cluster, EngineConformance
 from tests.support.elections import lose_lock, member, state_of
 from tests.support.lease_engine import LeaseEngine, LeaseStore
@@ -29,9 +29,9 @@ class FlockCluster(Cluster):
             )
         return self._engines[name]
 
-    def lose(self, hold: Hold) -> None:
-        assert isinstance(hold, FlockHold)
-        lose_lock(hold)
+    def lose(self, handle: LeaseHandle) -> None:
+        assert isinstance(handle, FlockHandle)
+        lose_lock(handle)
 
     async def close(self) -> None:
         for engine in self._engines.values():
@@ -48,7 +48,7 @@ class LeaseCluster(Cluster):
     def engine(self, name: str) -> Engine:
         return self._engine
 
-    def lose(self, hold: Hold) -> None:
+    def lose(self, handle: LeaseHandle) -> None:
         self._store.expires_at = 0.0
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from stargate_gate.election import elector as elector_module
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock.bootstrap import bootstrap
-from stargate_gate.election.flock.engine import FlockHold
+from stargate_gate.election.flock.engine import FlockHandle
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -143,9 +143,9 @@ async def test_an_outsider_watches_a_free_lock_and_says_why(tmp_path: Path, lock
         c.start()
         view = await c.until(lambda view: "not in the sync set of term 1" in view.reason)
         assert not view.accepting
-        hold = await c.engine.try_acquire()
-        assert hold is not None, "the lock is free all the time"
-        await hold.release()
+        handle = await c.engine.try_acquire()
+        assert handle is not None, "the lock is free all the time"
+        await handle.release()
 
 
 async def test_a_checked_standby_leads_in_async_unless_it_is_behind(tmp_path: Path, lock: Path):
@@ -287,9 +287,9 @@ async def test_a_mistake_in_prepare_lets_go_of_the_lock_and_is_raised(tmp_path: 
             async with a.elector.term(prepare):
                 pass
         assert not a.view.taking_over
-        hold = await b.engine.try_acquire()
-        assert hold is not None
-        await hold.release()
+        handle = await b.engine.try_acquire()
+        assert handle is not None
+        await handle.release()
 
 
 async def test_leaving_the_body_in_any_way_lets_go_of_the_lock(tmp_path: Path, lock: Path):
@@ -320,9 +320,9 @@ async def test_leaving_the_body_in_any_way_lets_go_of_the_lock(tmp_path: Path, l
                     task.cancel()
                 (result,) = await asyncio.gather(task, return_exceptions=True)
                 assert type(result) is (error or type(None))
-                hold = await b.engine.try_acquire()
-                assert hold is not None
-                await hold.release()
+                handle = await b.engine.try_acquire()
+                assert handle is not None
+                await handle.release()
             assert a.view.role == "standby"
 
 
@@ -341,10 +341,10 @@ async def test_a_frozen_leader_stops_accepting_by_the_clock_alone(tmp_path: Path
 async def test_a_frozen_leader_that_wakes_beside_a_larger_term_never_writes_again(tmp_path: Path, lock: Path):
     """A share that lost the lock without a word: the successor's record stays, the old body is cancelled."""
     async with pair(tmp_path, lock) as (a, b):
-        hold = a.term._tenure.hold
-        assert isinstance(hold, FlockHold)
+        handle = a.term._lease.handle
+        assert isinstance(handle, FlockHandle)
         old = a.term
-        lose_lock(hold)
+        lose_lock(handle)
         await b.leads()
         await a.until(lambda view: view.term == b.term.number and view.role == "standby")
         assert not old.valid()

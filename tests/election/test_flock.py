@@ -14,7 +14,7 @@ import pytest
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock import engine, lockfile
 from stargate_gate.election.flock.bootstrap import bootstrap
-from stargate_gate.election.flock.engine import FlockEngine, FlockHold
+from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
 from stargate_gate.election.flock.slots import SLOT_BYTES
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -51,12 +51,12 @@ async def engines(tmp_path: Path, lock: Path, clock: Clock) -> AsyncIterator[Cal
         await one.close()
 
 
-async def lead(engine: FlockEngine, me: Member, *sync_set: Member) -> tuple[FlockHold, ClusterRecord]:
-    hold = await engine.try_acquire()
-    assert hold is not None
-    former = await hold.read()
+async def lead(engine: FlockEngine, me: Member, *sync_set: Member) -> tuple[FlockHandle, ClusterRecord]:
+    handle = await engine.try_acquire()
+    assert handle is not None
+    former = await handle.read()
     wanted = replace(former, term=former.term + 1, version=1, leader=me, sync_set=sync_set)
-    return hold, await hold.claim(wanted, former=former)
+    return handle, await handle.claim(wanted, former=former)
 
 
 def replace_file(lock: Path) -> None:
@@ -68,25 +68,25 @@ def replace_file(lock: Path) -> None:
 
 async def test_a_leader_notices_that_its_file_was_replaced(engines: Callable[[str], FlockEngine], lock: Path):
     """Its next heartbeat and its next write fail for certain: the other file can be locked by another."""
-    hold, record = await lead(engines("a"), A, B)
-    await hold.prove()
+    handle, record = await lead(engines("a"), A, B)
+    await handle.prove()
     replace_file(lock)
     with pytest.raises(LeadershipLostError, match="was replaced"):
-        await hold.prove()
+        await handle.prove()
     with pytest.raises(LeadershipLostError, match="was replaced"):
-        await hold.write(replace(record, version=2))
-    await hold.release()
+        await handle.write(replace(record, version=2))
+    await handle.release()
 
 
 async def test_a_leader_notices_that_its_file_was_deleted(engines: Callable[[str], FlockEngine], lock: Path):
     """Also when its whole folder is covered by something else: the name leads nowhere."""
-    hold, _ = await lead(engines("a"), A, B)
+    handle, _ = await lead(engines("a"), A, B)
     lock.unlink()
     with pytest.raises(LeadershipLostError, match="deleted, or its volume unmounted"):
-        await hold.prove()
+        await handle.prove()
     with pytest.raises(ElectionUnavailableError, match="does not exist"):
         await engines("b").read()
-    await hold.release()
+    await handle.release()
 
 
 async def test_a_replaced_file_is_not_tried_for_a_lease(
@@ -101,9 +101,9 @@ async def test_a_replaced_file_is_not_tried_for_a_lease(
             await engines("b").try_acquire()
         clock.ahead_s += LEASE_S * 0.4
     clock.ahead_s += LEASE_S * 0.3
-    hold = await engines("b").try_acquire()
-    assert hold is not None
-    await hold.release()
+    handle = await engines("b").try_acquire()
+    assert handle is not None
+    await handle.release()
     assert await engines("b").try_acquire() is not None, "the new file is known from now on"
 
 
@@ -120,13 +120,13 @@ async def test_the_wait_starts_anew_when_the_old_file_was_back_in_between(
     lock.rename(other)
     aside.rename(lock)
     clock.ahead_s += LEASE_S
-    hold, _ = await lead(engines("a"), A, B)
+    handle, _ = await lead(engines("a"), A, B)
     await engines("b").read()
     lock.rename(aside)
     other.rename(lock)
     with pytest.raises(ElectionUnavailableError, match="was replaced"):
         await engines("b").try_acquire()
-    await hold.release()
+    await handle.release()
 
 
 async def test_the_wait_starts_anew_when_a_third_file_was_there_in_between(
@@ -141,7 +141,7 @@ async def test_the_wait_starts_anew_when_a_third_file_was_there_in_between(
     shutil.copyfile(lock, third)
     lock.rename(aside)
     third.rename(lock)
-    hold, _ = await lead(engines("a"), A, B)
+    handle, _ = await lead(engines("a"), A, B)
     clock.ahead_s += LEASE_S
     await engines("b").read()
     lock.rename(third)
@@ -150,9 +150,9 @@ async def test_the_wait_starts_anew_when_a_third_file_was_there_in_between(
         await engines("b").try_acquire()
     clock.ahead_s += LEASE_S
     with pytest.raises(LeadershipLostError, match="was replaced"):
-        await hold.prove()
+        await handle.prove()
     assert await engines("b").try_acquire() is not None
-    await hold.release()
+    await handle.release()
 
 
 async def test_a_file_on_a_file_system_without_locks_is_never_tried(
@@ -170,23 +170,23 @@ async def test_a_damaged_copy_is_mended_by_the_next_heartbeat(
 ):
     """A restored older copy under a living leader does not last either."""
     older = lock.read_bytes()
-    hold, record = await lead(engines("a"), A, B)
+    handle, record = await lead(engines("a"), A, B)
     fd = os.open(lock, os.O_WRONLY)
     os.pwrite(fd, b"garbage", SLOT_BYTES * 2 + 100)
     os.close(fd)
-    await hold.prove()
+    await handle.prove()
     assert lock.read_bytes().count(b"garbage") == 0
     lock.write_bytes(older)
-    await hold.prove()
+    await handle.prove()
     assert await engines("b").read() == record
-    await hold.release()
+    await handle.release()
 
 
 async def test_a_heartbeat_that_the_storage_refuses_is_a_lost_lock(
     engines: Callable[[str], FlockEngine], monkeypatch: pytest.MonkeyPatch
 ):
     """EIO on the held descriptor is how NFSv4 says that the lock is gone; a full volume is not that."""
-    hold, _ = await lead(engines("a"), A, B)
+    handle, _ = await lead(engines("a"), A, B)
     real = lockfile.write_all
     number = errno.ENOSPC
 
@@ -196,14 +196,14 @@ async def test_a_heartbeat_that_the_storage_refuses_is_a_lost_lock(
         real(fd, content, offset)
 
     monkeypatch.setattr(engine, "write_all", failing)
-    await hold.prove()
+    await handle.prove()
     number = errno.EACCES
     with pytest.raises(ElectionUnavailableError):
-        await hold.prove()
+        await handle.prove()
     number = errno.EIO
     with pytest.raises(LeadershipLostError, match="does not take a heartbeat"):
-        await hold.prove()
-    await hold.release()
+        await handle.prove()
+    await handle.release()
 
 
 async def test_no_number_is_used_twice_although_the_claim_failed(
@@ -236,13 +236,13 @@ async def test_release_stops_a_claim_at_its_next_step_and_returns_while_a_call_h
 
     monkeypatch.setattr(engine, "RELEASE_LIMIT_S", 0.05)
     monkeypatch.setattr(engine, "write_all", hanging)
-    hold = await engines("a").try_acquire()
-    assert hold is not None
-    former = await hold.read()
-    claim = asyncio.create_task(hold.claim(replace(former, term=1, leader=A), former=former))
+    handle = await engines("a").try_acquire()
+    assert handle is not None
+    former = await handle.read()
+    claim = asyncio.create_task(handle.claim(replace(former, term=1, leader=A), former=former))
     await entered.wait()
     started = boottime()
-    await hold.release()
+    await handle.release()
     assert boottime() - started < 5
     assert await engines("b").try_acquire() is None, "the hung call still has the descriptor"
     go.set()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stargate_gate.datadir.mounts import Mount, mount_of
+from stargate_gate.datadir.filesystem import Mount, mount_of
 from stargate_gate.election.flock.mounts import no_volume, objection, shared_data_dir
 
 MOUNTINFO = r"""

@@ -25,6 +25,7 @@ from stargate_gate.election.flock.slots import (
     slots_of,
 )
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.record import record_to_json
 
 A, B, C = (Member(f"node-{name}", name * 32) for name in "abc")
 FULL = ClusterRecord(
@@ -60,7 +61,7 @@ def slots(*contents: ClusterRecord | Torn | None) -> Slots:
 
 def slot_with(**changes: object) -> bytes:
     """A slot with a right checksum, and `changes` in the JSON of FULL."""
-    payload = json.dumps({**layout._to_json(FULL), **changes}).encode()
+    payload = json.dumps({**record_to_json(FULL), **changes}).encode()
     head = layout.MAGIC + f"sha256 {hashlib.sha256(payload).hexdigest()} bytes {len(payload)}\n".encode()
     return (head + payload).ljust(SLOT_BYTES, b"\0")
 
@@ -121,7 +122,7 @@ def test_damage_in_two_ways_is_told_apart():
 def test_a_record_of_an_older_version_was_never_forced():
     """The key came later: a rolling upgrade reads records without it."""
     newer = {"forced", "incarnations"}
-    payload = json.dumps({key: value for key, value in layout._to_json(FULL).items() if key not in newer})
+    payload = json.dumps({key: value for key, value in record_to_json(FULL).items() if key not in newer})
     head = f"sha256 {hashlib.sha256(payload.encode()).hexdigest()} bytes {len(payload)}\n"
     slot = (layout.MAGIC + (head + payload).encode()).ljust(SLOT_BYTES, b"\0")
     assert decode(slot).records == (replace(FULL, forced=0),)

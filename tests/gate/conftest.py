@@ -18,7 +18,7 @@ from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.errors import NotLeaderError, RepositoryGoneError
 from stargate_gate.gate.commands import PeerCommand
 from stargate_gate.gate.decision import not_leader_message
-from stargate_gate.gate.ports import Channel, GateView
+from stargate_gate.gate.ports import Changes, Channel, GateView
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from stargate_gate.node.leadership import WriteScopes
@@ -50,17 +50,18 @@ REFUSAL = f"{NO_LEADER_HERE}/org/app"  # of a push to that repository
 class Switch:
     """A `Leadership` that a test sets. The leading lock is real: the hook asks for it."""
 
-    def __init__(self, lock: LeadingLock) -> None:
+    def __init__(self, lock: LeadingLock, changes: "Ledger") -> None:
         self._lock = lock
+        self._changes = changes
         self._view = LEADERLESS
         self._changed = asyncio.Event()
         self.proved = True
-        self.scopes = WriteScopes()
+        self.scopes = WriteScopes(self._changes)
 
     async def lead(self) -> None:
         """This node leads and accepts writes."""
         await self._lock.acquire(5)
-        self.scopes = WriteScopes()
+        self.scopes = WriteScopes(self._changes)
         self.set(LEADER)
 
     def set(self, view: GateView) -> None:
@@ -89,7 +90,7 @@ class Switch:
     def token(self) -> str:
         return self._lock.token
 
-    def writing(self) -> AbstractAsyncContextManager[None]:
+    def writing(self) -> AbstractAsyncContextManager[Changes]:
         if not self._view.accepting:
             raise NotLeaderError(not_leader_message(self._view))
         return self.scopes.scope()
@@ -202,7 +203,7 @@ class House:
         )
         self.ledger = Ledger()
         self.lock = LeadingLock(self.datadir)
-        self.leadership = Switch(self.lock)
+        self.leadership = Switch(self.lock, self.ledger)
         self.writers: WritersLock
         self.processes: GitProcesses
         self.store: Store
@@ -229,7 +230,6 @@ class House:
             self.store,
             self.processes,
             self.leadership,
-            self.ledger,
             self.ledger,
             self.ledger,
             self.ledger,
@@ -317,14 +317,14 @@ def commit(path: Path, *files: str) -> str:
 
 def connect(house: House, key: str = "write", **options: Any) -> Any:
     """An asyncssh client, to await or to enter."""
+    where = {} if "sock" in options else {"host": "127.0.0.1", "port": house.port}
     return asyncssh.connect(
-        "127.0.0.1",
-        house.port,
         username="git",
         client_keys=[house.keys[key]],
         known_hosts=None,
         config=None,
         agent_path=None,
+        **where,
         **options,
     )
 

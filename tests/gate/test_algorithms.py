@@ -105,14 +105,12 @@ async def test_no_key_exchange_costs_much_more_than_another(tmp_path: Path) -> N
 def test_a_costly_key_exchange_ends_with_no_match(tmp_path: Path, name: str) -> None:
     """The client is told so; nothing was computed for it."""
     door = Door(tmp_path)
-    with door.serve():
-        client = RawClient(door.port, exchange=False)
+    with door.serve(), RawClient(door.port, exchange=False) as client:
         client.line()
         client.sock.sendall(packet(kexinit(name)))
         client.receive()
         with pytest.raises(ClosedError, match=r"(?i)no matching key exchange"):
             client.receive()
-        client.close()
 
 
 @pytest.mark.parametrize("mac", MACS)
@@ -151,8 +149,7 @@ def test_a_wrong_guess_is_dropped(tmp_path: Path, names: tuple[str, ...], host_k
     """RFC 4253, section 7: wrong if the first key exchanges or the first kinds of host key differ."""
     door = Door(tmp_path)
     chosen = names[0] if names[0] in OFFERED else "curve25519-sha256"
-    with door.serve():
-        client = RawClient(door.port, exchange=False)
+    with door.serve(), RawClient(door.port, exchange=False) as client:
         client.line()
         guessed = packet(bytes([KEX_INIT]) + string(b"the wrong guess"))
         client.sock.sendall(packet(kexinit(*names, host_keys=host_keys, guess=True)) + guessed)
@@ -160,7 +157,6 @@ def test_a_wrong_guess_is_dropped(tmp_path: Path, names: tuple[str, ...], host_k
         public = _public(chosen)
         client.send(bytes([KEX_INIT]) + string(public))
         assert client.receive()[0] == 31
-        client.close()
 
 
 def _public(name: str) -> bytes:

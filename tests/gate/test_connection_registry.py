@@ -1,8 +1,8 @@
 """The pool of connections that have not logged in, on real sockets: who gets a place, who waits."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncssh
@@ -18,6 +18,7 @@ from stargate_gate.gate.ssh.login_places import PlaceLimits
 from stargate_gate.gate.ssh.server import SshServer
 from stargate_gate.replication.peer.connection import Credentials, Peer
 from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
+from tests.support.clients import tcp_connection
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32
 
 SMALL = PlaceLimits(full=6, per_address=4, drop_from=6)
@@ -29,17 +30,12 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def silent(site: Site, count: int, source: str = STRANGER) -> AsyncIterator[list[asyncio.StreamReader]]:
     """That many connections that say nothing."""
-    opened = [
-        await asyncio.open_connection("127.0.0.1", site.port, local_addr=(source, 0)) for _ in range(count)
-    ]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(tcp_connection(site.port, source)) for _ in range(count)]
         yield [reader for reader, _ in opened]
-    finally:
-        for _, writer in opened:
-            writer.close()
 
 
 async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> None:
@@ -187,15 +183,12 @@ async def test_a_connection_that_never_asks_for_a_command_is_closed(
     """Logged in and idle; likewise with channels that get no command, which used to count as busy."""
     monkeypatch.setattr(gate_connection, "FIRST_COMMAND_LIMIT_S", 0.5)
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
-    key = UserKey.load(site.key)
     async with site.serve() as server:
-        idle = await asyncio.to_thread(lambda: RawClient(site.port).login(key))
-        opener = await asyncio.to_thread(lambda: RawClient(site.port).login(key))
-        await asyncio.to_thread(opener.open)
-        for client in (idle, opener):
-            with pytest.raises(ClosedError):
-                await asyncio.to_thread(_read_to_close, client)
-            client.close()
+        with await _logged_in(site) as idle, await _logged_in(site) as opener:
+            await asyncio.to_thread(opener.open)
+            for client in (idle, opener):
+                with pytest.raises(ClosedError):
+                    await asyncio.to_thread(_read_to_close, client)
         await _until(lambda: server.connections == 0)
 
 
@@ -206,15 +199,14 @@ async def test_a_channel_without_a_command_is_closed_and_running_ones_go_on(
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     site.handler.hold = asyncio.Event()
     async with site.serve():
-        client = await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
-        running = await asyncio.to_thread(client.open, 1)
-        await asyncio.to_thread(client.ask, running, "exec", string("health"))
-        await asyncio.to_thread(client.open, 2)
-        closed = await asyncio.to_thread(client.receive)
-        assert closed == bytes([CLOSE]) + uint32(2)
-        site.handler.hold.set()
-        assert (await asyncio.to_thread(client.receive, ADJUST))[:5] == bytes([DATA]) + uint32(1)
-        client.close()
+        with await _logged_in(site) as client:
+            running = await asyncio.to_thread(client.open, 1)
+            await asyncio.to_thread(client.ask, running, "exec", string("health"))
+            await asyncio.to_thread(client.open, 2)
+            closed = await asyncio.to_thread(client.receive)
+            assert closed == bytes([CLOSE]) + uint32(2)
+            site.handler.hold.set()
+            assert (await asyncio.to_thread(client.receive, ADJUST))[:5] == bytes([DATA]) + uint32(1)
 
 
 def _credentials(site: Site, server: SshServer) -> Credentials:
@@ -222,6 +214,11 @@ def _credentials(site: Site, server: SshServer) -> Credentials:
     return Credentials(
         asyncssh.read_private_key(site.cluster), tuple(key.convert_to_public() for key in server._host_keys)
     )
+
+
+async def _logged_in(site: Site) -> RawClient:
+    """A connection with the key of `site`, which runs nothing. Enter it."""
+    return await asyncio.to_thread(lambda: RawClient(site.port).login(UserKey.load(site.key)))
 
 
 def _read_to_close(client: RawClient) -> None:

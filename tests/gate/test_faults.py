@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,10 @@ from stargate_gate.gate.relay import relay
 from stargate_gate.repos.process import GitProcess
 from tests.gate.conftest import LEADER, STANDBY, House, commit, connect, git, work_tree
 from tests.support.clients import git_ssh_environment
+from tests.support.rawssh import connect as connect_socket
 
 LIMIT_S = 20.0
+SOCKET_BUFFER_BYTES = 256 * 1024  # of each side; without a limit a machine may take a whole clone
 
 
 async def until(probe: Callable[[], Any]) -> None:
@@ -197,13 +200,15 @@ async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: Ho
     await house.git("push", "-q", house.url(), "main", cwd=tree)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     want = f"want {oid} side-band-64k\n".encode()
-    async with connect(house) as connection:
+    sock = connect_socket(house.port, receive_buffer_bytes=SOCKET_BUFFER_BYTES)
+    async with connect(house, sock=sock) as connection:
+        (guest,) = house.server._guests
+        guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         process = await connection.create_process("git-upload-pack org/app", encoding=None, window=1 << 30)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
         process.stdin.write(b"%04x" % (len(want) + 4) + want + b"00000009done\n")
         transport = connection._transport
         transport.pause_reading()
-        (guest,) = house.server._guests
         await until(lambda: not guest._transport_takes)
         assert guest.unsent_bytes() < 2_000_000
         assert len(house.processes) == 1

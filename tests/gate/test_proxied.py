@@ -1,6 +1,7 @@
 """Behind a load balancer: `from=` and the log see the client, and nobody else can claim to be one."""
 
 import asyncio
+import contextlib
 import ipaddress
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.gate.ssh.login_places import PlaceLimits
 from tests.gate.test_server import LIMIT_S, Site, _until
-from tests.support.clients import Done, run, ssh_argv
+from tests.support.clients import Done, run, ssh_argv, tcp_connection
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_port
 
@@ -49,14 +50,11 @@ async def through(port: int, site: Site, *command: str) -> Done:
 
 async def raw(site: Site, data: bytes, *, source: str = "127.0.0.1") -> bytes:
     """What a connection from `source` that begins with `data` gets until it is closed, or the SSH banner."""
-    async with asyncio.timeout(LIMIT_S):
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.port, local_addr=(source, 0))
+    async with asyncio.timeout(LIMIT_S), tcp_connection(site.port, source) as (reader, writer):
         writer.write(data)
         answer = await reader.read(100)
         if not answer.startswith(b"SSH-"):
             answer += await reader.read()
-        writer.close()
-        await writer.wait_closed()
         return answer
 
 
@@ -106,13 +104,9 @@ async def test_a_header_from_anybody_else_is_garbage(site: Site) -> None:
     async with asyncio.timeout(LIMIT_S):
         for proxies in (PROXIES, ()):  # others are listed, nobody is
             async with site.serve(proxies=proxies) as server:
-                reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", site.port, local_addr=("127.0.0.7", 0)
-                )
-                writer.write(header)
-                assert await reader.read() == b"SSH-2.0-Stargate\r\n"  # its own banner, and the end
-                writer.close()
-                await writer.wait_closed()
+                async with tcp_connection(site.port, "127.0.0.7") as (reader, writer):
+                    writer.write(header)
+                    assert await reader.read() == b"SSH-2.0-Stargate\r\n"  # its own banner, and the end
                 await _until(lambda server=server: server.connections == 0)
 
 
@@ -126,14 +120,11 @@ async def test_a_load_balancer_that_speaks_for_itself_is_who_it_is(site: Site) -
 async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
     """The time to log in counts from the first byte on, and such connections count as not logged in."""
     async with site.serve(proxies=PROXIES, login_timeout_s=0.3, places=PlaceLimits(full=1)) as server:
-        async with asyncio.timeout(LIMIT_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        async with asyncio.timeout(LIMIT_S), tcp_connection(site.port) as (reader, writer):
             writer.write(b"PROXY TCP4 ")
             await _until(lambda: server.connections == 1)
             assert await raw(site, b"") == b"Exceeded MaxStartups\r\n"
             assert await reader.read() == b"this address must speak PROXY protocol\r\n"
-            writer.close()
-            await writer.wait_closed()
         await _until(lambda: server.connections == 0)
 
 
@@ -141,18 +132,16 @@ async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -
     """Load balancers connect and leave, every second or so."""
     async with site.serve(proxies=PROXIES) as server:
         with capture_logs() as lines:
-            _, writer = await asyncio.open_connection("127.0.0.1", site.port)
-            await _until(lambda: server.connections == 1)
-            writer.close()
-            await writer.wait_closed()
+            async with tcp_connection(site.port):
+                await _until(lambda: server.connections == 1)
             await _until(lambda: server.connections == 0)
     assert [line for line in lines if line["log_level"] != "debug"] == []
 
 
 async def test_a_stopping_server_ends_those_that_wait_for_a_header(site: Site) -> None:
     """None is left behind."""
-    async with site.serve(proxies=PROXIES) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-        await _until(lambda: server.connections == 1)
-    assert await asyncio.wait_for(reader.read(), LIMIT_S) == b""
-    writer.close()
+    async with contextlib.AsyncExitStack() as stack:
+        async with site.serve(proxies=PROXIES) as server:
+            reader, _ = await stack.enter_async_context(tcp_connection(site.port))
+            await _until(lambda: server.connections == 1)
+        assert await asyncio.wait_for(reader.read(), LIMIT_S) == b""

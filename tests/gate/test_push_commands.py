@@ -13,13 +13,13 @@ from stargate_gate.gate.push.push_commands import (
     MAX_OPTIONS_BYTES,
     PushCommands,
 )
-from stargate_gate.repos.refnames import MAX_COMPONENT_BYTES, MAX_REF_BYTES
+from stargate_gate.repos.names import MAX_REF_BYTES, MAX_REF_COMPONENT_BYTES
 from tests.gate.conftest import House, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, packets, pkt, seen
 
 OID = "1" * 40
 CAPABILITIES = "report-status push-options object-format=sha1"
-COMPONENT = "c" * MAX_COMPONENT_BYTES
+COMPONENT = "c" * MAX_REF_COMPONENT_BYTES
 LONGEST = ("refs/heads/" + "/".join([COMPONENT] * 4))[:MAX_REF_BYTES]
 TOO_LONG = LONGEST + "x"
 TOO_WIDE = f"refs/heads/{COMPONENT}x"
@@ -63,11 +63,11 @@ def read(data: bytes, size: int = 1 << 16) -> PushCommands:
         (b"0000", None),
         (pkt(f"shallow {OID}") + request(LONGEST), None),
         (request("refs/heads/main", TOO_LONG, "refs/heads/z"), f"has {MAX_REF_BYTES + 1} bytes"),
-        (request(TOO_WIDE), f"{MAX_COMPONENT_BYTES} are allowed"),
-        (pkt(f"shallow {OID}") + request(TOO_WIDE), f"{MAX_COMPONENT_BYTES} are allowed"),
-        (request(TOO_WIDE).replace(OID.encode(), b"F" * 40), f"{MAX_COMPONENT_BYTES} are allowed"),
+        (request(TOO_WIDE), f"{MAX_REF_COMPONENT_BYTES} are allowed"),
+        (pkt(f"shallow {OID}") + request(TOO_WIDE), f"{MAX_REF_COMPONENT_BYTES} are allowed"),
+        (request(TOO_WIDE).replace(OID.encode(), b"F" * 40), f"{MAX_REF_COMPONENT_BYTES} are allowed"),
         (certificate("refs/heads/main", TOO_LONG), f"has {MAX_REF_BYTES + 1} bytes"),
-        (certificate(TOO_WIDE, packet_bytes=3), f"{MAX_COMPONENT_BYTES} are allowed"),
+        (certificate(TOO_WIDE, packet_bytes=3), f"{MAX_REF_COMPONENT_BYTES} are allowed"),
         (request("refs/heads/main", options=[b"x"] * (MAX_OPTIONS + 1)), "push options"),
         (request("refs/heads/main", options=[b"x" * 60_000] * 9), f"{MAX_OPTIONS_BYTES >> 10} KiB"),
         (request("refs/heads/main", options=[b"a\0b"]), "zero byte"),

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from stargate_gate.kv.durations import seconds
 from stargate_gate.kv.errors import KvUsageError
-from stargate_gate.kv.git import Done
 from stargate_gate.kv.keys import check_key, check_namespace, escape, places, unescape
-from stargate_gate.kv.outcomes import Answer, Outcome, of_fetch, of_push
+from stargate_gate.kv.outcomes import Answer, Done, Outcome, of_fetch, of_push
 from stargate_gate.kv.packs import NewObjects
 from stargate_gate.kv.records import Commit, Meta, Ref
 from stargate_gate.kv.snapshot import Snapshot

@@ -39,4 +39,5 @@ def test_a_command_imports_little(command: str) -> None:
     assert not imported & HEAVY
     assert not {name for name in imported if name.startswith("stargate_gate.") and ".kv" not in name} - {
         "stargate_gate.cli", "stargate_gate.cli.lazy", "stargate_gate.errors", "stargate_gate.exitcodes",
+        "stargate_gate.printable",
     }  # fmt: skip

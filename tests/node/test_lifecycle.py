@@ -1,4 +1,4 @@
-"""The campaign on a real lock file with a real feed: a term that cannot be opened is tried again."""
+"""The lifecycle on a real lock file with a real feed: a term that cannot be opened is tried again."""
 
 import asyncio
 import contextlib
@@ -16,19 +16,21 @@ from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock.bootstrap import bootstrap
-from stargate_gate.election.flock.engine import FlockHold
+from stargate_gate.election.flock.engine import FlockHandle
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, UnavailableError
 from stargate_gate.node import lifecycle as lifecycle_module
 from stargate_gate.node.leadership import NodeLeadership
-from stargate_gate.node.lifecycle import Campaign, NobodyToFollow
+from stargate_gate.node.lifecycle import Lifecycle, NobodyToFollow
+from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.feed import Feed, FeedSettings, StandbyStatus
 from stargate_gate.replication.leader.reach import no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
+from stargate_gate.repos.housekeeping import Maintenance
 from stargate_gate.repos.repository import Repository
 from tests.support.elections import LIMIT_S, member, node, state_of
 from tests.support.room import Room, open_room
@@ -50,7 +52,7 @@ class NoClients:
 
 
 class Candidate:
-    """A node's campaign. It is node-b, a member of the sync set of node-a, which is gone."""
+    """A node's lifecycle. It is node-b, a member of the sync set of node-a, which is gone."""
 
     def __init__(self, room: Room, elector: Elector) -> None:
         self.terms: list[int] = []
@@ -59,19 +61,23 @@ class Candidate:
         self.repositories = room.datadir.repositories
         self.lock = LeadingLock(room.datadir)
         self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
+        self.led = LedTerm()
 
         settings = FeedSettings("sync", Limits(), 1.0, 60.0)
 
         async def on_disk(repository: Repository) -> None:
             await FolderSyncs().sync(repository.path)
 
-        def make_feed(term: Term) -> Feed:
-            return Feed(
+        maintenance = Maintenance(room.store, room.processes)
+
+        def make_changes(term: Term) -> TermChanges:
+            feed = Feed(
                 term, B, room.store, room.refs, settings, on_disk, NoJournal(),
                 profile=Profile, reach=no_peers,
             )  # fmt: skip
+            return TermChanges(feed, room.store, maintenance)
 
-        self.campaign = Campaign(
+        self.lifecycle = Lifecycle(
             Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),
             elector,
             self.leadership,
@@ -79,7 +85,8 @@ class Candidate:
             self.lock,
             address=FloatingAddress(B.name, ()),
             clients=NoClients(),
-            make_feed=make_feed,
+            led=self.led,
+            make_changes=make_changes,
             mode="sync",
             data_dir_failing=lambda: self.failing_s,
             on_leading=self._leading,
@@ -92,7 +99,7 @@ class Candidate:
 
 @pytest.fixture
 async def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Candidate]:
-    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1))
+    monkeypatch.setattr(lifecycle_module, "AGAIN_BACKOFF", Backoff(0.05, 0.1, lambda: 0.0))
     lock = tmp_path / "leader.lock"
     bootstrap(lock, state_of(tmp_path, "a"), A)
     async with node(tmp_path, "a", lock) as a:
@@ -105,15 +112,15 @@ async def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 @contextlib.asynccontextmanager
 async def running(candidate: Candidate) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(candidate.campaign.run())
+    task = asyncio.create_task(candidate.lifecycle.run())
     yield task
-    candidate.campaign.stop()
+    candidate.lifecycle.stop()
     async with asyncio.timeout(LIMIT_S):
         await task
 
 
 async def leads(candidate: Candidate, task: "asyncio.Task[None]") -> None:
-    """Wait until it does; the campaign must not have ended."""
+    """Wait until it does; the lifecycle must not have ended."""
     leading = asyncio.create_task(candidate.leading.wait())
     async with asyncio.timeout(LIMIT_S):
         await asyncio.wait({task, leading}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,16 +134,16 @@ async def test_a_failed_write_of_the_record_is_tried_again_with_a_new_term(
 
     The node goes on living, says so loudly, stands aside for a moment, and leads in the end.
     """
-    real, tries = FlockHold.write, []
+    real, tries = FlockHandle.write, []
 
-    async def write(hold: FlockHold, record: ClusterRecord) -> None:
+    async def write(handle: FlockHandle, record: ClusterRecord) -> None:
         tries.append(record)
         if len(tries) == 1:
             assert not candidate.leadership.view().accepting
             raise ElectionUnavailableError("the volume is full")
-        await real(hold, record)
+        await real(handle, record)
 
-    monkeypatch.setattr(FlockHold, "write", write)
+    monkeypatch.setattr(FlockHandle, "write", write)
     with capture_logs() as logs:
         async with running(candidate) as task:
             await leads(candidate, task)

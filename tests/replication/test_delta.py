@@ -19,7 +19,7 @@ from stargate_gate.replication.wire.messages import (
 )
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange, plan_transactions
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 NAME = RepositoryName("org/app")
 ID = "b" * 32

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import TryAgainError
-from stargate_gate.replication.leader.sync_set import FIRST_POSITION
 from stargate_gate.replication.wire.messages import (
     Changed,
     Compare,
@@ -19,6 +18,7 @@ from stargate_gate.replication.wire.messages import (
     SnapshotBegin,
     Unreadable,
 )
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.feeds import APP, APP_ID, LIMIT_S, B, C, House, opened

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import UnavailableError
-from stargate_gate.repos import placing
+from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
 from tests.support.leading import commits
@@ -62,7 +62,7 @@ async def test_names_follow_the_leaders_whoever_is_compared_first(
 ) -> None:
     """One comparison moves all that are in its way; no object comes, nothing is put away."""
     if not at_once:  # as on a file system that cannot exchange two names
-        monkeypatch.setattr(placing, "_exchange_at_once", lambda *_: False)
+        monkeypatch.setattr(folders, "_exchange_at_once", lambda *_: False)
     ids = await mirrored(site, "a", "b", "c", "d")
     renamed(site, *moves)
     site.moves = 0

@@ -4,7 +4,7 @@ from stargate_gate.replication.leader.sent_states import Published, State
 from stargate_gate.replication.wire.messages import Changed, Compare
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 TERM = 7
 APP, LIB = RepositoryName("app"), RepositoryName("lib")

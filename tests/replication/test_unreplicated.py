@@ -12,7 +12,6 @@ from stargate_gate.replication.rescue.journal import Journal, forget_journal
 from stargate_gate.replication.rescue.unreplicated import (
     COMPACT_AT_LINES,
     MAX_REFS,
-    UNNUMBERED,
     DamagedError,
     Fact,
     Forced,
@@ -28,6 +27,7 @@ from stargate_gate.replication.rescue.unreplicated import decode as decode_facts
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.answers import OnDisk
 from stargate_gate.replication.wire.messages import Applied, Progress
+from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.names import parse_repository_name
 
 ONE, OTHER = "1" * 32, "2" * 32

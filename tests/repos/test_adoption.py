@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.errors import UnavailableError
 from stargate_gate.repos import durable
 from stargate_gate.repos.adoption import seal_key
 from stargate_gate.repos.gitconfig import ConfigEntry, adopted, seal
-from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.reading import read_file
-from stargate_gate.repos.refnames import MAX_COMPONENT_BYTES, MAX_REF_BYTES
+from stargate_gate.repos.names import MAX_REF_BYTES, MAX_REF_COMPONENT_BYTES, RepositoryName
 from stargate_gate.repos.repository import read_head, read_id
 from stargate_gate.repos.sweep import sweep_repository
 from tests.support.git import git, make_work
@@ -85,7 +84,7 @@ def refs_of_length(path: Path, ref: str) -> None:
     git("update-ref", ref, git("rev-parse", "main", cwd=path), cwd=path)
 
 
-WIDE = "refs/heads/" + "w" * (MAX_COMPONENT_BYTES + 1)
+WIDE = "refs/heads/" + "w" * (MAX_REF_COMPONENT_BYTES + 1)
 LONG = ("refs/heads/" + "/".join(["d" * 200] * 6))[: MAX_REF_BYTES + 1]
 # What is put in → a word of what is said.
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -108,7 +107,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "nested": (lambda path: nested(path / "sub.git"), "sub.git is a repository inside"),
     "deep": (lambda path: nested(path / "modules/x"), "modules/x is a repository inside"),
     "partial": (lambda path: (path / "objects/pack/pack-1.promisor").touch(), "partial clone"),
-    "wide": (lambda path: packed(path, WIDE), f"{MAX_COMPONENT_BYTES} are allowed"),
+    "wide": (lambda path: packed(path, WIDE), f"{MAX_REF_COMPONENT_BYTES} are allowed"),
     "long": (lambda path: packed(path, LONG), f"may have {MAX_REF_BYTES}"),
     "long and loose": (lambda path: refs_of_length(path, LONG), f"may have {MAX_REF_BYTES}"),
     "reserved": (lambda path: packed(path, "refs/stargate"), "refs/stargate"),

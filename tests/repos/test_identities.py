@@ -286,7 +286,7 @@ async def test_a_repository_that_one_search_misses_is_found_by_the_next(
     """An operator moves its folder from where the search comes to where it has been: it is not gone."""
     identity = (await room.store.create(APP)).id()
     root = room.datadir.repositories
-    walk = room.store.register._walk
+    walk = room.store.register._files._walk
     moved = []
 
     def moving() -> list[Repository]:
@@ -297,7 +297,7 @@ async def test_a_repository_that_one_search_misses_is_found_by_the_next(
         return found
 
     renamed(room, APP, RENAMED)  # so that it has to be searched for
-    monkeypatch.setattr(room.store.register, "_walk", moving)
+    monkeypatch.setattr(room.store.register._files, "_walk", moving)
     found = await room.store.by_id(identity, search=True)
     assert found is not None
     assert str(found.name) == "a/renamed"

@@ -15,7 +15,7 @@ from stargate_gate.datadir.locks import open_lock_file, try_lock
 from stargate_gate.datadir.procs import process_id
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import process as process_module
-from stargate_gate.repos.process import DEVNULL, GitProcess, finish
+from stargate_gate.repos.process import DEVNULL, GitProcess
 from tests.support.git import children, open_descriptors
 from tests.support.room import Room
 
@@ -328,24 +328,3 @@ async def test_the_writers_lock_outlives_the_node_in_its_writers(room: Room, rep
         assert try_lock(fd, fcntl.LOCK_EX)
     finally:
         os.close(fd)
-
-
-async def test_finish_finishes_and_then_tells_of_the_cancellation() -> None:
-    """However often it is cancelled."""
-    work_goes_on = asyncio.Event()
-    done = []
-
-    async def work() -> None:
-        await work_goes_on.wait()
-        done.append(1)
-
-    task = asyncio.create_task(finish(work()))
-    for _ in range(3):
-        await asyncio.sleep(0)
-        task.cancel()
-    await asyncio.sleep(0)
-    assert not task.done()
-    work_goes_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert done == [1]

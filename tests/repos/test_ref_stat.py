@@ -8,8 +8,9 @@ import pytest
 
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.refs import RefReader, RefSnapshot
+from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.snapshot import RefSnapshot
 from tests.support.git import git, git_run, make_work
 from tests.support.room import Room
 

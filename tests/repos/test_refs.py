@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import NoSuchRepositoryError
-from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.plan import encode_ref
+from stargate_gate.repos.names import RepositoryName, encode_ref
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.ref_stat import RACY_NS, take_stamp
-from stargate_gate.repos.refs import MAX_CACHED_BYTES, RefReader, RefSnapshot
+from stargate_gate.repos.ref_files import RACY_NS, stat_refs
+from stargate_gate.repos.refs import MAX_CACHED_BYTES, RefReader
 from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.snapshot import RefSnapshot
 from tests.support.git import git, git_run, make_work
 from tests.support.room import Room
 
@@ -51,7 +51,7 @@ def reader(room: Room) -> Counted:
 async def settle(path: Path) -> None:
     """Wait until the stamps of what was written just now can be told from any later ones."""
     newest = max(entry.lstat().st_ctime_ns for entry in [path, *path.rglob("*")])
-    while not take_stamp(path, time.time_ns()).settled:
+    while not stat_refs(path, time.time_ns()).settled:
         await asyncio.sleep(max(0, newest + RACY_NS - time.time_ns()) / 1e9 + 0.001)
 
 

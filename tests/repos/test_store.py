@@ -17,7 +17,7 @@ from stargate_gate.errors import (
     UnavailableError,
     UsageError,
 )
-from stargate_gate.repos import placing
+from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import read_head, read_object_format
 from stargate_gate.repos.store import Store
@@ -189,7 +189,7 @@ async def test_a_folder_that_vanishes_meanwhile_is_made_again(
             removed.append(path / "org")
             removed[0].rmdir()
 
-    monkeypatch.setattr(placing, "fsync_dir", sync)
+    monkeypatch.setattr(folders, "fsync_dir", sync)
     await room.store.create(APP)
     assert removed
     assert await names(room.store) == ["org/app"]

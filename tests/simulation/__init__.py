@@ -1,6 +1,7 @@
 """A simulator of the pure core: clusters of two to five nodes in trouble, seeded, one step at a time.
 
     python -m tests.simulation --seed 1 --steps 20000000 [--nodes 3] [--mode sync|strict|async]
+    python -m tests.simulation --long --total 100000000 --state FILE    in many sittings; see long_run.py
 
 The decisions are the product's own modules: election/{steps,record,eligibility}, election.term._both,
 replication/{syncset,backlog,delta,work,intent,published,unreplicated,rescue}, repos/plan. The shells around
@@ -15,5 +16,6 @@ leading lock, clients that go away, nodes of another version, and limits of time
     engine.py      programs, their order, the clock       volume.py, disk.py, network.py   what fails
     faults.py      the plan of an episode                 client.py                        who pushes
     invariants.py  what must hold after each step         episode.py, campaigns.py         runs of it
-    mutations.py   one broken rule each                   shrinking.py                     traces to read
+    mutation.py, broken.py, mutations.py   one broken rule each
+    shrinking.py   traces to read                         long_run.py                      many sittings
 """

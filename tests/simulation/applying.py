@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.rescue.unreplicated import Kept
 from stargate_gate.replication.rescue.values import in_question
 from stargate_gate.replication.standby.intent import Intent, needed, remaining
 from stargate_gate.replication.wire.delta import before_and_after
 from stargate_gate.replication.wire.messages import Changed
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps

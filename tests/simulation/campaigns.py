@@ -139,17 +139,21 @@ class Report:
 
 def run_many(
     seed: int,
-    steps: int,
+    steps: int | None = None,
     *,
+    episodes: int | None = None,
     nodes: int | None = None,
     mode: Mode | None = None,
-    limit_s: float | None = None,
 ) -> Report:
-    """Episode after episode until so many steps are taken, one fails, or `limit_s` seconds are over."""
+    """One episode after the other, until there were so many steps or episodes, or one has failed."""
     rules = Rules()
     report = Report(seed)
     began = time.monotonic()
-    while report.steps < steps and report.failure is None:
+    while report.failure is None:
+        if steps is not None and report.steps >= steps:
+            break
+        if episodes is not None and report.episodes >= episodes:
+            break
         plan = make_plan(seed + report.episodes, nodes=nodes, mode=mode)
         outcome = run_episode(plan, rules, report.coverage)
         report.episodes += 1
@@ -159,6 +163,4 @@ def run_many(
         report.seconds = time.monotonic() - began
         if outcome.violation is not None:
             report.failure = explain(plan, rules, outcome)
-        elif limit_s is not None and report.seconds > limit_s:
-            break
     return report

@@ -13,7 +13,7 @@ from stargate_gate.election.eligibility import Known
 from stargate_gate.election.port import Member
 from stargate_gate.replication.standby.intent import Intent
 from stargate_gate.repos.plan import RefChange
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 from tests.simulation.journal import JournalFile
 
 Line = frozenset[str]

@@ -65,6 +65,7 @@ class Ledger:
         self.rewritten: set[str] = set()  # pushed again after they were lost: a copy tells not of which push
         self.superseded: dict[str, list[str]] = {}  # what clients have put in place of a value
         self._number = 0
+        self._judged: dict[int, tuple[ClusterRecord, object, bool]] = {}  # the last answer of `may_lead`
 
     # -- the book -------------------------------------------------------------------------------------
 
@@ -184,8 +185,12 @@ class Ledger:
     def may_lead(self, node: "Node", record: ClusterRecord) -> bool:
         process = node.process
         known = node.disk.known if process is None else process.known()
+        asked, judged = (node.member, known), self._judged.get(node.number)
+        if judged is not None and judged[0] is record and judged[1] == asked:
+            return judged[2]
         standing = Standing(node.member, known, seen_s=1e9)
         decision = self.world.rules.decide(record, standing, place="the lock", handover_wait_s=0.0)
+        self._judged[node.number] = record, asked, isinstance(decision, Try)
         return isinstance(decision, Try)
 
     def _holds(self, node: "Node", record: ClusterRecord, why: str) -> None:

@@ -12,11 +12,10 @@ from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.sent_states import Published, State
 from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.replication.rescue.unreplicated import UNNUMBERED
 from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
+from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
 from tests.simulation.disk import FullError
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import Feeding, Shown
@@ -24,7 +23,7 @@ from tests.simulation.feeding import Feeding, Shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stargate_gate.repos.refs import RefSnapshot
+    from stargate_gate.repos.snapshot import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process, Tenure

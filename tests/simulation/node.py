@@ -23,6 +23,7 @@ class Node:
         self.number = number
         self.name = "ABCDEFG"[number]
         self.installs = 0
+        self.member = Member(self.name, f"{self.name.lower()}0")  # its name, and the id of its data_dir
         self.wiped_at = -1e9
         self.unreached_until = -1e9  # a leader that dials it before does not find it
         self.disk = Disk(self.member)
@@ -32,15 +33,13 @@ class Node:
         self._joining_since: int | None = None
         self._led = 0
         self._eligible = False
-
-    @property
-    def member(self) -> Member:
-        return Member(self.name, f"{self.name.lower()}{self.installs}")
+        self._seen: tuple[ClusterRecord, Member] | None = None
 
     def reinstall(self, now: float) -> None:
         """An empty data_dir under the old name."""
         self.wiped_at = now
         self.installs += 1
+        self.member = Member(self.name, f"{self.name.lower()}{self.installs}")
         self.disk = Disk(self.member)
         self.backup = None
 
@@ -63,6 +62,9 @@ class Node:
 
     def see(self, record: "ClusterRecord") -> None:
         """That record is in force."""
+        if self._seen is not None and self._seen[0] is record and self._seen[1] is self.member:
+            return
+        self._seen = record, self.member
         eligible = self.member in record.eligible
         begins_to_lead = record.leader == self.member and record.term > self._led
         if begins_to_lead:

@@ -140,6 +140,7 @@ class Process:
         self.record: ClusterRecord | None = None
         self.record_since = 0.0
         self.checked: tuple[int, int] | None = None
+        self._known: tuple[Known, tuple[int, int], Known] | None = None  # as it was put together last
         self.aside_until = 0.0
         self.override_until = 0.0
         self.not_opened = 0  # terms in a row
@@ -264,9 +265,12 @@ class Process:
 
     def known(self) -> Known:
         known = self.disk.known
-        if self.checked is not None:
-            known = replace(known, checked_term=self.checked[0], position=self.checked[1])
-        return known
+        if self.checked is None:
+            return known
+        if self._known is None or self._known[0] is not known or self._known[1] != self.checked:
+            more = replace(known, checked_term=self.checked[0], position=self.checked[1])
+            self._known = known, self.checked, more
+        return self._known[2]
 
     def level(self, term: int, position: int) -> None:
         """Elector.checked: every repository equals that of the leader of `term`, up to `position`."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from stargate_gate.replication.rescue.unreplicated import UNNUMBERED
+from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import FullError, Repo, fits
 from tests.simulation.engine import Event, Steps

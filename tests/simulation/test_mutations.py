@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from tests.simulation.episode import run_episode
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import MUTATIONS
 from tests.simulation.rules import Rules
 
 LIMIT_S = 180  # on a machine that is slow or busy; seconds else

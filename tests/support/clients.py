@@ -1,8 +1,9 @@
 """Real clients for tests whose server runs on the test's own event loop."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,18 @@ async def run(
         raise
     assert process.returncode is not None
     return Done(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+@contextlib.asynccontextmanager
+async def tcp_connection(
+    port: int, source: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A TCP connection to loopback, from `source`. Closed in any case: an open one fails later tests."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
 
 
 def ssh_argv(port: int, key: Path, *options: str, login: str = "git") -> list[str]:

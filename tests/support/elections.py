@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.elector import Elector
-from stargate_gate.election.flock.engine import FlockEngine, FlockHold
+from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
 from stargate_gate.election.port import ClusterRecord, Engine, Member
 from stargate_gate.election.state import FILE_NAME, ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings
@@ -17,7 +17,7 @@ from stargate_gate.election.term import Term
 from stargate_gate.errors import LeadershipLostError
 
 LIMIT_S = 20.0  # for what should happen at once: only a hanging test gets there
-CALM = Timings(retry_s=0.01, heartbeat_s=0.05, watchdog_s=5.0, lease_s=10.0, handover_wait_s=0.3)
+CALM = Timings(retry_s=0.01, heartbeat_s=0.05, lease_s=10.0, handover_wait_s=0.3)
 QUICK = replace(CALM, lease_s=0.4)  # for what happens when a lease runs out
 
 
@@ -166,6 +166,6 @@ async def node_on(
         await engine.close()
 
 
-def lose_lock(hold: FlockHold) -> None:
+def lose_lock(handle: FlockHandle) -> None:
     """What a share does that loses a lock without a word."""
-    fcntl.flock(hold._fds[0], fcntl.LOCK_UN)
+    fcntl.flock(handle._fds[0], fcntl.LOCK_UN)

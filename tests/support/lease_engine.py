@@ -52,21 +52,21 @@ class LeaseEngine:
         await self._store.ask()
         return self._store.record
 
-    async def try_acquire(self) -> "LeaseHold | None":
+    async def try_acquire(self) -> "StoreHandle | None":
         store = self._store
         await store.ask()
         if store.lease is not None and store.holds(store.lease):
             return None
         store.lease = next(store.leases)
         store.expires_at = store.clock() + store.ttl_s
-        return LeaseHold(store, store.lease)
+        return StoreHandle(store, store.lease)
 
     async def close(self) -> None:
         """Nothing to give back."""
 
 
-class LeaseHold:
-    """`port.Hold`: a lease. A write is a transaction: I hold the lease, the record is as I know it."""
+class StoreHandle:
+    """`port.LeaseHandle`: a lease. A write is a transaction: I hold the lease, the record is as I know it."""
 
     def __init__(self, store: LeaseStore, lease: int) -> None:
         self._store = store

@@ -5,6 +5,7 @@ RFC 4253 (transport), RFC 4252 (login), RFC 4254 (channels), RFC 5647 (AES-GCM).
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
@@ -72,10 +73,23 @@ def kexinit(
     return bytes([KEXINIT]) + os.urandom(16) + b"".join(map(string, lists)) + bytes([guess]) + bytes(4)
 
 
-def connect(port: int, source: str = "127.0.0.1", *, limit_s: float = LIMIT_S) -> socket.socket:
-    """A TCP connection to a node on loopback, from `source`; reads and writes are limited to `limit_s`."""
-    sock = socket.create_connection(("127.0.0.1", port), limit_s, (source, 0))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def connect(
+    port: int, source: str = "127.0.0.1", *, limit_s: float = LIMIT_S, receive_buffer_bytes: int | None = None
+) -> socket.socket:
+    """A TCP connection to a node on loopback, from `source`; reads and writes are limited to `limit_s`.
+
+    `receive_buffer_bytes` is what the kernel takes (it doubles it) for a client that does not read. Without
+    it that is between some KiB and many MiB, by the machine. It must be set before the connection is made.
+    """
+    with contextlib.ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket())
+        if receive_buffer_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(limit_s)
+        sock.bind((source, 0))
+        sock.connect(("127.0.0.1", port))
+        on_failure.pop_all()
     return sock
 
 
@@ -104,7 +118,10 @@ class UserKey:
 
 
 class RawClient:
-    """One connection. The key exchange is done unless `exchange` is False; then `login`, `open`, `ask`."""
+    """One connection. The key exchange is done unless `exchange` is False; then `login`, `open`, `ask`.
+
+    Use it with `with`, which closes it: a socket that a failed test leaves open fails another test later.
+    """
 
     def __init__(
         self,
@@ -114,8 +131,9 @@ class RawClient:
         version: str = "SSH-2.0-raw",
         exchange: bool = True,
         limit_s: float = LIMIT_S,
+        receive_buffer_bytes: int | None = None,
     ) -> None:
-        self.sock = connect(port, source, limit_s=limit_s)
+        self.sock = connect(port, source, limit_s=limit_s, receive_buffer_bytes=receive_buffer_bytes)
         self._data = b""
         self._sending: tuple[AESGCM, bytearray] | None = None
         self._receiving: tuple[AESGCM, bytearray] | None = None
@@ -130,8 +148,10 @@ class RawClient:
             self.sock.close()
             raise
 
-    def close(self) -> None:
-        """Cut it."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.sock.close()
 
     def line(self) -> bytes:
@@ -196,14 +216,18 @@ class RawClient:
         return self.receive()[0]
 
     def login(self, key: UserKey, user: str = "git") -> Self:
-        """The whole login.
+        """The whole login. Closes the connection if it fails.
 
         Raises:
             ClosedError: refused.
+            OSError: the connection is gone.
         """
-        self.request_service()
-        if self.sign_in(key, user) != AUTH_SUCCESS:
-            raise ClosedError("the key was refused")
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.sock.close)
+            self.request_service()
+            if self.sign_in(key, user) != AUTH_SUCCESS:
+                raise ClosedError("the key was refused")
+            on_failure.pop_all()
         return self
 
     def open(

@@ -13,6 +13,7 @@ from stargate_gate.cli.kv.options import common, common_options
 from stargate_gate.cli.lazy import Entry, LazyGroup, Section
 from stargate_gate.errors import StargateError
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.printable import escaped
 
 INTERRUPTED = 130  # what shells say of a program that SIGINT ended
 TRACEBACK_VARIABLE = "STARGATE_TRACEBACK"
@@ -107,8 +108,7 @@ def _tell_error(error: Exception) -> int:
 
 
 def _tell(text: str, status: ExitCode) -> int:
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
-    click.echo(f"git kv: {line}", err=True)
+    click.echo(f"git kv: {escaped(' '.join(text.split()))}", err=True)
     return status
 
 

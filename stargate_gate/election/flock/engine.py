@@ -83,7 +83,7 @@ class FlockEngine:
         """See `port.Engine.read`."""
         return await self._worker.call(self._read)
 
-    async def try_acquire(self) -> "FlockHold | None":
+    async def try_acquire(self) -> "FlockHandle | None":
         """See `port.Engine.try_acquire`."""
         taken: list[int] = []
         try:
@@ -91,7 +91,7 @@ class FlockEngine:
         except BaseException:
             self._worker.submit(_close_all, taken)  # the lock may come after we have gone
             raise
-        return FlockHold(self._path, taken[0], self._state, self._worker) if got else None
+        return FlockHandle(self._path, taken[0], self._state, self._worker) if got else None
 
     async def close(self) -> None:
         """See `port.Engine.close`."""
@@ -157,8 +157,11 @@ class FlockEngine:
         return True
 
 
-class FlockHold:
-    """`port.Hold`: an open, locked descriptor of the lock file. Methods ending in _now run in the worker."""
+class FlockHandle:
+    """`port.LeaseHandle`: an open, locked descriptor of the lock file.
+
+    Methods whose names end in _now run in the worker.
+    """
 
     def __init__(self, path: Path, fd: int, state: ElectionState, worker: Worker) -> None:
         self._path = path
@@ -171,23 +174,23 @@ class FlockHold:
         self._beats = 0
 
     async def read(self) -> ClusterRecord:
-        """See `port.Hold.read`."""
+        """See `port.LeaseHandle.read`."""
         return await self._worker.call(self._guarded, lambda: record_of(self._path, self._slots_now()))
 
     async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> ClusterRecord:
-        """See `port.Hold.claim`."""
+        """See `port.LeaseHandle.claim`."""
         return await self._worker.call(self._guarded, lambda: self._claim_now(record, former))
 
     async def write(self, record: ClusterRecord) -> None:
-        """See `port.Hold.write`."""
+        """See `port.LeaseHandle.write`."""
         await self._worker.call(self._guarded, lambda: self._write_now(record))
 
     async def prove(self) -> None:
-        """See `port.Hold.prove`."""
+        """See `port.LeaseHandle.prove`."""
         await self._worker.call(self._guarded, self._prove_now)
 
     async def release(self) -> None:
-        """See `port.Hold.release`. While another call hangs in the kernel, the close waits for its return."""
+        """See `port.LeaseHandle.release`. While another call hangs in the kernel, the close waits for it."""
         self._let_go = True  # whatever runs in the worker stops at its next step
         closed = self._worker.submit(_close_all, self._fds)
         done, _ = await asyncio.wait({closed}, timeout=RELEASE_LIMIT_S)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stargate_gate.datadir.mounts import mount_of, read_mountinfo
+from stargate_gate.datadir.filesystem import mount_of, read_mountinfo
 from stargate_gate.datadir.users import user
 from stargate_gate.election.flock.mounts import objection
 from stargate_gate.election.flock.slots import STAMP_OFFSET, Slots, decode, in_force

@@ -6,7 +6,7 @@ flock(2) on NFSv3 and SMB may exist on one machine only, or be lost without a si
 
 from pathlib import PurePosixPath
 
-from stargate_gate.datadir.mounts import Mount, mount_of
+from stargate_gate.datadir.filesystem import Mount, mount_of
 
 OLDEST_NFS = (4, 1)  # sessions: a lost lock shows as EIO
 NEVER = {

@@ -20,12 +20,10 @@ with a version of at least 1. Only steps.py writes claims.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.port import ClusterRecord
+from stargate_gate.election.record import decode_record, encode_record
 
 COPIES = 2
 SLOT_COUNT = 3 * COPIES
@@ -35,8 +33,6 @@ STAMP_BYTES = 4096
 FILE_BYTES = STAMP_OFFSET + STAMP_BYTES
 MAGIC = b"stargate cluster record, format 1; "
 CLAIM = 0  # the version of a claim
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def encode(record: ClusterRecord) -> bytes:
     Raises:
         ValueError: the record does not fit.
     """
-    payload = json.dumps(_to_json(record), separators=(",", ":"), sort_keys=True).encode()
+    payload = encode_record(record)
     head = MAGIC + f"sha256 {hashlib.sha256(payload).hexdigest()} bytes {len(payload)}\n".encode()
     if len(head) + len(payload) > SLOT_BYTES:
         raise ValueError(
@@ -139,8 +135,8 @@ def _decode_slot(slot: bytes) -> Slot:
     if not slot.strip(b"\0"):
         return None
     try:
-        return _from_json(json.loads(_payload(slot)))
-    except (ValueError, KeyError, TypeError):
+        return decode_record(_payload(slot))
+    except ValueError:
         return Torn(hashlib.sha256(slot).hexdigest())
 
 
@@ -152,65 +148,3 @@ def _payload(slot: bytes) -> bytes:
     if not head.startswith(MAGIC) or hashlib.sha256(payload).hexdigest().encode() != digest:
         raise ValueError("checksum")
     return payload
-
-
-def _to_json(record: ClusterRecord) -> dict[str, Any]:
-    return {
-        "cluster_id": record.cluster_id,
-        "term": record.term,
-        "version": record.version,
-        "leader": _member_to_json(record.leader),
-        "ssh": record.ssh,
-        "http": record.http,
-        "host_keys": list(record.host_keys),
-        "mode": record.mode,
-        "sync_set": [_member_to_json(member) for member in record.sync_set],
-        "position": record.position,
-        "clean": record.clean,
-        "successor": record.successor and _member_to_json(record.successor),
-        "forced": record.forced,
-        "incarnations": dict(record.incarnations),
-    }
-
-
-def _from_json(value: Mapping[str, Any]) -> ClusterRecord:
-    """Unknown keys are ignored, so that a newer node may add some during a rolling upgrade.
-
-    `forced` and `incarnations` are two that older nodes did not write.
-    """
-    return ClusterRecord(
-        cluster_id=_typed(value, "cluster_id", str),
-        term=_typed(value, "term", int),
-        version=_typed(value, "version", int),
-        leader=_member_from_json(value["leader"]),
-        ssh=_typed(value, "ssh", str),
-        http=_typed(value, "http", str),
-        host_keys=tuple(str(key) for key in _typed(value, "host_keys", list)),
-        mode=_typed(value, "mode", str),
-        sync_set=tuple(_member_from_json(member) for member in _typed(value, "sync_set", list)),
-        position=_typed(value, "position", int),
-        clean=_typed(value, "clean", bool),
-        successor=None if value["successor"] is None else _member_from_json(value["successor"]),
-        forced=_typed({"forced": 0, **value}, "forced", int),
-        incarnations=_incarnations(_typed({"incarnations": {}, **value}, "incarnations", dict)),
-    )
-
-
-def _incarnations(value: Mapping[Any, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((str(data_dir_id), str(one)) for data_dir_id, one in value.items()))
-
-
-def _typed(value: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
-    found = value[key]
-    if not isinstance(found, kind):
-        raise TypeError(key)
-    return found
-
-
-def _member_to_json(member: Member) -> list[str]:
-    return [member.name, member.data_dir_id]
-
-
-def _member_from_json(value: Any) -> Member:
-    name, data_dir_id = value
-    return Member(str(name), str(data_dir_id))

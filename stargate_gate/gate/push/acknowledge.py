@@ -25,7 +25,7 @@ from stargate_gate.errors import (
 )
 from stargate_gate.gate.ports import Changes, Leadership
 from stargate_gate.gate.push.expected_values import ExpectedValues
-from stargate_gate.repos.refvalues import UncertainError, read_values
+from stargate_gate.repos.ref_files import UncertainError, read_values
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 

@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 
 from stargate_gate.gate.push.report import REPORT_BAND
+from stargate_gate.repos.names import ref_problem
 from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, PktLineError, encode, packet_length
-from stargate_gate.repos.refnames import ref_problem
 
 MAX_OPTIONS = 1_000
 # Git hands them to its hook as environment variables; with the arguments they may have 2 MiB (execve(2)).

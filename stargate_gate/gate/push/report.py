@@ -16,6 +16,7 @@ it on the same band.
 
 from collections.abc import Iterable, Iterator
 
+from stargate_gate.printable import printable
 from stargate_gate.repos.pktline import (
     FLUSH,
     HEADER_BYTES,
@@ -185,6 +186,6 @@ def _refused(report: Iterable[Packet], reason: str) -> Iterator[Packet]:
 
 
 def _ng(ref: bytes, reason: str) -> bytes:
-    text = "".join(char if char.isprintable() else " " for char in reason).encode("utf-8", "replace")
+    text = printable(reason, instead=" ").encode()
     room = max(0, MAX_PAYLOAD_BYTES - len(ref) - len(b"ng  \n"))
     return b"ng " + ref + b" " + text[:room] + b"\n"

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from stargate_gate.access.identity import Identity, printable
+from stargate_gate.access.identity import Identity
+from stargate_gate.printable import printable
 
 log = structlog.get_logger()
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from stargate_gate.replication.wire.delta import joined
 from stargate_gate.replication.wire.messages import News
 
-FIRST_POSITION = 1  # all that was there before the first change of a term; 0 is no position
 MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
 
 

@@ -44,7 +44,6 @@ from stargate_gate.replication.leader.sync_rules import Limits, Mode, conflict
 from stargate_gate.replication.leader.sync_set import SyncSetKeeper
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
-from stargate_gate.replication.rescue.unreplicated import UNNUMBERED
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import (
@@ -68,6 +67,7 @@ from stargate_gate.replication.wire.messages import (
     expect,
     parts,
 )
+from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader

@@ -6,10 +6,12 @@ cluster's host keys), and asks who is there.
 """
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError, UnavailableError, UsageError
@@ -19,12 +21,12 @@ from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.wire.about import Whoami, misdirected, not_reached
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import encode, expect
-from stargate_gate.repos.process import finish
 
 COMMAND = "stargate-whoami"
 NONCE_BYTES = 16
 REACH_LIMIT_S = 15.0  # for all of it; a node that is well answers in some 20 ms
-RETRY = Backoff(1.0, 30.0)  # after a failure; an operator who has corrected something waits that long
+# after a failure; an operator who has corrected something waits that long
+RETRY = Backoff(1.0, 30.0, random.random)
 AGAIN_S = 300.0  # a standby that was found is looked for again: routes and firewalls change
 
 Reach = Callable[[Member, str], Awaitable[str | None]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from stargate_gate.replication.wire.delta import difference
 from stargate_gate.replication.wire.messages import Changed, Compare, News
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 MAX_BYTES = 32 * 1024 * 1024  # of snapshots, to tell differences; beyond: everything is compared
 MAX_REPOSITORIES = 100_000  # some 400 bytes each; one that was forgotten is told anew

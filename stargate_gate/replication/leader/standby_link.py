@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -47,7 +48,8 @@ from stargate_gate.repos.store import Repository, Store
 log = structlog.get_logger()
 
 LIST_PART = 100  # repositories whose digests are looked up at a time, and sent in one line
-LATE_BACKOFF = Backoff(1.0, 60.0)  # before one that was late is checked anew: it may be late again
+# before one that was late is checked anew: it may be late again
+LATE_BACKOFF = Backoff(1.0, 60.0, random.random)
 MISSED_BEATS = 3  # a standby that has said nothing for so many heartbeats is taken for dead
 
 

@@ -1,4 +1,4 @@
-"""The connected standbys, as the leader's status tells of them. Pure."""
+"""The connected standbys, as the leader's status tells of them.."""
 
 import asyncio
 from collections.abc import Collection, Mapping

@@ -5,6 +5,7 @@ What may be acknowledged and who belongs into the record is decided in sync_rule
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Iterator, Mapping
 
 import structlog
@@ -12,7 +13,6 @@ import structlog
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
 from stargate_gate.replication.leader.standby_link import Feeding
 from stargate_gate.replication.leader.sync_rules import (
     Limits,
@@ -26,10 +26,11 @@ from stargate_gate.replication.leader.sync_rules import (
     wanted,
 )
 from stargate_gate.replication.ports import TermRecord
+from stargate_gate.replication.wire.numbers import FIRST_POSITION
 
 log = structlog.get_logger()
 
-RECORD_BACKOFF = Backoff(0.2, 5.0)
+RECORD_BACKOFF = Backoff(0.2, 5.0, random.random)
 
 
 class SyncSetKeeper:

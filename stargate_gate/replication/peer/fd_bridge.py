@@ -5,8 +5,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.replication.peer.connection import PeerChannel
-from stargate_gate.repos.process import finish
 
 CHUNK_BYTES = 64 * 1024
 GOODBYE_LIMIT_S = 5.0  # for the leader's git to end after ours has all it wants

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.replication.rescue.unreplicated import (
     MAX_REFS,
-    UNNUMBERED,
     DamagedError,
     Fact,
     Forced,
@@ -30,7 +30,6 @@ from stargate_gate.replication.rescue.unreplicated import (
     distrusted,
     encode,
 )
-from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 
@@ -266,4 +265,4 @@ def _bounded(refs: Collection[str] | None) -> tuple[str, ...] | None:
     return None if refs is None or len(refs) > MAX_REFS else tuple(sorted(refs))
 
 
-__all__ = ["FILE_NAME", "UNNUMBERED", "Journal", "forget_journal"]
+__all__ = ["FILE_NAME", "Journal", "forget_journal"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import (
     NoSuchRepositoryError,
@@ -21,10 +22,9 @@ from stargate_gate.replication.peer.fd_bridge import gits_end
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.rescue.values import Rescued, RescuedRepository
 from stargate_gate.repos.git import repository_argv
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
-from stargate_gate.repos.plan import RefChange, encode_ref, update_ref_input
-from stargate_gate.repos.process import Completed, GitProcesses, finish
-from stargate_gate.repos.refnames import ref_problem
+from stargate_gate.repos.names import RepositoryName, encode_ref, parse_repository_name, ref_problem
+from stargate_gate.repos.plan import RefChange, update_ref_input
+from stargate_gate.repos.process import Completed, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 

@@ -28,13 +28,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from stargate_gate.replication.leader.backlog import FIRST_POSITION
+from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
 
 MAX_REFS = 1000  # of one repository and term, by name; beyond it is "any ref", a line instead of megabytes
 COMPACT_AT_LINES = 10_000  # of the file, about a megabyte
 COMPACT_SHARE = 4  # and so many times as many as would do
 
-UNNUMBERED = 0  # the feed has not told of the change yet
 
 _LINE = re.compile(rb"([0-9a-f]{8}) (.*)")
 

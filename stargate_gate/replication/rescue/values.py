@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stargate_gate.replication.rescue.unreplicated import Kept
-from stargate_gate.repos.git import RESERVED
+from stargate_gate.repos.names import RESERVED
 
 RESCUED = f"{RESERVED}/rescued"
 COMMIT = "commit"

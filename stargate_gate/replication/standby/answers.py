@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stargate_gate.errors import StargateError, UnavailableError
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 
 class Copy(Protocol):

@@ -67,7 +67,7 @@ from stargate_gate.repos import plan
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.packed import PackedRefsError
 from stargate_gate.repos.plan import RefChange, Step
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 SYMBOLIC = "ref: "
 ATTEMPTS = 3  # comparisons in a row; only somebody else who writes here makes a second one necessary

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError, StargateError, UnavailableError
 from stargate_gate.replication.standby.answers import Copy, Walked
 from stargate_gate.replication.standby.steps import ReadRefs, Steps, Walk
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 if TYPE_CHECKING:
     from stargate_gate.repos.names import RepositoryName

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.replication.standby.intent import DamagedIntentError, Intent, decode, encode
-from stargate_gate.repos.process import finish
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from stargate_gate.replication.wire.messages import (
     out_of_place,
 )
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 SILENCE_LIMIT_S = 150.0  # while the leader reads refs; it allows itself 120 s for one repository
 

@@ -5,6 +5,7 @@ started is reaped, and what those left behind is swept. Nothing of the old term 
 """
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -35,13 +37,14 @@ from stargate_gate.replication.standby.session import Callbacks, Here, Session, 
 from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
-CONNECT_BACKOFF = Backoff(0.05, 5.0)  # a leader that restarts is back in a second; one that is gone may wait
+# a leader that restarts is back in a second; one that is gone may wait
+CONNECT_BACKOFF = Backoff(0.05, 5.0, random.random)
 STEADY_S = 10.0  # a session that lasted so long was none that failed
 
 CANCEL_AGAIN_S = 1.0  # a cancellation can get lost in a task that ends a wait for another reason just then

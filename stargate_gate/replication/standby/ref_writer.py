@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.errors import (
     GitFailedError,
@@ -14,9 +15,10 @@ from stargate_gate.replication.standby.apply_steps import SYMBOLIC
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import git_argv, repository_argv
+from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
-from stargate_gate.repos.plan import RefChange, encode_ref, update_ref_input
-from stargate_gate.repos.process import GitProcess, GitProcesses, finish
+from stargate_gate.repos.plan import RefChange, update_ref_input
+from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.repository import read_head
 from stargate_gate.repos.store import Repository
 

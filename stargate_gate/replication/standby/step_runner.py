@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import structlog
 
+from stargate_gate.aio.tasks import finish
 from stargate_gate.errors import (
     GitFailedError,
     NoSuchRepositoryError,
@@ -45,13 +46,13 @@ from stargate_gate.replication.standby.steps import Remark, Step
 from stargate_gate.replication.wire.messages import Gone, Listed
 from stargate_gate.repos.adoption import new_id
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.git import RESERVED, repository_argv
+from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.identities import Census
-from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.plan import encode_ref
-from stargate_gate.repos.process import DEVNULL, GitProcesses, finish
-from stargate_gate.repos.refs import RefReader, RefSnapshot
+from stargate_gate.repos.names import RESERVED, RepositoryName, encode_ref
+from stargate_gate.repos.process import DEVNULL, GitProcesses
+from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import is_remains, read_head, read_object_format
+from stargate_gate.repos.snapshot import RefSnapshot
 from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ from stargate_gate.replication.wire.messages import (
     News,
 )
 from stargate_gate.repos.plan import RefChange
-from stargate_gate.repos.refs import RefSnapshot
+from stargate_gate.repos.snapshot import RefSnapshot
 
 
 def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stargate_gate.election.port import Member
-from stargate_gate.repos.git import RESERVED
-from stargate_gate.repos.names import RepositoryName, parse_repository_name
+from stargate_gate.repos.names import RESERVED, RepositoryName, parse_repository_name
 
 _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")

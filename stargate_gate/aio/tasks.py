@@ -1,0 +1,141 @@
+"""Tasks that have an owner, and waking whoever waits.
+
+The rules of this code base, and the tool for each:
+
+- Tasks that belong to one call are in a `task_group`: when the call returns or raises, they have ended.
+- A task that outlives the call that starts it is in its owner's `HeldTasks`: the owner closes them, and what
+  one of them raises is in the log.
+- Work that must not be cut by a cancellation is awaited with `finish`.
+- Work that is given up when something else happens is run by `run_until`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import structlog
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+async def finish(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+    """Await `work` to its end even if the caller is cancelled meanwhile; the cancellation follows then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.warning("failed_while_cancelled", error=str(problem))
+        raise cancelled
+    return task.result()
+
+
+@contextlib.asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """As `asyncio.TaskGroup`, but an error leaves it as itself and not inside an ExceptionGroup.
+
+    If several tasks (or the body) fail, the first error is raised, and the others are logged.
+    """
+    failed: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        failed.extend(_single(errors))
+    for other in failed[1:]:
+        log.error("failed_as_well", error=repr(other), exc_info=other)
+    if failed:
+        raise failed[0]  # here, so that it keeps its own cause and context
+
+
+async def run_until(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
+    """Run `work`, and cancel it when `stop` returns. Its result, or None if it was cancelled.
+
+    Both have ended when this returns or raises. It raises what either of them raises, as `task_group`.
+    """
+    async with task_group() as group:
+        working, stopping = group.create_task(work), group.create_task(stop)
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        stopping.cancel()
+    return None if working.cancelled() else working.result()
+
+
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel them, and return when all have ended. What they raise stays in them.
+
+    If the caller is cancelled meanwhile, they are waited for all the same.
+    """
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await finish(asyncio.ensure_future(asyncio.wait(tasks)))
+
+
+class HeldTasks:
+    """The tasks of one owner that outlive the calls that start them. The owner awaits `close` in the end.
+
+    What one of them raises ends that task alone, and is logged as `task_failed` with its name.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run `work` in a task of its own."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def close(self) -> None:
+        """Cancel what runs, and return when all of it has ended. Safe to call twice."""
+        await cancel_and_wait(*self._tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_failed", task=task.get_name(), error=repr(error), exc_info=error)
+
+
+class Signal:
+    """Wakes all who wait at that moment. Nothing is kept: who waits later waits for the next `wake`.
+
+    To lose no `wake` between a look at the state and the wait, take `current` before the look, and wait
+    for that.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def current(self) -> asyncio.Event:
+        """Set by the next `wake`."""
+        return self._event
+
+    async def wait(self) -> None:
+        """Until the next `wake`."""
+        await self._event.wait()
+
+    def wake(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+
+def _single(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _single(error)
+        else:
+            yield error
