@@ -158,13 +158,13 @@ class ApplySteps:
         transactions = yield from self._plan(before, after)
         mark = self._rescue.mark(copy, change.id, change.seq, _refs_of(transactions))
         head, marked = yield from self._fetch_with_head(copy, frozenset(after.values()), change.head, mark)
-        intended = yield from self._intend(copy, change.id, transactions, change.head)
+        intended, head_moves = yield from self._intend(copy, change.id, transactions, change.head)
         try:
             yield from self._change_refs(copy, transactions, marked, LEADER_HAS_BOTH, intended)
         except (GitFailedError, PackedRefsError) as error:
             yield Log.of("info", "change_does_not_fit", repository=str(change.name), error=error.message)
             return None
-        if head:
+        if head and head_moves:
             yield ChangeHead(copy, head, intended)
         return Applied(copy, (yield from self._finish(copy, change.id if intended else None)))
 
@@ -233,9 +233,9 @@ class ApplySteps:
         Returns what git says if it refuses that, and what says that an intent is written.
         """
         rescued = yield from self._rescue.keep(copy, wanted.id, local, goal)
-        intended = None
+        intended: OnDisk | None = None
         if served:
-            intended = yield from self._intend(copy, wanted.id, transactions, wanted.refs.head)
+            intended, _ = yield from self._intend(copy, wanted.id, transactions, wanted.refs.head)
         try:
             yield from self._change_refs(copy, transactions, marked, rescued, intended)
         except (GitFailedError, PackedRefsError) as error:
@@ -285,15 +285,17 @@ class ApplySteps:
 
     def _intend(
         self, copy: Copy, identity: str, transactions: Transactions, head: str
-    ) -> Steps[OnDisk | None]:
-        """Write down what is about to be done, if half of it could be; the objects are on disk before."""
-        head_moves = (yield ReadHead(copy)) != head
+    ) -> Steps[tuple[OnDisk | None, bool]]:
+        """Write down what is about to be done, if half of it could be; the objects are on disk before.
+
+        Returns also whether HEAD says something else than `head`.
+        """
+        head_moves: bool = (yield ReadHead(copy)) != head
         if not needed(transactions, head_moves=head_moves):
-            return None
+            return None, head_moves
         objects: OnDisk = yield SyncRepository(copy)
         intent = Intent(identity, str(copy.name), tuple(map(tuple, transactions)), head)
-        intended: OnDisk = yield PutIntent(intent, objects)
-        return intended
+        return (yield PutIntent(intent, objects)), head_moves
 
     def _change_refs(
         self,
