@@ -1,6 +1,6 @@
 """What was told last: a bound on memory costs differences, and never a number."""
 
-from stargate_gate.replication.leader.sent_states import Published, State
+from stargate_gate.replication.leader.sent_states import SentStates, State
 from stargate_gate.replication.wire.messages import Changed, Compare
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
@@ -19,7 +19,7 @@ def state(oid: str, identity: str = ONE, name: RepositoryName = APP) -> State:
 
 def test_what_follows_on_what_was_told_is_told_as_a_difference() -> None:
     """The first time everything is compared."""
-    published = Published()
+    published = SentStates()
     assert published.tell(state("a"), TERM, 2) == Compare(TERM, 2, APP, ONE)
     change = RefChange(MAIN, "a" * 40, "b" * 40)
     assert published.tell(state("b"), TERM, 3) == Changed(TERM, 3, APP, ONE, HEAD, (change,))
@@ -28,7 +28,7 @@ def test_what_follows_on_what_was_told_is_told_as_a_difference() -> None:
 
 def test_only_exactly_what_was_told_last_has_its_number() -> None:
     """Another state, another repository of the name, one that was told before: no number."""
-    published = Published()
+    published = SentStates()
     published.tell(state("a"), TERM, 2)
     assert published.seq_of(state("a")) == 2
     assert published.seq_of(state("b")) is None
@@ -40,7 +40,7 @@ def test_only_exactly_what_was_told_last_has_its_number() -> None:
 
 def test_only_the_very_snapshot_that_is_on_disk_was_read_again() -> None:
     """An equal one may be of files that were written since; once it is on disk, it is the one."""
-    published = Published()
+    published = SentStates()
     told, equal, other = state("a"), state("a"), state("b")
     assert not published.was_read_again(told)
     published.tell(told, TERM, 2)
@@ -55,7 +55,7 @@ def test_only_the_very_snapshot_that_is_on_disk_was_read_again() -> None:
 
 def test_showing_something_else_takes_the_number_away() -> None:
     """And with it the difference: whoever has seen it could not apply that."""
-    published = Published()
+    published = SentStates()
     told = state("a")
     published.tell(told, TERM, 2)
     published.shown(APP, told.id, told.snapshot.digest)
@@ -67,20 +67,20 @@ def test_showing_something_else_takes_the_number_away() -> None:
 
 def test_refs_that_do_not_fit_are_compared_and_keep_their_number() -> None:
     """Were the number forgotten, each standby that asks would be told to ask again, for ever."""
-    published = Published(max_bytes=2 * state("a").snapshot.size - 1)
+    published = SentStates(max_bytes=2 * state("a").snapshot.size - 1)
     published.tell(state("a"), TERM, 2)
     published.tell(state("a", TWO, LIB), TERM, 3)
     assert published.seq_of(state("a")) == 2
     assert isinstance(published.tell(state("b"), TERM, 4), Compare)
     assert isinstance(published.tell(state("c"), TERM, 5), Changed)
-    none = Published(max_bytes=0)
+    none = SentStates(max_bytes=0)
     none.tell(state("a"), TERM, 2)
     assert none.seq_of(state("a")) == 2
 
 
 def test_the_one_that_was_told_first_is_forgotten_first() -> None:
     """Beyond the bound it is told anew."""
-    published = Published(max_repositories=1)
+    published = SentStates(max_repositories=1)
     published.tell(state("a"), TERM, 2)
     published.tell(state("a", TWO, LIB), TERM, 3)
     assert published.seq_of(state("a")) is None
@@ -89,7 +89,7 @@ def test_the_one_that_was_told_first_is_forgotten_first() -> None:
 
 def test_another_name_is_told_and_no_difference_tells_of_it() -> None:
     """The refs are the same; what was told under the old name has no number any more."""
-    published = Published()
+    published = SentStates()
     published.tell(state("a"), TERM, 2)
     moved = state("a", ONE, LIB)
     assert published.seq_of(moved) is None

@@ -239,7 +239,7 @@ class Session:
                 else:
                     self.connection.send(self.connection.standby, message)
         except BrokenError:
-            self.connection.cut(self.connection.standby, lost=False)  # whoever listens hears of it
+            self._events.append(events.ConnectionEnded(self._now, "the connection has ended"))
             return
         self._events.append(events.Sent(self._now))
 

@@ -12,7 +12,7 @@ from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
-from stargate_gate.replication.leader.sent_states import Published, State
+from stargate_gate.replication.leader.sent_states import SentStates, State
 from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
 from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
 from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
@@ -47,7 +47,7 @@ class Leading:
         self.position = FIRST_POSITION
         self.feedings: dict[Member, Feeding] = {}
         self.pushes: list[tuple[Task, Push]] = []
-        self.published = Published()
+        self.published = SentStates()
         self.changed = Event()
         self.turn = Event()
         self._turns: set[str] = set()

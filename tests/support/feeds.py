@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.leader.feed import Feed, FeedSettings
+from stargate_gate.replication.leader.context import FeedSettings
+from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.sync_rules import Limits, Mode
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import About, Profile

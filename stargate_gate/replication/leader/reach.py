@@ -27,7 +27,6 @@ NONCE_BYTES = 16
 REACH_LIMIT_S = 15.0  # for all of it; a node that is well answers in some 20 ms
 # after a failure; an operator who has corrected something waits that long
 RETRY = Backoff(1.0, 30.0, random.random)
-AGAIN_S = 300.0  # a standby that was found is looked for again: routes and firewalls change
 
 Reach = Callable[[Member, str], Awaitable[str | None]]
 

@@ -80,7 +80,7 @@ class LastRead:
         return self._last.get(identity)
 
 
-class Published:
+class SentStates:
     """What was told last of each repository, by id, in one term. What was told longest ago goes first."""
 
     def __init__(self, *, max_bytes: int = MAX_BYTES, max_repositories: int = MAX_REPOSITORIES) -> None:

@@ -1,22 +1,22 @@
-"""The sync set of one term: gets it into the cluster record, and lets pushes wait for it.
+"""The sync set of one term: who belongs into the cluster record, and which pushes may be acknowledged. Pure.
 
-What may be acknowledged and who belongs into the record is decided in sync_rules.py; this is its shell.
+sync_rules.py has the rules; this applies them to the standbys of this term. The record is written by one
+write at a time. While the outcome of a write is unknown `TermRecord.needed` names the members of both
+records, so pushes wait for all of them; the write is repeated until its outcome is known.
+
+A waiting push is judged again when a standby has confirmed more of its repository, when any standby came,
+went or changed its stage, when the record was written, and when its verdict says `look_again`.
 """
 
-import asyncio
-import contextlib
-import random
+import heapq
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-import structlog
-
-from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
-from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
-from stargate_gate.replication.leader.standby_link import Feeding
+from stargate_gate.replication.leader.context import Context
+from stargate_gate.replication.leader.instructions import Answer, JournalReplicated, WriteRecord
+from stargate_gate.replication.leader.link import Link
 from stargate_gate.replication.leader.sync_rules import (
-    Limits,
-    Mode,
     Presence,
     Stage,
     Verdict,
@@ -25,55 +25,45 @@ from stargate_gate.replication.leader.sync_rules import (
     required,
     wanted,
 )
-from stargate_gate.replication.ports import TermRecord
-from stargate_gate.replication.wire.numbers import FIRST_POSITION
-
-log = structlog.get_logger()
-
-RECORD_BACKOFF = Backoff(0.2, 5.0, random.random)
 
 
-class SyncSetKeeper:
-    """Lives as long as a term of this node.
+@dataclass
+class _Wait:
+    """A push that waits."""
 
-    feedings  the connected standbys, as the feed keeps them; after a change there call `moved`
-    carried   members of the former sync set that are in the record of this term already
-    """
+    number: int
+    id: str
+    seq: int
+    name: str | None
+    began: float
+    look_again: float = 0.0
 
-    def __init__(
-        self, term: TermRecord, feedings: Mapping[Member, Feeding], mode: Mode, limits: Limits
-    ) -> None:
-        self.position = FIRST_POSITION  # of the newest change; kept by the feed
-        self._term = term
-        self._feedings = feedings
-        self._mode: Mode = mode
-        self._limits = limits
-        self._carried = set(term.needed)
-        self._gone_at = dict.fromkeys(term.needed, self._now())
+
+class SyncSet:
+    """Made once for a term. `links` are the connected standbys, as LeaderTerm keeps them."""
+
+    def __init__(self, context: Context, links: Mapping[Member, Link]) -> None:
+        self._context = context
+        self._links = links
+        self._carried = set(context.record.needed)
+        self._gone_at = dict.fromkeys(context.record.needed, context.now)
+        grace_s = context.settings.limits.ack_timeout_s
+        self._grace_at: float | None = context.now + grace_s if self._carried else None
         self._replicated = 0
+        self._over = False
+        self._writing = False
         self._uncertain = False  # a record was tried to be written, and perhaps was
-        self._recorder: asyncio.Task[None] | None = None
-        self._grace: asyncio.TimerHandle | None = None
-        if self._carried:
-            loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(limits.ack_timeout_s, self._end_grace)
-        self._closed = False
-        self._changed = asyncio.Event()
-
-    @property
-    def in_force(self) -> frozenset[Member]:
-        """The sync set of the record that was written last."""
-        return self._term.in_force
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of `in_force`; nobody in mode async."""
-        return frozenset() if self._mode == "async" else frozenset(one.name for one in self.in_force)
+        self._failures = 0  # of writes of the record, in a row
+        self._write_at: float | None = None  # after a failure
+        self._before: frozenset[Member] = frozenset()  # in force when the write began
+        self._waits: dict[int, _Wait] = {}
+        self._by_id: dict[str, dict[int, _Wait]] = {}
+        self._alarms: list[tuple[float, int]] = []  # (look_again, wait); some are out of date
 
     @property
     def required(self) -> frozenset[Member]:
         """Whose confirmation a push needs now."""
-        return required(self._presences(), self._term.needed)
+        return required(self._presences(), self._context.record.needed)
 
     @property
     def replicated_through(self) -> int:
@@ -81,180 +71,217 @@ class SyncSetKeeper:
 
         In mode async others than members may lead next, so what members have says nothing.
         """
-        members = self.required
-        if self.in_force and self._mode != "async":
-            self._replicated = max(self._replicated, min(map(self._held_through, members)))
+        if self._context.record.in_force and self._context.settings.mode != "async":
+            self._replicated = max(self._replicated, min(map(self._held_through, self.required)))
         return self._replicated
+
+    def note_replicated(self) -> int:
+        """`replicated_through`, noted in the journal as well."""
+        through = self.replicated_through
+        self._context.out.append(JournalReplicated(through))
+        return through
 
     def is_carried(self, member: Member) -> bool:
         """Whether it is a member from the term before, and neither was late nor has gone."""
         return member in self._carried
 
-    def moved(self) -> None:
-        """A standby has come, gone or caught up: see to the record, and wake who waits."""
-        self._wake()
-        self._see_to_record()
+    @property
+    def is_writing(self) -> bool:
+        """Whether a WriteRecord was not answered yet."""
+        return self._writing
+
+    def waits(self, number: int) -> bool:
+        """Whether that push waits."""
+        return number in self._waits
+
+    # -- what happens ----------------------------------------------------------------------------------
 
     def gone(self, member: Member) -> None:
         """Its connection has ended."""
         self._carried.discard(member)
-        self._gone_at[member] = self._now()
-        self.moved()
+        self._gone_at[member] = self._context.now
+        self._context.changed = True
 
-    async def until_moved(self, limit_s: float) -> None:
-        """Until something has changed, or the limit."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._changed.wait()
+    def wait(self, number: int, identity: str, seq: int, name: str | None) -> None:
+        """A push waits from now on; perhaps it is answered at once."""
+        one = _Wait(number, identity, seq, name, self._context.now)
+        self._waits[number] = one
+        self._by_id.setdefault(identity, {})[number] = one
+        self._see_to(one)
 
-    async def replicated(self, identity: str, seq: int) -> None:
-        """Wait until every member of the sync set has that repository as it was at `seq`, on disk.
+    def give_up(self, number: int) -> None:
+        """That push has gone."""
+        one = self._waits.pop(number)
+        of_id = self._by_id[one.id]
+        del of_id[number]
+        if not of_id:
+            del self._by_id[one.id]
 
-        Raises:
-            TryAgainError: not in time, or nobody is there in mode strict.
-            LeadershipLostError: the term is over.
-        """
-        began = self._now()
-        while True:
-            changed = self._changed
-            verdict = self._judge(identity, seq, began)
-            for member in verdict.late:
-                self._dismiss(member, identity)
-            if self._closed or not self._term.valid():
-                raise LeadershipLostError("the term has ended; the outcome is unknown")
-            if verdict.acknowledge:
-                return
-            if verdict.refused is not None:
-                log.warning("not_replicated", repository_id=identity, seq=seq, reason=verdict.refused)
-                raise TryAgainError(f"not replicated in time: {verdict.refused}; the outcome is unknown")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(verdict.look_again):
-                    await changed.wait()
+    def written(self, members: frozenset[Member]) -> None:
+        """These are in the record, for certain."""
+        self._writing = self._uncertain = False
+        self._failures = 0
+        if members != self._before:
+            self._say(members)
+        self._context.changed = True
+
+    def uncertain(self, problem: str) -> None:
+        """The old or the new record is in force."""
+        self._writing = False
+        self._failures += 1
+        self._context.log.warning("sync_set_not_recorded", error=problem, term=self._context.term)
+        self._write_at = self._context.now + self._context.outside.record_delay_s(self._failures)
+        self._context.changed = True
+
+    def over(self) -> None:
+        """The term is over: write no more records, let nobody wait."""
+        self._writing = False
+        self._over = self._context.changed = True
+        self._grace_at = self._write_at = None
+
+    def settle(self) -> None:
+        """Draw the conclusions of what has happened: answer pushes, see to the record."""
+        context = self._context
+        if self._grace_at is not None and context.now >= self._grace_at:
+            self._end_grace()
+        while self._alarms and self._alarms[0][0] <= context.now:
+            when, number = heapq.heappop(self._alarms)
+            one = self._waits.get(number)
+            if one is not None and one.look_again == when:
+                self._see_to(one)
+        see_to_record = self._write_at is not None and context.now >= self._write_at
+        while context.changed or context.changed_ids:
+            see_to_record = see_to_record or context.changed
+            changed, ids = context.changed, set(context.changed_ids)
+            context.changed = False
+            context.changed_ids.clear()
+            waits = (
+                self._waits if changed else {n: one for i in ids for n, one in self._by_id.get(i, {}).items()}
+            )
+            for one in list(waits.values()):
+                self._see_to(one)
+        if see_to_record:
+            self._see_to_record()
+
+    def wake_at(self) -> float | None:
+        """When time alone makes a difference."""
+        while self._alarms and not self._is_due(*self._alarms[0]):
+            heapq.heappop(self._alarms)
+        times = [when for when in (self._grace_at, self._write_at) if when is not None]
+        if self._alarms:
+            times.append(self._alarms[0][0])
+        return min(times, default=None)
+
+    # -- pushes that wait ------------------------------------------------------------------------------
 
     def waits_for(self, identity: str, seq: int) -> dict[str, int]:
-        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+        """Whom a push waits for: the standbys' names, and the bytes that each has got of it."""
         lacking = {}
         for member in self.required:
-            feeding = self._feedings.get(member)
-            if feeding is None or not feeding.confirmed(identity, seq):
-                lacking[member.name] = feeding.received(identity) if feeding is not None else 0
+            link = self._links.get(member)
+            if link is None or not link.backlog.holds(identity, seq):
+                lacking[member.name] = link.backlog.received(identity) if link is not None else 0
         return lacking
 
-    async def close(self) -> None:
-        """The term is over: write no more records, let nobody wait. Safe to call twice."""
-        self._closed = True
-        self._wake()
-        if self._grace is not None:
-            self._grace.cancel()
-        if self._recorder is not None:
-            self._recorder.cancel()
-            await asyncio.wait({self._recorder})
+    def _see_to(self, one: _Wait) -> None:
+        verdict, members = self._judge(one)
+        for member in sorted(verdict.late):
+            self._dismiss(member, one)
+        if self._over or not self._context.record.valid():
+            self._answer(one, Answer(one.number, acknowledged=False))
+        elif verdict.acknowledge:
+            after = frozenset() if self._context.settings.mode == "async" else members
+            self._answer(one, Answer(one.number, acknowledged=True, after=after))
+        elif verdict.refused is not None:
+            self._answer(one, Answer(one.number, acknowledged=False, refused=verdict.refused))
+        elif verdict.look_again != one.look_again:
+            one.look_again = verdict.look_again
+            heapq.heappush(self._alarms, (one.look_again, one.number))
 
-    # -- inside ----------------------------------------------------------------------------------------
+    def _answer(self, one: _Wait, answer: Answer) -> None:
+        self.give_up(one.number)
+        self._context.out.append(answer)
 
-    def _presences(self) -> Iterator[Presence]:
-        for member, feeding in self._feedings.items():
-            yield Presence(member, feeding.stage, member in self._carried)
-        for member in self._carried - self._feedings.keys():
-            yield Presence(member, Stage.ABSENT, carried=True)
+    def _judge(self, one: _Wait) -> tuple[Verdict, frozenset[Member]]:
+        """The verdict, and whose confirmation it asks for."""
+        context, members = self._context, self.required
+        lacking = {member: moved for member in members if (moved := self._lacks(member, one)) is not None}
+        waiting = Waiting(one.began, context.now, members, context.record.in_force, lacking)
+        return judge(waiting, context.settings.mode, context.settings.limits), members
 
-    def _judge(self, identity: str, seq: int, began: float) -> Verdict:
-        members = self.required
-        lacking = {
-            member: moved
-            for member in members
-            if (moved := self._lacks(member, identity, seq, began)) is not None
-        }
-        return judge(Waiting(began, self._now(), members, self.in_force, lacking), self._mode, self._limits)
-
-    def _lacks(self, member: Member, identity: str, seq: int, began: float) -> float | None:
+    def _lacks(self, member: Member, one: _Wait) -> float | None:
         """Its last sign of progress on that change, if it has not confirmed it."""
-        feeding = self._feedings.get(member)
-        if feeding is None:
-            return self._gone_at.get(member, began)
-        return None if feeding.confirmed(identity, seq) else feeding.moved_at(identity, began)
+        link = self._links.get(member)
+        if link is None:
+            return self._gone_at.get(member, one.began)
+        return None if link.backlog.holds(one.id, one.seq) else link.moved_at(one.id, one.began)
+
+    def _is_due(self, when: float, number: int) -> bool:
+        one = self._waits.get(number)
+        return one is not None and one.look_again == when
 
     def _held_through(self, member: Member) -> int:
-        feeding = self._feedings.get(member)
-        return 0 if feeding is None else feeding.held_through(self.position)
+        link = self._links.get(member)
+        return 0 if link is None else link.backlog.held_through(self._context.position)
 
-    def _dismiss(self, member: Member, identity: str) -> None:
+    def _dismiss(self, member: Member, one: _Wait) -> None:
         """It is late: it leaves the record, and comes back by being checked."""
-        feeding = self._feedings.get(member)
-        late = member in self._carried or (feeding is not None and feeding.stage is not Stage.CHECKING)
+        link = self._links.get(member)
+        late = member in self._carried or (link is not None and link.stage is not Stage.CHECKING)
         self._carried.discard(member)
-        if feeding is not None:
-            feeding.late()
+        if link is not None:
+            link.late()
         if late:
-            log.warning("standby_late", standby=member.name, repository_id=identity, term=self._term.number)
-            self.moved()
+            fields = {} if one.name is None else {"repository": one.name}
+            self._context.log.warning(
+                "standby_late", standby=member.name, repository_id=one.id, term=self._context.term, **fields
+            )
+            self._context.changed = True
 
-    def _end_grace(self) -> None:
-        """Whoever was carried over and has not come by now is gone."""
-        for member in self._carried - self._feedings.keys():
-            log.warning("standby_did_not_come", standby=member.name, term=self._term.number)
-            self._carried.discard(member)
-        self.moved()
+    # -- the record ------------------------------------------------------------------------------------
 
-    def _wanted(self) -> dict[Member, str | None]:
+    def wanted_members(self) -> dict[Member, str | None]:
         """Who should be in the record, and with which incarnation: who joins, with the one it has noted."""
-        recorded = self._term.members
+        recorded, in_force = self._context.record.members, self._context.record.in_force
         members = {}
-        for member in wanted(self._presences(), self.in_force, self._mode):
-            feeding = self._feedings.get(member)
-            joins = feeding is not None and feeding.stage is Stage.LEVEL
-            members[member] = feeding.incarnation if feeding and joins else recorded.get(member)
+        for member in wanted(self._presences(), in_force, self._context.settings.mode):
+            link = self._links.get(member)
+            joins = link is not None and link.stage is Stage.LEVEL
+            members[member] = link.incarnation if link and joins else recorded.get(member)
         return members
 
-    def _unlike(self) -> bool:
-        return self._uncertain or self._wanted() != self._term.members
-
     def _see_to_record(self) -> None:
-        if self._unlike() and self._recorder is None and not self._closed:
-            self._recorder = asyncio.create_task(self._record(), name="sync-set")
-            self._recorder.add_done_callback(self._recorded)
-
-    async def _record(self) -> None:
-        """Get what is wanted into the record, however often it takes. Ends for good when the term is lost."""
-        failures = 0
-        while self._unlike():
-            before = self.in_force
-            try:
-                self._uncertain = True
-                members = await self._term.update_members(self._wanted, position=self.position)
-            except LeadershipLostError:
-                self._closed = True
-                self._wake()
-                return
-            except StargateError as error:
-                failures += 1
-                log.warning("sync_set_not_recorded", error=error.message, term=self._term.number)
-                await asyncio.sleep(RECORD_BACKOFF.delay_s(failures))
-            else:
-                failures = 0
-                self._uncertain = False
-                if members != before:
-                    self._say(members)
-                self._wake()
+        if self._write_at is not None and self._context.now < self._write_at:
+            return
+        self._write_at = None
+        if self._over or self._writing:
+            return
+        members, recorded = self.wanted_members(), self._context.record.members
+        if self._uncertain or members != recorded:
+            self._writing = self._uncertain = True
+            self._before = self._context.record.in_force
+            joining = tuple(sorted(item for item in members.items() if recorded.get(item[0]) != item[1]))
+            self._context.out.append(WriteRecord(joining))
 
     def _say(self, members: frozenset[Member]) -> None:
         names = sorted(member.name for member in members)
-        log.info("sync_set_changed", term=self._term.number, sync_set=names)
-        if not members and self._mode != "async":
-            log.error("sync_set_empty", term=self._term.number, mode=self._mode, remedy="see the standbys")
+        self._context.log.info("sync_set_changed", term=self._context.term, sync_set=names)
+        mode = self._context.settings.mode
+        if not members and mode != "async":
+            self._context.log.error(
+                "sync_set_empty", term=self._context.term, mode=mode, remedy="see the standbys"
+            )
 
-    def _recorded(self, task: asyncio.Task[None]) -> None:
-        self._recorder = None
-        if task.cancelled():
-            return
-        if (problem := task.exception()) is not None:
-            log.error("sync_set_not_recorded", error=repr(problem), term=self._term.number)
-            return
-        self._see_to_record()
+    def _presences(self) -> Iterator[Presence]:
+        for member, link in self._links.items():
+            yield Presence(member, link.stage, member in self._carried)
+        for member in sorted(self._carried - self._links.keys()):
+            yield Presence(member, Stage.ABSENT, carried=True)
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+    def _end_grace(self) -> None:
+        """Whoever was carried over and has not come by now is gone."""
+        self._grace_at = None
+        for member in sorted(self._carried - self._links.keys()):
+            self._context.log.warning("standby_did_not_come", standby=member.name, term=self._context.term)
+            self._carried.discard(member)
+        self._context.changed = True

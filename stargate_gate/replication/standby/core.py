@@ -65,13 +65,7 @@ from stargate_gate.replication.standby.list_check import CompleteList, ListCheck
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
 from stargate_gate.replication.standby.states import IllegalEventError, State
-from stargate_gate.replication.standby.steps import (
-    Log,
-    LookAfter,
-    NoteReplicated,
-    NoteSettled,
-    Steps,
-)
+from stargate_gate.replication.standby.steps import Log, LookAfter, NoteReplicated, NoteSettled, Steps
 from stargate_gate.replication.wire.about import About, Reached, Refilling, Whoami
 from stargate_gate.replication.wire.messages import (
     PROTOCOL,
@@ -85,6 +79,7 @@ from stargate_gate.replication.wire.messages import (
     ListEnd,
     ListPart,
     Message,
+    News,
     Refused,
     Welcome,
     out_of_place,
@@ -117,10 +112,6 @@ class StandbySession:
     introductions  what the leader has told of itself, and of the way to this node
     """
 
-    steps_class: ClassVar[type[ApplySteps]] = ApplySteps
-    rescue_class: ClassVar[type[RescueSteps]] = RescueSteps
-    queue_class: ClassVar[type[JobQueue]] = JobQueue
-
     def __init__(
         self,
         me: Member,
@@ -142,10 +133,10 @@ class StandbySession:
         self._parallel = parallel
         self._chance = 0.0
         self._backoff = Backoff(FIRST_RETRY_S, retry_s, chance=lambda: self._chance)
-        self.queue = self.queue_class(self._backoff)
-        rescue = self.rescue_class(term, leader.name)
+        self.queue = JobQueue(self._backoff)
+        rescue = RescueSteps(term, leader.name)
         self.placement = Placement(rescue)
-        self._apply = self.steps_class(term, rescue, self.placement, DamageSteps(lambda: self.now))
+        self._apply = ApplySteps(term, rescue, self.placement, DamageSteps(lambda: self.now))
         self._acks = Acks(term)
         self.introductions = Introductions(term, self._acks)
         self._out: list[Instruction] = []
@@ -288,7 +279,8 @@ class StandbySession:
             raise SessionOverError(str(out_of_place(message)))
         if message.protocol != PROTOCOL:
             raise SessionOverError(
-                f"{message.leader.name} speaks another version of the feed: update one of us"
+                f"{message.leader.name} speaks version {message.protocol} of the feed, and this node "
+                f"version {PROTOCOL}: update the older node"
             )
         if (message.term, message.leader) != (self._term, self.leader):
             found = f"{message.leader.name} with term {message.term}"
@@ -311,7 +303,7 @@ class StandbySession:
             case ListPart() | ListEnd():
                 self._receive_list(message)
             case Changed() | Compare() | Deleted():
-                self.queue.add(message, self.now)
+                self._owe(message)
             case Enroll():
                 self._jobs.cancel(self._enrolling, self._out)
                 steps = enroll(message.incarnation, self.leader.name, self._acks, self._backoff)
@@ -322,6 +314,10 @@ class StandbySession:
                 self.introductions.hear(message)
             case _:
                 raise SessionOverError(str(out_of_place(message)))
+
+    def _owe(self, news: News) -> None:
+        """A repository is to be made what it is on the leader now."""
+        self.queue.add(news, self.now)
 
     def _require_term(self, message: Message) -> None:
         if isinstance(message, Join | Whoami | Refused) or message.term != self._term:
