@@ -351,6 +351,7 @@ async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_pat
     keys = [tmp_path / "cluster", tmp_path / "host"]
     for key in keys:
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+        key.chmod(0o600)
     here = pair.here
     mirror = Mirror(
         ME,

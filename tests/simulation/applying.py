@@ -21,6 +21,7 @@ from stargate_gate.replication.standby.answers import (
     Occupant,
     OnDisk,
     TermOverError,
+    Walked,
 )
 from stargate_gate.replication.standby.apply_steps import complete
 from stargate_gate.replication.wire.messages import Gone
@@ -331,6 +332,7 @@ _METHODS: Mapping[type, Callable[[Carrier, Any], Steps]] = {
     do.Adopt: lambda carrier, step: carrier._at_once((step.copy, True)),
     do.ChangeHead: lambda carrier, _: carrier._at_once(True),
     do.NewId: lambda carrier, _: carrier._at_once(carrier.world.new_id("r")),
+    do.Walk: lambda carrier, _: carrier._at_once(Walked(0, UnavailableError("it is whole"))),
     do.Compute: lambda carrier, step: carrier._at_once(step.function(*step.arguments)),
 }
 

@@ -110,7 +110,12 @@ def _overwrite_and_keep(self: ApplySteps, copy: Any, wanted: Any, *others: Any, 
     self._rescue = rescue
     try:
         while True:
-            step = steps.send((yield step))
+            try:
+                answer = yield step
+            except Exception as error:  # noqa: BLE001 - handed on
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
     except StopIteration as done:
         yield from _keep(rescue, copy, wanted.id, more["local"], more["goal"])
         return done.value

@@ -293,7 +293,7 @@ def _error(kind: str, message: str) -> Exception:
 # -- what is shown ---------------------------------------------------------------------------------------
 
 
-def _line(instruction: do.Instruction) -> str:
+def _line(instruction: do.Instruction) -> str:  # noqa: PLR0911 - one for each kind
     """One line."""
     match instruction:
         case do.Do():
