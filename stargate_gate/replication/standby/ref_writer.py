@@ -19,8 +19,7 @@ from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
 from stargate_gate.repos.plan import RefChange, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses
-from stargate_gate.repos.repository import read_head
-from stargate_gate.repos.store import Repository
+from stargate_gate.repos.repository import Repository, read_head
 
 REFS_LIMIT_S = 60.0  # for one step, and besides
 REF_LIMIT_S = 0.1  # for each of its refs: git syncs every one by itself, on a slow disk

@@ -60,7 +60,8 @@ from stargate_gate.replication.wire.messages import Heartbeat, MessageError, Wel
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 
 class SessionEndedError(Exception):

@@ -51,9 +51,9 @@ from stargate_gate.repos.identities import Census
 from stargate_gate.repos.names import RESERVED, RepositoryName, encode_ref
 from stargate_gate.repos.process import DEVNULL, GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_remains, read_head, read_object_format
+from stargate_gate.repos.repository import Repository, is_remains, read_head, read_object_format
 from stargate_gate.repos.snapshot import RefSnapshot
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 T = TypeVar("T")
