@@ -171,7 +171,7 @@ class Mirror:
             journal=here.journal,
             rescues=here.rescues,
             folders=here.folders,
-            notes=Notes("repository_not_completed", time.monotonic),
+            notes=Notes("repository_not_as_on_the_leader", time.monotonic),
             is_current=lambda: True,
         )
         try:
