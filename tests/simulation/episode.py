@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from stargate_gate.replication.leader import backlog
 from stargate_gate.replication.leader.sync_rules import Mode
-from stargate_gate.replication.rescue import keep
-from stargate_gate.replication.standby import placement
 from stargate_gate.repos import register
 from tests.simulation import faults
 from tests.simulation.engine import Steps
@@ -113,9 +111,6 @@ def _fit_for_simulation(world: World) -> "Iterator[None]":
         (backlog, "MAX_REPOSITORIES", world.plan.few),
         (register, "log", _Quiet()),
         (register, "new_id", fresh_id),
-        (placement, "log", _Quiet()),
-        (placement, "new_id", fresh_id),
-        (keep, "log", _Quiet()),
     ]
     usual = [(module, name, getattr(module, name)) for module, name, _ in places]
     for module, name, instead in places:

@@ -1,6 +1,6 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken
+from tests.simulation import broken, broken_standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -28,13 +28,19 @@ MUTATIONS = (
     Mutation(
         "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
     ),
-    Mutation("a write does not look around", Rules(write=broken.write_without_looking_around), "I2", _RECORD),
+    Mutation(
+        "a write does not look around",
+        Rules(write=broken.write_without_looking_around),
+        "I2",
+        _RECORD,
+        seed=22,
+    ),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=498,
+        seed=525,
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
@@ -46,6 +52,7 @@ MUTATIONS = (
         "I2",
         _ROLLED_BACK,
         gap=60,
+        seed=2,
     ),
     Mutation(
         "who joins again keeps its incarnation",
@@ -53,6 +60,7 @@ MUTATIONS = (
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
+        seed=3,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -60,6 +68,7 @@ MUTATIONS = (
         "I1 I2",
         ("old copy of the record", "kill", "lost lock"),
         gap=80,
+        seed=3,
     ),
     Mutation(
         "an uncertain write is not counted",
@@ -67,7 +76,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=43,
+        seed=51,
     ),
     Mutation(
         "of two uncertain writes the last counts",
@@ -75,7 +84,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=87,
+        seed=111,
     ),
     Mutation("who is late is not waited for", Rules(required=broken.only_who_is_level), "I2", _MIRROR),
     Mutation(
@@ -85,15 +94,16 @@ MUTATIONS = (
         _MIRROR,
         seed=51,
     ),
-    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
+    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR, seed=5),
     Mutation(
         "level is who holds what was told before its list",
         Rules(level_from_where_required=False),
         "I2",
         (*_MIRROR, "not reached"),
+        seed=3,
     ),
     Mutation(
-        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=127
+        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=200
     ),
     Mutation(
         "who matched once holds",
@@ -104,7 +114,7 @@ MUTATIONS = (
         gap=300,
         every=15,
         few=1,
-        seed=130,
+        seed=141,
     ),
     Mutation("what was sent is held", Rules(backlog=broken.SentIsHeld), "I2"),
     Mutation(
@@ -113,36 +123,47 @@ MUTATIONS = (
         "I2",
         _MIRROR,
         mode="strict",
-        seed=54,
+        seed=68,
     ),
     Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
-    Mutation("a standby does not sync before", Rules(sync_before_applied=False), "I2"),
-    Mutation("a standby confirms before it applies", Rules(apply_before_applied=False), "I2"),
-    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2"),
+    Mutation("a standby does not sync before", Rules(), "I2", patches=broken_standby.NOT_SYNCED),
+    Mutation("a standby confirms before it applies", Rules(), "I2", patches=broken_standby.CONFIRMED_AT_ONCE),
+    Mutation(
+        "a list is confirmed before its work is done", Rules(), "I2", patches=broken_standby.CHECKED_AT_ONCE
+    ),
     Mutation(
         "what is worked on may equal a list",
-        Rules(busy_is_different=False),
+        Rules(),
         "I2",
         ("slow network",),
         nodes=4,
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=914,
+        seed=992,
+        patches=broken_standby.NOT_BUSY,
     ),
-    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=69),
+    Mutation(
+        "what an earlier session left is not synced",
+        Rules(),
+        "I2",
+        _MIRROR,
+        seed=113,
+        patches=broken_standby.NOT_SETTLED,
+    ),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
         "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
     ),
     Mutation(
         "a standby hears of another term",
-        Rules(check_term_of_leader=False),
+        Rules(),
         "I2 I4",
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=99,
+        seed=120,
+        patches=broken_standby.ANY_TERM,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -172,24 +193,33 @@ MUTATIONS = (
     ),
     Mutation(
         "no intent is written",
-        Rules(intent=False),
+        Rules(),
         "I6",
         ("lost lock",),
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
         seed=151,
+        patches=broken_standby.NO_INTENT,
     ),
-    Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
-    Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
+    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=broken_standby.NO_RESCUE, seed=2),
+    Mutation(
+        "the rescue comes after the overwriting",
+        Rules(),
+        "I4",
+        mode="async",
+        patches=broken_standby.RESCUE_AFTER,
+        seed=2,
+    ),
     Mutation(
         "a full check settles the journal",
-        Rules(restamp_journal=False),
+        Rules(),
         "I4",
         ("lost lock", "isolation", "volume out of reach"),
         gap=60,
         every=100,
-        seed=231,
+        seed=263,
+        patches=broken_standby.SETTLED_IS_REPLICATED,
     ),
     Mutation(
         "a snapshot is newer than its number",
@@ -220,11 +250,12 @@ MUTATIONS = (
     ),
     Mutation(
         "a standby notes a change after it",
-        Rules(mark_before_refs=False),
+        Rules(),
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=181,
+        seed=207,
+        patches=broken_standby.MARKED_AFTER,
     ),
     Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation(
@@ -241,7 +272,9 @@ MUTATIONS = (
         gap=150,
         seed=8,
     ),
-    Mutation("deletions come with creations", Rules(plan=broken.one_transaction), "I5", recover=True),
+    Mutation(
+        "deletions come with creations", Rules(), "I5", recover=True, patches=broken_standby.ONE_TRANSACTION
+    ),
     Mutation(
         "a push is one into whatever has the name",
         Rules(ids=False),
@@ -250,5 +283,11 @@ MUTATIONS = (
         wishes=("forward", "several", "remove repository"),
         few=1,
     ),
-    Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
+    Mutation(
+        "a job that failed is done",
+        Rules(),
+        "I2",
+        ("full disk", "isolation"),
+        patches=broken_standby.FAILED_IS_DONE,
+    ),
 )

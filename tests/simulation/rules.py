@@ -11,8 +11,6 @@ from stargate_gate.election import eligibility, term
 from stargate_gate.election.flock import steps
 from stargate_gate.replication.leader import backlog, sync_rules
 from stargate_gate.replication.rescue import unreplicated
-from stargate_gate.replication.standby import job_queue
-from stargate_gate.repos import plan
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,6 @@ class Rules:
     judge: Callable[..., Any] = sync_rules.judge
     backlog: Callable[..., Any] = backlog.Backlog
     distrusted: Callable[..., Any] = unreplicated.distrusted
-    work: Callable[..., Any] = job_queue.Work
-    plan: Callable[..., Any] = plan.plan_transactions
 
     # What the shells see to.
     look_again_under_lock: bool = True
@@ -43,31 +39,20 @@ class Rules:
     sync_before_telling: bool = True
     read_before_syncing: bool = True  # what the leader tells is what it has synced, and not newer
     shown_is_told_anew: bool = True  # what a list or a snapshot showed untold gets a number of its own
-    sync_before_applied: bool = True
-    sync_first: bool = True  # what an earlier session or process left, before anything counts as equal
     sync_objects: bool = True
     check_old_values: bool = True
     check_term_of_standby: bool = True
-    check_term_of_leader: bool = True
     require_before_recording: bool = True
     level_from_where_required: bool = True  # and not from where the list that it confirmed began
     wait_for_advertisement: str = "after the capture"
     lease: bool = True
     gate_again: bool = True
     reap_pushes: bool = True
-    apply_before_applied: bool = True
-    busy_is_different: bool = True  # what is being worked on equals no list, whatever it looks like
-    work_before_checked: bool = True
-    intent: bool = True
-    rescue: str = "before"
     mark_before_push: bool = True
-    mark_before_refs: bool = True
     note_what_is_told: bool = True
     carry_forced: bool = True
     distrust_forced: bool = True
-    restamp_journal: bool = True
     snapshots_are_numbered: bool = True
     forget_in_async: bool = False
-    retry_failed_jobs: bool = True
     ids: bool = True  # what has the name of a push's repository, and not its id, is another one
     joins_anew: bool = True  # who joins the sync set again gets another incarnation
