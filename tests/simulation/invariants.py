@@ -157,19 +157,16 @@ class Ledger:
         for one in self.world.nodes:
             if one is node or self._lacks_id(one.disk, repo.id):
                 one.disk.vanished.add(repo.id)
-        node.disk.lines.pop(repo.id, None)
         self.dirty = True
 
-    def comes_back(self, node: "Node", repo: "Repo", line: "Line") -> None:
-        """An operator has put that folder back; `line` as it was when it was taken away."""
+    def comes_back(self, node: "Node", repo: "Repo") -> None:
+        """An operator has put that folder back."""
         self.dirty = True
         others = [one for one in node.disk.repos.values() if one.id == repo.id and one is not repo]
         if repo.id and others:
             repo.original = False  # or the other one is: who is served first
             return
         repo.original = True
-        if repo.id:
-            node.disk.lines[repo.id] = line
         if self.removals.get((repo.id, EXISTS)):
             self._forget(repo.id)
         elif not self._lacks_id(node.disk, repo.id):
@@ -340,10 +337,15 @@ class Ledger:
             if not kept and applier.leader_disk.by_id(repo.id) is None:
                 what = f"{applier.process.node}: {repo.name}, which was replicated, goes to the trash"
                 raise ViolationError("I8", f"{what}; the leader has lost it, and no user has deleted it")
-        if not deleted and repo.id in applier.leader_disk.vanished:
+        has_it = deleted or repo.id not in applier.leader_disk.vanished
+        if not has_it:
             disk.vanished.add(repo.id)  # all of it is rescued
         for ref, value in (*repo.refs.items(), *repo.stable.items()):
-            self._kept(applier, repo, ref, value, line)
+            if has_it:
+                self._kept(applier, repo, ref, value, line)
+            elif value not in disk.kept:
+                what = f"{value}, which was {repo.name} {ref}, vanishes unrescued"
+                raise ViolationError("I4", f"{applier.process.node}: {what}, and the leader has lost it")
 
     def _kept(self, applier: "Applier", repo: "Repo", ref: str, old: str, line: "Line") -> None:
         node, leader = applier.process.node, applier.leader_disk

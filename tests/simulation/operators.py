@@ -162,7 +162,6 @@ def _take_and_put_back(world: "World", event: Event) -> bool:
     name = hand.some()
     if name is None or hand.has_copy(hand.disk.repos[name]):
         return False
-    line = hand.disk.line(hand.disk.repos[name].id)
     repo = hand.takes(name)
 
     def steps() -> Steps:
@@ -171,7 +170,7 @@ def _take_and_put_back(world: "World", event: Event) -> bool:
         if hand.gone() or place is None or place in hand.disk.repos:
             return
         hand.disk.put_under(place, repo)
-        world.ledger.comes_back(hand.node, repo, line)
+        world.ledger.comes_back(hand.node, repo)
         world.say(hand.node, f"puts {repo.id} back as {place}")
 
     world.engine.start("put back", steps())
@@ -209,7 +208,8 @@ def _bring(world: "World", hand: _Hand, name: str) -> bool:
         return False
     hand.copies(repo, name)
     if here is None:
-        world.ledger.comes_back(hand.node, hand.disk.repos[name], theirs.disk.line(repo.id))
+        hand.disk.lines[repo.id] = theirs.disk.line(repo.id) | hand.disk.line(repo.id)
+        world.ledger.comes_back(hand.node, hand.disk.repos[name])
     return True
 
 

@@ -132,7 +132,7 @@ class Push:
         disk.write()
         repo = disk.repos.get(name)
         if repo is None:
-            repo = Repo(name, self.world.new_id(f"{name}-"), since=self.world.engine.taken)
+            repo = Repo(name, self.world.new_id("d"), since=self.world.engine.taken)
             disk.journal.mark(leading.number, UNNUMBERED, repo.id, name, None)
             disk.journal.sync(disk.write)
             disk.made(name, repo)
