@@ -428,7 +428,7 @@ class Node:
                 reach=reach,
             )
             changes = TermChanges(feed, self._store, self._housekeeping)
-            self._store.tell(changes)
+            self._store.report_births_to(changes)
             return changes
 
         return Lifecycle(

@@ -25,7 +25,8 @@ from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 from tests.support.clients import Done, git_ssh_environment, run, ssh_argv
 from tests.support.cluster import make_key
 
