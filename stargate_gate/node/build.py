@@ -182,7 +182,7 @@ def _build_mirror(
         on_checked=elector.checked,
         enroll=elector.enroll,
         on_change=changed.wake,
-        on_applied=repositories.maintenance.touched,
+        on_applied=repositories.housekeeping.touched,
     )
 
 
@@ -243,7 +243,7 @@ class _TermStart:
             profile=self._profile,
             reach=self._reach,
         )
-        changes = TermChanges(feed, parts.store, parts.maintenance)
+        changes = TermChanges(feed, parts.store, parts.housekeeping)
         parts.store.tell(changes)
         return changes
 

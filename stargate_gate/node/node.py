@@ -104,7 +104,7 @@ class Node:
             background = [
                 group.create_task(feed_watchdog(parts.config.election.watchdog_s), name="watchdog"),
                 group.create_task(reloader.run(hangups), name="reload"),
-                group.create_task(parts.repositories.maintenance.run(), name="maintenance"),
+                group.create_task(parts.repositories.housekeeping.run(), name="housekeeping"),
                 group.create_task(watch_host_keys(parts.elector, parts.fingerprints), name="host-keys"),
                 group.create_task(parts.repositories.survey.run(), name="survey"),
                 group.create_task(stop.wait(), name="stop"),

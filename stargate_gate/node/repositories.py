@@ -10,10 +10,10 @@ from stargate_gate.replication.rescue.journal import FILE_NAME as JOURNAL
 from stargate_gate.replication.rescue.journal import Journal, forget_journal
 from stargate_gate.replication.rescue.store import FOLDER as RESCUES
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.repos.discovery import walk
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
+from stargate_gate.repos.repository import find_all
 from stargate_gate.repos.store import Store
 
 
@@ -33,7 +33,7 @@ class Repositories:
     journal: Journal | None
     store: Store
     refs: RefReader
-    maintenance: Maintenance
+    housekeeping: Housekeeping
     survey: RepositorySurvey
     disk_sync: DiskSync
 
@@ -62,7 +62,7 @@ def open_repositories(config: Config, datadir: DataDir, processes: GitProcesses)
         journal=_open_journal(config, datadir),
         store=store,
         refs=RefReader(processes),
-        maintenance=Maintenance(store, processes),
+        housekeeping=Housekeeping(store, processes),
         survey=RepositorySurvey(store, alone=config.cluster is None),
         disk_sync=DiskSync(),
     )
@@ -73,5 +73,5 @@ def _open_journal(config: Config, datadir: DataDir) -> Journal | None:
     if config.cluster is None:
         forget_journal(path)
         return None
-    first = next(iter(walk(datadir.repositories, lambda _path, _reason: None)), None)
+    first = next(iter(find_all(datadir.repositories, lambda _path, _reason: None)), None)
     return Journal.open(path, has_repositories=first is not None)

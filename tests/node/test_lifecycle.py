@@ -32,7 +32,7 @@ from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.repository import Repository
 from stargate_gate.status import StandbyStatus
 from tests.support.elections import LIMIT_S, member, node, state_of
@@ -71,14 +71,14 @@ class Candidate:
         async def on_disk(repository: Repository) -> None:
             await FolderSyncs().sync(repository.path)
 
-        maintenance = Maintenance(room.store, room.processes)
+        housekeeping = Housekeeping(room.store, room.processes)
 
         def make_changes(term: Term) -> TermChanges:
             feed = Feed(
                 term, B, room.store, room.refs, settings, on_disk, NoJournal(),
                 profile=Profile, reach=no_peers,
             )  # fmt: skip
-            return TermChanges(feed, room.store, maintenance)
+            return TermChanges(feed, room.store, housekeeping)
 
         self.lifecycle = Lifecycle(
             Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),

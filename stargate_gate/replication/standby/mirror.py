@@ -70,7 +70,7 @@ class Mirror:
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
     enroll      awaited with the incarnation of a membership of this node; on disk when it returns
-    on_applied  awaited after a repository was written to, for maintenance
+    on_applied  awaited after a repository was written to, for housekeeping
 
     Raises:
         ConfigurationError: a key file cannot be used.
