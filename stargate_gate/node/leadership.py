@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from stargate_gate.aio.tasks import Signal
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import LeadershipLostError, NotLeaderError
-from stargate_gate.gate.decision import not_leader_message
-from stargate_gate.gate.ports import Changes, GateView
+from stargate_gate.gate.commands import GateView, not_leader_message
+from stargate_gate.gate.ports import Changes
 
 
 class WriteScopes:
@@ -138,12 +138,9 @@ class NodeLeadership:
         accepting = view.role == "leader" and view.accepting and self._scopes is not None
         leader = None if view.role == "leader" else self._followed()
         if not accepting and leader is None and self._departure is not None:
-            return self._departing(view, self._departure)
+            return self._departing(self._departure)
         if view.role == "leader":
-            reason = view.reason or ("" if accepting else "it is stepping down")
-            return GateView(
-                accepting, self._node, None, None, leader_alive=False, term=view.term, reason=reason
-            )
+            return GateView(accepting, self._node, None, None, leader_alive=False)
         url = f"ssh://{view.record.ssh}" if leader and view.record and view.record.ssh else None
         return GateView(
             False,
@@ -151,19 +148,15 @@ class NodeLeadership:
             leader,
             url,
             leader_alive=leader is not None,
-            term=view.term,
-            reason=view.reason,
         )
 
-    def _departing(self, view: LeadershipView, departure: _Departure) -> GateView:
+    def _departing(self, departure: _Departure) -> GateView:
         return GateView(
             False,
             self._node,
             departure.successor,
             departure.url,
             leader_alive=departure.url is not None,
-            term=view.term,
-            reason=view.reason or "it is stepping down",
             stepping_down=True,
         )
 

@@ -16,9 +16,8 @@ from stargate_gate.datadir.layout import DataDir, open_data_dir
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.errors import NotLeaderError, RepositoryGoneError
-from stargate_gate.gate.commands import PeerCommand
-from stargate_gate.gate.decision import not_leader_message
-from stargate_gate.gate.ports import Changes, Channel, GateView
+from stargate_gate.gate.commands import GateView, PeerCommand, not_leader_message
+from stargate_gate.gate.ports import Changes, Channel
 from stargate_gate.gate.session import Gate, GateSettings
 from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from stargate_gate.node.leadership import WriteScopes
@@ -26,21 +25,18 @@ from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 from tests.support.clients import Done, git_ssh_environment, run, ssh_argv
 from tests.support.cluster import make_key
 
-LEADER = GateView(
-    accepting=True, node="node-b", leader="node-b", leader_url=None, leader_alive=True, term=1, reason=""
-)
+LEADER = GateView(accepting=True, node="node-b", leader="node-b", leader_url=None, leader_alive=True)
 STANDBY = GateView(
     accepting=False,
     node="node-b",
     leader="node-a",
     leader_url="ssh://a.example:2222",
     leader_alive=True,
-    term=1,
-    reason="follows node-a",
 )
 LEADERLESS = replace(STANDBY, leader=None, leader_url=None, leader_alive=False)
 NO_LEADER_HERE = "not leader: node-b is a standby; the leader is node-a at ssh://git@a.example:2222"
@@ -250,6 +246,10 @@ class House:
         await self.processes.end_all()
         self.writers.close()
         self.lock.release()
+
+    def running(self) -> int:
+        """How many sessions have a share now."""
+        return len(self.gate._admission._admission._running)
 
     def url(self, name: str = "org/app") -> str:
         """What a user would write."""

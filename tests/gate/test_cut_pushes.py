@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.gate.admission import Admission, Claim, Shares
-from stargate_gate.gate.push.expected_values import ExpectedValues
+from stargate_gate.gate.push.commands import ExpectedValues
 from tests.gate.conftest import LEADERLESS, STANDBY, House, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, pkt
 from tests.gate.replicas import LIMIT_S, RawPush, raw_push
@@ -128,15 +128,15 @@ async def test_a_push_that_gets_its_turn_when_the_gate_has_closed_waits(
 ) -> None:
     """It came before the stop: it is not refused, and goes on if this node leads again."""
     await house.reopen(shares=Shares(pushes=1), queue_wait_s=LIMIT_S)
-    come, queued = Admission.come, asyncio.Event()
+    enter, queued = Admission.enter, asyncio.Event()
 
-    def come_and_say(admission: Admission, claim: Claim) -> object:
-        verdict = come(admission, claim)
+    def enter_and_say(admission: Admission, claim: Claim) -> object:
+        verdict = enter(admission, claim)
         if verdict == "wait":
             queued.set()
         return verdict
 
-    monkeypatch.setattr(Admission, "come", come_and_say)
+    monkeypatch.setattr(Admission, "enter", enter_and_say)
     first = await begun(house)
     with capture_logs() as logs:
         second = asyncio.create_task(house.git("push", "-q", house.url(), "main:second", cwd=tree))

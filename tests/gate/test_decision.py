@@ -6,9 +6,7 @@ from typing import cast
 import pytest
 
 from stargate_gate.access.identity import Access, Identity
-from stargate_gate.gate.commands import parse_command
-from stargate_gate.gate.decision import authorise, gate, writes
-from stargate_gate.gate.ports import GateView
+from stargate_gate.gate.commands import GateView, authorise, gate, parse_command, writes
 
 COMMANDS = {
     "": "read write admin peer",
@@ -30,8 +28,6 @@ STANDBY = GateView(
     leader="node-a",
     leader_url="ssh://a.example:2222",
     leader_alive=True,
-    term=3,
-    reason="disk 7 of rack 4",
 )
 
 

@@ -202,14 +202,14 @@ async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: Ho
     want = f"want {oid} side-band-64k\n".encode()
     sock = connect_socket(house.port, receive_buffer_bytes=SOCKET_BUFFER_BYTES)
     async with connect(house, sock=sock) as connection:
-        (guest,) = house.server._guests
+        (guest,) = house.server._authenticated
         guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         process = await connection.create_process("git-upload-pack org/app", encoding=None, window=1 << 30)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
         process.stdin.write(b"%04x" % (len(want) + 4) + want + b"00000009done\n")
         transport = connection._transport
         transport.pause_reading()
-        await until(lambda: not guest._transport_takes)
+        await until(lambda: not guest._transport_low)
         assert guest.unsent_bytes() < 2_000_000
         assert len(house.processes) == 1
         transport.resume_reading()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import TryAgainError
-from stargate_gate.gate.push import pumps
+from stargate_gate.gate import relay
 from stargate_gate.gate.push.report import Report
 from tests.gate.conftest import House, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, seen
@@ -319,7 +319,7 @@ async def test_a_report_beyond_all_bounds_is_no_ok(
     house: House, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """75 at once, and what to do about it."""
-    monkeypatch.setattr(pumps, "Report", lambda: Report(max_bytes=1000))
+    monkeypatch.setattr(relay, "Report", lambda: Report(max_bytes=1000))
     refs = [f"main:b{number}" for number in range(100)]
     push = await house.git("push", house.url(), *refs, cwd=tree)
     assert push.status != 0

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import LeadershipLostError, StargateError, TryAgainError
-from stargate_gate.gate.push.pumps import Answer, PushPumps
+from stargate_gate.gate.relay import HeldReport, PushRelay
 from tests.gate.conftest import STANDBY, House, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, seen
 from tests.gate.replicas import LIMIT_S, REASON, RawPush, held_back, raw_push, sync_set
@@ -80,7 +80,7 @@ async def test_a_client_that_dies_while_its_report_waits(house: House, tree: Pat
     assert house.debris() == []
     assert "refs/heads/new" in house.refs()
     assert house.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
-    assert house.gate.running == 0
+    assert house.running() == 0
 
 
 async def test_leadership_lost_while_a_report_waits(house: House, tree: Path) -> None:
@@ -256,11 +256,11 @@ async def test_waiting_for_a_replica_is_no_silence(house: House, tmp_path: Path)
     """A wait has a limit of its own: the limit for silence begins anew after it."""
     stub = Stub(b"0008want", waits_s=0.6)
     process = await house.processes.start(["sh", "-c", "printf 0000; cat >&2"], writes=None)
-    assert await PushPumps(process, stub, stub, Answer(), tmp_path, silence_limit_s=0.4).run() == 0
+    assert await PushRelay(process, stub, stub, HeldReport(), tmp_path, silence_limit_s=0.4).run() == 0
     assert stub.asked == ["advertised", "writing"]
     process = await house.processes.start(["sh", "-c", "printf 0000; sleep 600"], writes=None)
     with pytest.raises(TimeoutError):
-        await PushPumps(process, stub, stub, Answer(), tmp_path, silence_limit_s=0.2).run()
+        await PushRelay(process, stub, stub, HeldReport(), tmp_path, silence_limit_s=0.2).run()
     assert len(house.processes) == 0
 
 
@@ -269,7 +269,7 @@ async def test_git_that_ends_before_its_refs_are_listed(house: House, tmp_path: 
     """There is nothing that anybody could believe: what it said passes, with its status."""
     stub = Stub(b"0000")
     process = await house.processes.start(["sh", "-c", f"printf '{said}'; exit 3"], writes=None)
-    assert await PushPumps(process, stub, stub, Answer(), tmp_path).run() == 3
+    assert await PushRelay(process, stub, stub, HeldReport(), tmp_path).run() == 3
     assert (stub.got, stub.asked) == (said.encode(), [])
 
 
@@ -278,5 +278,5 @@ async def test_git_that_says_something_else_is_an_internal_error(house: House, t
     stub = Stub(b"0000")
     process = await house.processes.start(["sh", "-c", "printf '0000hello world'"], writes=None)
     with pytest.raises(ValueError, match="not the length of a pkt-line"):
-        await PushPumps(process, stub, stub, Answer(), tmp_path).run()
+        await PushRelay(process, stub, stub, HeldReport(), tmp_path).run()
     assert stub.got == b"0000"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from stargate_gate.gate.ssh.packet_turns import BUDGET_S, SHARE_S, PacketTurns
+from stargate_gate.gate.ssh.backpressure import BUDGET_S, SHARE_S, PacketTurns
 
 PACKET_S = SHARE_S / 4
 

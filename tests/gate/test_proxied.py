@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.gate.ssh.login_places import PlaceLimits
-from tests.gate.test_server import LIMIT_S, Site, _until
+from tests.gate.listener import LIMIT_S, Site, connections, until
 from tests.support.clients import Done, run, ssh_argv, tcp_connection
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_port
@@ -90,7 +90,7 @@ async def test_a_connection_from_a_load_balancer_without_a_header_is_refused_cle
             assert (
                 await raw(site, b"PROXY TCP4 nonsense\r\n") == b"this address must speak PROXY protocol\r\n"
             )
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
     told = [(one["source"], one["problem"]) for one in lines if one["event"] == "proxy_header_refused"]
     assert told == [
         ("127.0.0.1", "the connection does not begin with a PROXY header"),
@@ -107,14 +107,14 @@ async def test_a_header_from_anybody_else_is_garbage(site: Site) -> None:
                 async with tcp_connection(site.port, "127.0.0.7") as (reader, writer):
                     writer.write(header)
                     assert await reader.read() == b"SSH-2.0-Stargate\r\n"  # its own banner, and the end
-                await _until(lambda server=server: server.connections == 0)
+                await until(lambda server=server: connections(server) == 0)
 
 
 async def test_a_load_balancer_that_speaks_for_itself_is_who_it_is(site: Site) -> None:
     """UNKNOWN: the connection counts as from its own address."""
     async with site.serve(proxies=PROXIES) as server:
         assert (await raw(site, b"PROXY UNKNOWN\r\nSSH-2.0-x\r\n")).startswith(b"SSH-2.0-")
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
 
 
 async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
@@ -122,10 +122,10 @@ async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
     async with site.serve(proxies=PROXIES, login_timeout_s=0.3, places=PlaceLimits(full=1)) as server:
         async with asyncio.timeout(LIMIT_S), tcp_connection(site.port) as (reader, writer):
             writer.write(b"PROXY TCP4 ")
-            await _until(lambda: server.connections == 1)
+            await until(lambda: connections(server) == 1)
             assert await raw(site, b"") == b"Exceeded MaxStartups\r\n"
             assert await reader.read() == b"this address must speak PROXY protocol\r\n"
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
 
 
 async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -> None:
@@ -133,8 +133,8 @@ async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -
     async with site.serve(proxies=PROXIES) as server:
         with capture_logs() as lines:
             async with tcp_connection(site.port):
-                await _until(lambda: server.connections == 1)
-            await _until(lambda: server.connections == 0)
+                await until(lambda: connections(server) == 1)
+            await until(lambda: connections(server) == 0)
     assert [line for line in lines if line["log_level"] != "debug"] == []
 
 
@@ -143,5 +143,5 @@ async def test_a_stopping_server_ends_those_that_wait_for_a_header(site: Site) -
     async with contextlib.AsyncExitStack() as stack:
         async with site.serve(proxies=PROXIES) as server:
             reader, _ = await stack.enter_async_context(tcp_connection(site.port))
-            await _until(lambda: server.connections == 1)
+            await until(lambda: connections(server) == 1)
         assert await asyncio.wait_for(reader.read(), LIMIT_S) == b""

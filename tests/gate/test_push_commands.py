@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.push.push_commands import (
+from stargate_gate.gate.push.commands import (
     MAX_NAMED_BYTES,
     MAX_OPTIONS,
     MAX_OPTIONS_BYTES,

@@ -307,7 +307,7 @@ def test_what_is_no_report_passes() -> None:
     """An ERR packet, as git may write it before any report."""
     report = Report()
     assert report.feed(pkt("ERR no")) == pkt("ERR no")
-    assert report.held_bytes == 0
+    assert len(report._held) == 0
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1", b"ok refs/heads/main\n"])
@@ -324,7 +324,7 @@ def test_a_report_is_bounded() -> None:
     assert report.feed(pkt("unpack ok\n") + lines[:900]) == b""
     with pytest.raises(ReportTooLongError):
         report.feed(lines[900:])
-    assert report.held_bytes == 0
+    assert len(report._held) == 0
     assert list(report.rewritten(WHY)) == []
 
 

@@ -76,7 +76,7 @@ async def test_who_comes_too_soon_waits_for_a_turn(house: House) -> None:
     async with stalled_reads(house, 1) as (held,):
         waits = asyncio.create_task(house.ssh("repo list"))
         async with asyncio.timeout(LIMIT_S):
-            while not house.gate._turns._called:
+            while not house.gate._admission._may_run:
                 await asyncio.sleep(0.01)
         held.stdin.write(b"0000")
         assert (await asyncio.wait_for(waits, LIMIT_S)).stdout == "org/app\n"
@@ -90,15 +90,15 @@ async def test_who_leaves_the_queue_takes_no_turn(house: House) -> None:
         async with connect(house) as connection:
             await connection.create_process("repo list")
             async with asyncio.timeout(LIMIT_S):
-                while not house.gate._turns._called:
+                while not house.gate._admission._may_run:
                     await asyncio.sleep(0.01)
         async with asyncio.timeout(LIMIT_S):
-            while house.gate._turns._called:
+            while house.gate._admission._may_run:
                 await asyncio.sleep(0.01)
         held.stdin.write(b"0000")
         await asyncio.wait_for(held.wait_closed(), LIMIT_S)
     assert (await house.ssh("repo list")).status == 0
-    assert house.gate.running == 0
+    assert house.running() == 0
 
 
 async def test_a_key_holds_so_many_connections(house: House) -> None:
