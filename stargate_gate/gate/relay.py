@@ -79,6 +79,11 @@ class Relay:
         return status if status >= 0 else 128 - status
 
     async def _forward_all(self) -> int:
+        """Run the four tasks until git has exited and its output was sent; git's exit status.
+
+        Not a TaskGroup: if one of the tasks failed while this call is being cancelled, a group would raise
+        that error, and the cancellation (the term is over, the node stops) would be lost.
+        """
         feeding = asyncio.create_task(self._forward_input(), name="relay-in")
         output = asyncio.create_task(self._forward_output(), name="relay-out")
         errors = asyncio.create_task(self._forward_errors(), name="relay-err")

@@ -69,7 +69,7 @@ def passed_and_released(answer: bytes) -> tuple[bytes, bytes]:
 
 
 def rewritten(answer: bytes, reason: str = WHY) -> bytes:
-    """What a client gets when nobody vouches for it, with what had passed."""
+    """What a client gets if the push is not acknowledged, with what was sent before."""
     passed, report = cut(answer)
     return passed + b"".join(report.rewritten(reason))
 
