@@ -108,6 +108,7 @@ class Relay:
 
     async def _linger(self, forwarding: set[asyncio.Task[Any]]) -> None:
         """Wait until git's pipes are empty, but not for a child of git that keeps them open and is silent."""
+        # After each LINGER_S: go on if something has moved, or if a chunk is on its way to a slow client.
         waiting, moves = forwarding, -1
         while waiting and (self._sending or self._moves != moves):
             moves = self._moves
@@ -128,7 +129,7 @@ class Relay:
                     stdin.write(allowed)
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
-                    takes = False
+                    takes = False  # the rest is read and dropped, so that the client comes to read the answer
             data = await self._channel.read(CHUNK_BYTES)
         stdin.close()
 
@@ -153,7 +154,7 @@ class Relay:
 
     async def _send(self, data: bytes, *, error: bool = False) -> None:
         send = self._channel.write_error if error else self._channel.write
-        self._sending += 1
+        self._sending += 1  # stays higher after an error, which ends the relay
         await send(data)
         self._sending -= 1
 

@@ -88,7 +88,7 @@ async def test_a_push_that_is_not_replicated_is_rejected_ref_by_ref(
 
 
 async def test_scripts_read_it_in_porcelain(node: Node, tree: Path) -> None:
-    """`git push --porcelain`: a `!` line for each ref, none with a blank or a star, and no Done."""
+    """`git push --porcelain`: a `!` line for each ref, no line with a blank or a star, and no Done."""
     commit(tree, "more")
     replicas = sync_set(node)
     await held_back(node, replicas)
@@ -204,7 +204,7 @@ async def test_ssh_and_paramiko_see_75(node: Node, tree: Path) -> None:
 
 
 async def test_git_gets_nothing_before_its_refs_are_shown(node: Node, tree: Path) -> None:
-    """A client that does not wait for them is held back, and the write is noted before git has it."""
+    """A client that does not wait for them has to, and the write is noted before git has its bytes."""
     replicas = sync_set(node)
     node.ledger.told.clear()
     client = await raw_push(node)
@@ -225,7 +225,7 @@ async def test_git_gets_nothing_before_its_refs_are_shown(node: Node, tree: Path
 
 @pytest.mark.parametrize("sent", [b"0000", b"0", b""])
 async def test_a_client_that_wants_nothing_is_no_write(node: Node, tree: Path, sent: bytes) -> None:
-    """A lone flush-pkt, or less, is not noted and needs no telling."""
+    """Only a flush-pkt, or less, is neither noted nor announced."""
     node.ledger.told.clear()
     await node.ssh("git-receive-pack org/app", stdin=sent)
     told = [("pushed", "org/app"), ("replicated", "org/app"), ("replicated", "org/app")]
@@ -233,7 +233,7 @@ async def test_a_client_that_wants_nothing_is_no_write(node: Node, tree: Path, s
 
 
 async def test_a_new_repository_is_waited_for_with_its_first_push(node: Node) -> None:
-    """The wait covers its creation."""
+    """The push waits also for its creation."""
     tree = work_tree(node.root / "first")
     replicas = sync_set(node)
     push = asyncio.create_task(node.git("push", node.url("new/one"), "main", cwd=tree))
@@ -246,7 +246,7 @@ async def test_a_new_repository_is_waited_for_with_its_first_push(node: Node) ->
 
 
 async def test_creating_and_deleting_wait_too(node: Node) -> None:
-    """Not in time: 75, and the words "outcome is unknown", whatever the sync set said."""
+    """Not in time: 75, with "outcome is unknown" in the text."""
     replicas = sync_set(node)
     for command in ("repo create org/x", "repo delete org/x"):
         waiting = asyncio.create_task(node.ssh(command, key="admin"))
@@ -263,7 +263,7 @@ async def test_creating_and_deleting_wait_too(node: Node) -> None:
 
 
 async def test_reading_is_never_delayed(node: Node, tree: Path) -> None:
-    """Neither for users nor for peers, and peers are shown what is there when they push."""
+    """Neither for users nor for peers; a peer's push gets the refs at once."""
     replicas = sync_set(node)
     for key in ("read", "cluster"):
         listed = await node.git("ls-remote", node.url(), key=key)
@@ -280,7 +280,7 @@ async def test_reading_is_never_delayed(node: Node, tree: Path) -> None:
 
 
 async def test_what_git_refuses_is_reported_as_git_says_it(node: Node, tree: Path) -> None:
-    """A hook declines one ref: its line is git's own, in time or not."""
+    """The line about a ref that a hook declines is git's own, replicated in time or not."""
     git("config", "receive.denyDeletes", "true", cwd=node.path())
     commit(tree, "more")
     in_time = await node.git("push", node.url(), "main", ":old", cwd=tree)
@@ -297,7 +297,7 @@ async def test_what_git_refuses_is_reported_as_git_says_it(node: Node, tree: Pat
 
 
 async def test_a_hundred_thousand_refs_are_shown_and_spilled(node: Node, tree: Path) -> None:
-    """An advertisement of megabytes is captured whole, released whole, and pushed on top of."""
+    """An advertisement of megabytes is captured and sent completely, and a push on top of it works."""
     oid = head(tree)
     lines = [f"{oid} refs/tags/t{number:06}\n" for number in range(100_000)]
     header = "# pack-refs with: peeled fully-peeled sorted \n"
@@ -318,7 +318,7 @@ async def test_a_hundred_thousand_refs_are_shown_and_spilled(node: Node, tree: P
 async def test_a_report_beyond_all_bounds_is_no_ok(
     node: Node, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """75 at once, and what to do about it."""
+    """75 at once, with a remedy."""
     monkeypatch.setattr(relay, "Report", lambda: Report(max_bytes=1000))
     refs = [f"main:b{number}" for number in range(100)]
     push = await node.git("push", node.url(), *refs, cwd=tree)

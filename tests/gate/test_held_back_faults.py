@@ -54,7 +54,7 @@ def hook(node: Node, name: str, script: str) -> None:
 
 
 async def test_a_client_that_dies_before_it_is_shown_anything(node: Node, tree: Path) -> None:
-    """Its git goes, and nothing was written."""
+    """Its git process is ended, and nothing was written."""
     replicas = sync_set(node)
     client = await raw_push(node)
     await replicas.waited_for()
@@ -68,7 +68,7 @@ async def test_a_client_that_dies_before_it_is_shown_anything(node: Node, tree: 
 
 
 async def test_a_client_that_dies_while_its_report_waits(node: Node, tree: Path) -> None:
-    """What it pushed stays, and the standbys were told; nothing else is left of it."""
+    """Its values stay and were announced to the standbys. Nothing else is left of it."""
     replicas = sync_set(node)
     await held_back(node, replicas)
     client = await push_to_the_end(node, tree)
@@ -84,7 +84,7 @@ async def test_a_client_that_dies_while_its_report_waits(node: Node, tree: Path)
 
 
 async def test_leadership_lost_while_a_report_waits(node: Node, tree: Path) -> None:
-    """Each ok becomes "not leader", the exit status is 9, and losing it does not wait for the client."""
+    """Each ok becomes "not leader", and the exit status is 9. The loss does not wait for the client."""
     replicas = sync_set(node)
     await held_back(node, replicas)
     client = await push_to_the_end(node, tree)
@@ -110,7 +110,7 @@ async def test_git_shows_a_leadership_that_was_lost(node: Node, tree: Path) -> N
 
 
 async def test_leadership_lost_while_a_hook_runs_after_the_report(node: Node, tree: Path) -> None:
-    """Git has written its report and is killed with the hook: the report is revised all the same."""
+    """Git has written its report and is killed with the hook: the report is rewritten all the same."""
     os.mkfifo(node.root / "fifo")
     hook(node, "post-receive", f"echo waiting; exec cat {node.root / 'fifo'}")
     client = await push_to_the_end(node, tree)

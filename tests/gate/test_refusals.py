@@ -98,7 +98,7 @@ def by_paramiko(node: Node, command: str, key: str = "write") -> tuple[int, byte
 
 
 async def test_paramiko_with_several_keys_gets_in(node: Node) -> None:
-    """It asks for the service again before each key, which is no reason to hang up."""
+    """It asks for the service again before each key, and is not disconnected for that."""
     other = paramiko.ECDSAKey.generate()
 
     def login() -> int:
@@ -147,7 +147,7 @@ async def test_a_missing_repository_is_named(node: Node, protocol: int) -> None:
 
 
 async def test_without_create_on_push_a_missing_repository_is_66(node: Node) -> None:
-    """And none is made."""
+    """None is created."""
     await node.reopen(create_on_push=False)
     tree = work_tree(node.root / "tree")
     push = await node.git("push", node.url(), "main", cwd=tree)
@@ -158,7 +158,7 @@ async def test_without_create_on_push_a_missing_repository_is_66(node: Node) -> 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_key_that_may_read_does_not_push(node: Node, protocol: int) -> None:
-    """77, whether or not this node leads: rights come before the gate."""
+    """77, whether this node leads or not: access is checked before the gate."""
     line = "not allowed: read@test has read access and may not push; ask an operator"
     tree = work_tree(node.root / "tree")
     for view in (LEADER, STANDBY):
@@ -171,7 +171,7 @@ async def test_a_key_that_may_read_does_not_push(node: Node, protocol: int) -> N
 
 
 async def test_a_writer_creates_nothing_by_command(node: Node) -> None:
-    """Repositories are made and removed by admins, or by a first push."""
+    """Only admins create and delete repositories; a first push creates one, too."""
     for words in ("repo create a", "repo delete a"):
         done = await node.ssh(words, key="write")
         assert done.status == 77
@@ -207,7 +207,7 @@ async def test_unknown_commands_are_64_with_a_hint(node: Node, command: str, sho
 
 
 async def test_the_refusal_names_the_address_that_follows_the_leader(node: Node) -> None:
-    """Where users should push, with the path, and which node leads; once for a fetch, as git allows."""
+    """The URL to push to, and the leader's name."""
     await node.reopen(address="stargate.local:2222")
     node.leadership.set(STANDBY)
     where = f"{NO_LEADER_HERE}; push to ssh://git@stargate.local:2222/org/app"
@@ -220,7 +220,7 @@ async def test_the_refusal_names_the_address_that_follows_the_leader(node: Node)
 
 
 async def test_a_command_that_is_not_utf8_is_told_so(node: Node) -> None:
-    """Old clients on Windows send Latin-1: 64 and a line, also for a push, and the log can say it."""
+    """Old clients on Windows send Latin-1: 64 with one line, also for a push, and the log can show it."""
 
     def ask(command: bytes) -> tuple[int, bytes, bytes]:
         with closing_client(node) as client:
@@ -236,7 +236,7 @@ async def test_a_command_that_is_not_utf8_is_told_so(node: Node) -> None:
 
 
 async def test_help_greets_as_plain_ssh_does(node: Node) -> None:
-    """What somebody types who does not know what there is."""
+    """For a user who does not know the commands."""
     plain = await node.ssh()
     assert plain.status == 0
     for words in ("help", "?"):
@@ -273,7 +273,7 @@ PATH_TRICKS = [
 
 
 async def test_path_tricks_reach_nothing(node: Node) -> None:
-    """Neither to read nor to write, and nothing appears on the disk."""
+    """Neither for reading nor for writing, and nothing is created on disk."""
     before = sorted(node.root.rglob("*"))
     async with connect(node) as connection:
         for name in PATH_TRICKS:
@@ -299,7 +299,7 @@ async def test_a_link_out_of_the_data_dir_is_not_followed(node: Node) -> None:
 
 
 async def test_without_a_known_leader_a_push_waits_for_one(node: Node) -> None:
-    """Failover under way: the push goes through as soon as this node leads."""
+    """During a failover the push goes on as soon as this node leads."""
     await node.reopen(handover_wait_s=LIMIT_S)
     node.leadership.set(LEADERLESS)
     tree = work_tree(node.root / "tree")
@@ -324,7 +324,7 @@ async def test_a_push_waits_no_longer_than_it_must(node: Node) -> None:
 
 
 async def test_a_client_that_is_still_sending_gets_its_refusal(node: Node) -> None:
-    """Ten megabytes are on their way when the node says no: the line and the status arrive."""
+    """The client is sending ten megabytes when it is refused: it gets the line and the status."""
     node.leadership.set(STANDBY)
     done = await node.ssh("git-receive-pack org/app", stdin=b"x" * 10_000_000)
     assert done.status == 9
@@ -333,7 +333,7 @@ async def test_a_client_that_is_still_sending_gets_its_refusal(node: Node) -> No
 
 
 async def test_too_many_sessions_are_refused_clearly(node: Node) -> None:
-    """69; reports and peers come in all the same."""
+    """69. Commands about the node, and peers, are served."""
     await node.make()
     await node.reopen(shares=Shares(reads=1, pushes=1))
     async with connect(node) as connection:
@@ -365,7 +365,7 @@ async def test_the_hook_stands_behind_the_gate(node: Node) -> None:
 
 
 async def test_a_leadership_lost_without_a_word_is_caught_by_the_hook(node: Node) -> None:
-    """The gate still believes; the kernel knows better."""
+    """The gate has not noticed it yet, but the leading lock is free."""
     tree = work_tree(node.root / "tree")
     await node.git("push", "-q", node.url(), "main", cwd=tree)
     before = node.refs()
@@ -378,7 +378,7 @@ async def test_a_leadership_lost_without_a_word_is_caught_by_the_hook(node: Node
 
 
 async def test_internal_errors_tell_clients_nothing_but_a_number(node: Node) -> None:
-    """70, the session's id to look for in the log, and no path."""
+    """70 with the session's id, and no path."""
     await node.make()
     node.gate._store = None  # type: ignore[assignment]  # a defect
     done = await node.ssh("git-upload-pack org/app")

@@ -32,7 +32,7 @@ async def stalled_reads(
 
 
 async def test_a_key_that_takes_its_share_leaves_the_rest_to_others(node: Node) -> None:
-    """Attack: one read key ran all sessions of a node; nobody else could push, fetch or list."""
+    """Attack: one read key ran all sessions of a node, so others could not push, fetch or list."""
     await node.make()
     await node.reopen(shares=Shares(reads=3, pushes=1, per_key=2, per_address=9))
     async with stalled_reads(node, 2):
@@ -46,7 +46,7 @@ async def test_a_key_that_takes_its_share_leaves_the_rest_to_others(node: Node) 
 
 
 async def test_reads_of_all_kinds_leave_pushes_their_pool(node: Node) -> None:
-    """Even with every place for reads taken."""
+    """Even if all shares of reads are used."""
     await node.make()
     await node.reopen(shares=Shares(reads=1, pushes=1, per_key=9, per_address=9))
     async with stalled_reads(node, 1):
@@ -70,7 +70,7 @@ async def test_pushes_of_one_key_leave_pushes_to_others(node: Node) -> None:
 
 
 async def test_who_comes_too_soon_waits_for_a_turn(node: Node) -> None:
-    """Not refused while somebody may leave any moment."""
+    """It is not refused at once, since a share may become free."""
     await node.make()
     await node.reopen(shares=Shares(reads=1, pushes=1, per_key=9, per_address=9), queue_wait_s=LIMIT_S)
     async with stalled_reads(node, 1) as (held,):
@@ -83,7 +83,7 @@ async def test_who_comes_too_soon_waits_for_a_turn(node: Node) -> None:
 
 
 async def test_who_leaves_the_queue_takes_no_turn(node: Node) -> None:
-    """A client that goes while it waits leaves nothing behind."""
+    """A client that disconnects while it waits uses no share."""
     await node.make()
     await node.reopen(shares=Shares(reads=1, pushes=1, per_key=9, per_address=9), queue_wait_s=LIMIT_S)
     async with stalled_reads(node, 1) as (held,):
@@ -102,7 +102,7 @@ async def test_who_leaves_the_queue_takes_no_turn(node: Node) -> None:
 
 
 async def test_a_key_holds_so_many_connections(node: Node) -> None:
-    """Attack: 799 idle ones of one key kept everybody else out. The longest idle one makes room."""
+    """Attack: 799 idle ones of one key kept all others out. The one that is idle for longest is closed."""
     node.settings = replace(node.settings, max_connections_per_key=2)
     await node.reopen()
     async with connect(node, "read") as first, connect(node, "read") as second:
@@ -114,7 +114,7 @@ async def test_a_key_holds_so_many_connections(node: Node) -> None:
 
 
 async def test_connections_in_use_are_not_closed_for_new_ones(node: Node) -> None:
-    """Then the new one is told why it cannot be."""
+    """Then the new one is closed, with the reason."""
     await node.make()
     node.settings = replace(node.settings, max_connections_per_key=1)
     await node.reopen()
@@ -160,7 +160,7 @@ async def test_a_channel_may_send_nothing_before_its_command_reads(node: Node) -
 
 
 async def test_a_channel_without_a_command_is_closed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had no limit at all: the connection counted as busy while such a channel was open."""
+    """Attack: such a channel had no limit, and its connection counted as busy."""
     monkeypatch.setattr(connection_module, "COMMAND_LIMIT_S", 0.2)
     monkeypatch.setattr(connection_module, "IDLE_LIMIT_S", 0.4)
 
@@ -178,7 +178,7 @@ async def test_a_channel_without_a_command_is_closed(node: Node, monkeypatch: py
 
 
 async def test_a_key_that_is_taken_away_runs_nothing_more(node: Node) -> None:
-    """Also on a connection that is open already: each command asks the file anew."""
+    """Also on a connection that is open: each command looks at the file."""
     await node.make()
     keys = node.root / "authorized_keys"
     async with connect(node, "write") as connection:
