@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.incarnation import noted
-from stargate_gate.errors import GitFailedError, UnavailableError
+from stargate_gate.errors import (
+    ElectionUnavailableError,
+    GitFailedError,
+    StargateError,
+    UnavailableError,
+)
 from stargate_gate.replication.rescue.values import COMMIT
 from stargate_gate.replication.standby import steps as do
 from stargate_gate.replication.standby.answers import (
@@ -20,7 +25,6 @@ from stargate_gate.replication.standby.answers import (
     LeaderRepository,
     Occupant,
     OnDisk,
-    TermOverError,
     Walked,
 )
 from stargate_gate.replication.standby.apply_steps import complete
@@ -344,8 +348,15 @@ def _anybody() -> None:
 
 
 def complete_intents(process: "Process", require: Callable[[], None] = _anybody) -> Steps:
-    """What was received is completed, as `Mirror.finish_received` does it. Raises FullError."""
-    carrier, steps = Carrier(process, None, require), complete()
+    """What was received is completed, as `Mirror.finish_received` does it. Raises as that."""
+    try:
+        yield from _all_of(complete(), Carrier(process, None, require), process)
+    except (StargateError, OSError) as error:
+        raise ElectionUnavailableError(f"what was received cannot be completed: {error}") from error
+
+
+def _all_of(steps: do.Steps[Any], carrier: Carrier, process: "Process") -> Steps:
+    """As `carry_out_all` of the product."""
     answer: Any = None
     error: Exception | None = None
     while True:
@@ -359,5 +370,5 @@ def complete_intents(process: "Process", require: Callable[[], None] = _anybody)
             continue
         try:
             answer = yield from carrier.carry_out(step)  # type: ignore[arg-type]
-        except (OSError, GitFailedError, UnavailableError, TermOverError) as raised:
+        except (StargateError, OSError) as raised:
             error = raised
