@@ -1,9 +1,11 @@
-"""A term, as the leader lives it: the record, the feed, the sync set, and pushes that wait.
+"""A term, as the leader lives it: its record, and the fake disk, git, network and clock of its `LeaderTerm`.
 
-Follows election/term.py, leader/feed.py, leader/sync_set.py and node/lifecycle.py.
+What replication decides is decided by the product's LeaderTerm; this carries out its instructions. The record
+follows election/term.py, the rest node/lifecycle.py.
 """
 
 import contextlib
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +14,79 @@ from stargate_gate.election.incarnation import kept, named
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from stargate_gate.node.lifecycle import DRAIN_LAST_SHARE
-from stargate_gate.replication.leader.sent_states import SentStates, State
-from stargate_gate.replication.leader.sync_rules import Limits, Presence, Stage, Verdict, Waiting
-from stargate_gate.replication.wire.messages import Changed, Compare, Deleted, Listed, News
+from stargate_gate.replication.leader.context import FeedSettings, Outside
+from stargate_gate.replication.leader.events import (
+    CatchUpWanted,
+    Closed,
+    ConnectionEnded,
+    DigestRead,
+    Joined,
+    NotThere,
+    OnDisk,
+    Purpose,
+    ReadEvent,
+    ReadGivenUp,
+    ReadWanted,
+    RecordLost,
+    RecordUncertain,
+    RecordWritten,
+    RefsRead,
+    Tick,
+    Vanished,
+    WaitBegan,
+    WaitGivenUp,
+)
+from stargate_gate.replication.leader.events import Event as TermEvent
+from stargate_gate.replication.leader.instructions import (
+    Admit,
+    Answer,
+    CaughtUp,
+    EndLink,
+    Instruction,
+    JournalRefined,
+    JournalReplicated,
+    JournalSent,
+    ListRepositories,
+    Log,
+    LookUp,
+    Missing,
+    Moving,
+    Numbered,
+    Reach,
+    ReadDone,
+    ReadRefs,
+    Refuse,
+    Send,
+    SyncRepository,
+    Wake,
+    WriteRecord,
+)
+from stargate_gate.replication.leader.sent_states import State
+from stargate_gate.replication.leader.sync_rules import Limits, Stage
+from stargate_gate.replication.leader.term import LeaderTerm
+from stargate_gate.replication.wire.about import Profile
+from stargate_gate.replication.wire.messages import PROTOCOL, Join, Listed
 from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
-from tests.simulation.disk import FullError
+from tests.simulation.disk import FullError, Line
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.feeding import Feeding, Shown
+from tests.simulation.feeding import FULL_CHECK_S, HEARTBEAT_S, Clock, Reading, Shown, StandbyConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from stargate_gate.repos.snapshot import RefSnapshot
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process, Tenure
     from tests.simulation.pushing import Push
 
 LIMITS = Limits(ack_timeout_s=3.0, ack_max_s=12.0)
+REACH_AGAIN_S = 0.5
+COVERS = {  # lines of the term's log → what they cover
+    "standby_late": "a standby is late",
+    "standby_far_behind": "a standby is far behind",
+    "standby_did_not_come": "a carried standby does not come",
+    "sync_set_not_recorded": "a record's outcome is unknown",
+}
 
 
 class Leading:
@@ -43,22 +100,23 @@ class Leading:
         self.record = record
         self.attempted: ClusterRecord | None = None
         self.is_open = False
-        self.closed = False
-        self.position = FIRST_POSITION
-        self.feedings: dict[Member, Feeding] = {}
+        self.closed = True  # nobody is served before `begin`
+        self.feedings: dict[int, StandbyConnection] = {}  # by link
         self.pushes: list[tuple[Task, Push]] = []
-        self.published = SentStates()
         self.changed = Event()
         self.turn = Event()
-        self._turns: set[str] = set()
         self._writing = False
-        self._carried: set[Member] = set()
-        self._gone_at: dict[Member, float] = {}
-        self._replicated = 0
-        self._uncertain = False
         self._recorder: Task | None = None
         self._tasks: list[Task] = []
-        self._backoff = Backoff(0.2, 5.0, self.world.engine.chance.random)
+        self._numbers = itertools.count(1)
+        self._readings: dict[int, Reading] = {}
+        self._waits: dict[int, Event] = {}
+        self._answers: dict[int, Answer] = {}
+        self._successor: CaughtUp | None = None
+        self._stages: dict[int, Stage] = {}
+
+    _over = False
+    core: LeaderTerm
 
     # -- election/term.py -----------------------------------------------------------------------------
 
@@ -74,8 +132,12 @@ class Leading:
     def needed(self) -> frozenset[Member]:
         return self.rules.needed(self.record, self.attempted)
 
+    @property
+    def position(self) -> int:
+        return self.core.position
+
     def valid(self) -> bool:
-        return not self.closed and self.tenure.valid()
+        return not self._over and self.tenure.valid()
 
     def accepting(self) -> bool:
         return self.is_open and self.valid()
@@ -132,11 +194,27 @@ class Leading:
         members = self.rules.carried(self.world.mode, self.in_force, former)
         if members != self.in_force:
             yield from self.update(choose=lambda: kept(self.record, members))
-        self._carried = set(self.needed)
-        self._gone_at = dict.fromkeys(self.needed, self.world.engine.now)
-        if self._carried:
+        if self.needed:
             self.world.cover("a sync set is carried over")
-            self._tasks.append(self.process.start("grace", self._end_grace()))
+        self._begin()
+
+    def _begin(self) -> None:
+        """The term's feed is made; standbys are served."""
+        world, chance = self.world, self.world.engine.chance.random
+        outside = Outside(
+            profile=Profile,
+            new_incarnation=lambda: world.new_id("i"),
+            wall_s=lambda: world.engine.now,
+            late_delay_s=Backoff(1.0, 8.0, chance).delay_s,
+            record_delay_s=Backoff(0.2, 5.0, chance).delay_s,
+            reach_delay_s=lambda _: REACH_AGAIN_S,
+        )
+        settings = FeedSettings(world.mode, LIMITS, HEARTBEAT_S, FULL_CHECK_S)
+        self.core = LeaderTerm(self, self.process.node.member, settings, outside, world.engine.now)
+        self._clock = Clock(self, lambda now: self.handle(Tick(now)))
+        self._tasks.append(self.process.start("clock", self._clock.run()))
+        self.closed = False
+        self.handle(Tick(world.engine.now))
 
     def open(self) -> None:
         """Take writes. What is here is the truth from now on; that others have it is still to be seen."""
@@ -159,14 +237,7 @@ class Leading:
         while any(task.alive for task, _ in self.pushes) and engine.now < deadline:
             yield None, 0.5
         yield from self._end_pushes()
-        deadline = engine.now + drain_s
-        successor = None
-        while successor is None and engine.now < deadline:
-            level = sorted(m for m, one in self.feedings.items() if one.holds(self.position))
-            successor = next((member for member in level if member in self.in_force), None)
-            for feeding in self.feedings.values():
-                engine.wake(feeding.beat)
-            yield None, 0.1
+        successor = yield from self.caught_up(drain_s)
         try:
             yield from self.update(position=self.position, clean=True, successor=successor)
         except ElectionUnavailableError:
@@ -176,16 +247,18 @@ class Leading:
     def close(self) -> Steps:
         """The term is over: pushes are ended and reaped, then connections."""
         yield from self._end_pushes()
-        self.closed = True
+        self._over = True
         engine = self.world.engine
+        if not self.closed:
+            self.closed = True
+            yield
+            self.handle(Closed(engine.now))
+            while self.feedings:
+                yield
         for task in self._tasks:
             engine.end(task)
-        for feeding in list(self.feedings.values()):
-            yield
-            self.disconnect(feeding)
         if self._recorder is not None:
             engine.end(self._recorder)
-        engine.wake(self.changed)
 
     def _end_pushes(self) -> Steps:
         """Each git is reaped; what it has written by then is told to whoever still listens."""
@@ -196,282 +269,266 @@ class Leading:
                 with contextlib.suppress(FullError):
                     yield from push.tell(self)
 
-    # -- replication/leader/feed.py --------------------------------------------------------------------------
+    # -- what a feed is asked: replication/leader/feed.py ----------------------------------------------
 
     def writing(self, repo: "Repo") -> Steps:
         """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
-        disk = self.process.disk
-        disk.journal.mark(self.number, UNNUMBERED, repo.id, repo.name, None)
+        self.process.disk.journal.mark(self.number, UNNUMBERED, repo.id, repo.name, None)
         yield from self.process.sync_journal()
 
     def written(self, repo: "Repo") -> Steps:
         """As `pushed`, of what `writing` announced."""
-        seq = yield from self._read_and_tell(repo)
-        if seq is not None:
-            self.process.disk.journal.refine(repo.id, self.number, seq)
-        return seq
+        return (yield from self._number(repo, Purpose.SEND_ANNOUNCED))
 
     def pushed(self, repo: "Repo") -> Steps:
-        """Read, put on disk, tell what has changed; the sequence number that covers it.
-
-        In that order: what was read after the syncing might be told, confirmed by all, and lost here.
-        None: it was deleted meanwhile.
-        """
-        return (yield from self._read_and_tell(repo))
+        """The sequence number that covers what the repository holds now; None: it was deleted meanwhile."""
+        return (yield from self._number(repo, Purpose.SEND))
 
     def deleted(self, repo: "Repo") -> Steps:
         """A user has deleted it."""
-        yield from self._take_turn(repo.id)
-        self._end_turn(repo.id)
-        self.published.forget(repo.id)
-        self._tell(Deleted(self.number, self.position + 1, repo.name, repo.id))
-        return self.position
+        outcome = yield from self._read(repo.id, Purpose.DELETE, None, repo.name)
+        return outcome.seq
 
     def listed(self, name: str) -> Steps:
         """Its entry in a full list, and its line for the ledger; None if it is gone."""
-        found = self.process.disk.repos.get(name)
+        found, disk = self.process.disk.repos.get(name), self.process.disk
         if found is None:
             return None
-        yield from self._take_turn(found.id)
-        try:
-            yield
-            repo = self.process.disk.repos.get(name)
-            if repo is not found:
-                return None
-            self._shown(repo)
-            entry = Listed(name, repo.id, repo.snapshot().digest)
-            return entry, self.process.disk.line(name)
-        finally:
-            self._end_turn(found.id)
+        lines: list[Line] = []
+
+        def read(number: int) -> ReadEvent:
+            now = self.world.engine.now
+            if disk.repos.get(name) is not found:
+                return NotThere(now, number)
+            lines.append(disk.line(name))
+            return DigestRead(now, number, name, found.snapshot().digest, whole=True)  # type: ignore[arg-type]
+
+        outcome = yield from self._read(found.id, Purpose.LIST, OneReading(self, found, read))
+        return (outcome, lines[-1]) if isinstance(outcome, Listed) else None
 
     def show(self, identity: str, name: str, asked: "Shown") -> Steps:
         """Answer a standby that asks for a repository's refs; `name` is for the ledger."""
+        disk = self.process.disk
+        reading = OneReading(self, None)
+
+        def read(number: int) -> ReadEvent:
+            reading.repo, asked.line = disk.by_id(identity), disk.line(name)
+            if reading.repo is None:
+                return Vanished(self.world.engine.now, number)
+            return reading.refs(number)
+
+        reading.read = read
         try:
-            yield from self._take_turn(identity)
-            try:
-                yield
-                yield from self._show(identity, name, asked)
-            finally:
-                self._end_turn(identity)
+            outcome = yield from self._read(identity, Purpose.SHOW, reading)
             yield
-            asked.failed = self.closed
+            asked.failed = self.closed or isinstance(outcome, Moving)
+            if not asked.failed:
+                asked.seq = outcome.seq
+                asked.deleted = isinstance(outcome, Missing) and identity in disk.deleted
+                if isinstance(outcome, Numbered) and outcome.state is not None:
+                    asked.id, asked.refs = identity, dict(outcome.state.snapshot.refs)
         except FullError:
             asked.failed = True
         asked.complete = not asked.failed
         self.world.engine.wake(asked.event)
 
-    def _show(self, identity: str, name: str, asked: "Shown") -> Steps:
-        disk = self.process.disk
-        repo, asked.line = disk.by_id(identity), disk.line(name)
-        if repo is None:
-            self.published.forget(identity)
-            asked.seq, asked.deleted = self.position, identity in disk.deleted
-            return
-        asked.id, snapshot = repo.id, repo.snapshot()
-        asked.refs, asked.seq = dict(snapshot.refs), self.position
-        self._shown(repo)
-        if self.rules.snapshots_are_numbered:
-            asked.seq = yield from self._number(repo, snapshot)
-
-    def _read_and_tell(self, repo: "Repo") -> Steps:
+    def _number(self, repo: "Repo", purpose: Purpose) -> Steps:
         """The number; None if it was deleted: what has its name now is another one."""
-        yield from self._take_turn(repo.id)
-        try:
-            yield
+        reading = OneReading(self, repo)
+
+        def read(number: int) -> ReadEvent:
             now = self.process.disk.repos.get(repo.name)
-            if now is not repo and self.rules.ids:
+            if now is None or (now is not repo and self.rules.ids):
                 self.world.cover("a push's repository is gone")
-                return None
-            if now is None:
-                self.published.forget(repo.id)
-                self._tell(Compare(self.number, self.position + 1, repo.name, repo.id))  # type: ignore[arg-type]
-                return self.position
-            return (yield from self._number(now, now.snapshot()))
+                return Vanished(self.world.engine.now, number)
+            reading.repo = now
+            return reading.refs(number)
+
+        reading.read = read
+        outcome = yield from self._read(repo.id, purpose, reading)
+        return outcome.seq if isinstance(outcome, Numbered) else None
+
+    def _read(
+        self, identity: str, purpose: Purpose, reading: "OneReading | None", name: str | None = None
+    ) -> Steps:
+        """Wait for the turn, and do what the term wants. Raises FullError."""
+        number, pending, engine = next(self._numbers), Reading(), self.world.engine
+        self._readings[number] = pending
+        try:
+            self.handle(ReadWanted(engine.now, number, identity, purpose, name))  # type: ignore[arg-type]
+            while True:
+                while not pending.todo:
+                    yield pending.event, None
+                instruction = pending.todo.popleft()
+                if isinstance(instruction, ReadDone):
+                    return instruction.outcome
+                assert reading is not None
+                yield
+                if isinstance(instruction, SyncRepository):
+                    yield from reading.sync()
+                    self.handle(OnDisk(engine.now, number))
+                else:
+                    self.handle(reading.read(number))
         finally:
-            self._end_turn(repo.id)
-
-    def _number(self, repo: "Repo", snapshot: "RefSnapshot") -> Steps:
-        """The number of that state, which is put on disk and told if it was not. Raises FullError."""
-        name, disk = repo.name, self.process.disk
-        state = State(repo.id, name, snapshot)  # type: ignore[arg-type]
-        if self.rules.sync_before_telling and not self.published.was_read_again(state):
-            yield from self.process.wait_for_disk()
-            disk.write()
-            disk.sync(repo)
-            self.published.is_on_disk(state)
-        if not self.rules.read_before_syncing:
-            state = State(repo.id, name, repo.snapshot())  # type: ignore[arg-type]
-        seq = self.published.seq_of(state)
-        if seq is None:
-            seq = self.position + 1
-            news = self.published.tell(state, self.number, seq)
-            refs = [change.ref for change in news.delta] if isinstance(news, Changed) else None
-            if self.rules.note_what_is_told:
-                disk.journal.told(self.number, seq, repo.id, name, refs)
-            self._tell(news)
-        return seq
-
-    def _shown(self, repo: "Repo") -> None:
-        """A standby is about to see what may not have been told."""
-        if self.rules.shown_is_told_anew:
-            self.published.shown(repo.name, repo.id, repo.snapshot().digest)  # type: ignore[arg-type]
-
-    def _tell(self, news: News) -> None:
-        self.position = news.seq
-        for feeding in self.feedings.values():
-            feeding.tell(news)
-
-    def _take_turn(self, identity: str) -> Steps:
-        while identity in self._turns:
-            yield self.turn, None
-        self._turns.add(identity)
-
-    def _end_turn(self, identity: str) -> None:
-        self._turns.discard(identity)
-        self.world.engine.wake(self.turn)
-
-    def connect(self, connection: "Connection", member: Member) -> None:
-        """A standby has introduced itself; a former connection of its ends first."""
-        former = self.feedings.get(member)
-        if former is not None:
-            self.world.cover("a standby is connected twice")
-            self.disconnect(former)
-        feeding = Feeding(self, connection, member)
-        self.feedings[member] = feeding
-        feeding.run()
-
-    def disconnect(self, feeding: Feeding) -> None:
-        feeding.end()
-        if self.feedings.get(feeding.member) is feeding:
-            del self.feedings[feeding.member]
-            self._carried.discard(feeding.member)
-            self._gone_at[feeding.member] = self.world.engine.now
-            self.moved()
-
-    # -- replication/leader/sync_set.py ----------------------------------------------------------------
-
-    @property
-    def replicated_through(self) -> int:
-        """In mode async others than members may lead next, so what members have says nothing."""
-        members = self.rules.required(self._presences(), self.needed)
-        if self.in_force and members and (self.world.mode != "async" or self.rules.forget_in_async):
-            through = min(self._held_through(member) for member in members)
-            self._replicated = max(self._replicated, through)
-        return self._replicated
-
-    def note_replicated(self) -> int:
-        """The same, noted in the journal as well."""
-        through = self.replicated_through
-        self.process.note_replicated(self.number, through)
-        return through
+            del self._readings[number]
+            if not pending.over:
+                self.handle(ReadGivenUp(engine.now, number))
 
     def replicated(self, identity: str, seq: int) -> Steps:
         """Wait for it: "ok", "not in time" or "lost"."""
+        number, engine = next(self._numbers), self.world.engine
+        self._waits[number] = Event()
+        try:
+            self.handle(WaitBegan(engine.now, number, identity, seq))
+            while number not in self._answers:
+                yield self._waits[number], None
+            answer = self._answers[number]
+        finally:
+            if self._answers.pop(number, None) is None:
+                self.handle(WaitGivenUp(engine.now, number))
+            del self._waits[number]
+        if answer.refused is not None:
+            self.world.cover(f"a push is not replicated: {answer.refused}")
+            return "not in time"
+        if answer.acknowledged and self.world.mode != "async":
+            self.world.cover(f"a push is acknowledged with {min(len(answer.after), 2)} standbys")
+        return "ok" if answer.acknowledged else "lost"
+
+    def caught_up(self, limit_s: float) -> Steps:
+        """A member of the sync set that has everything; None: nobody has."""
+        engine, self._successor = self.world.engine, None
+        self.handle(CatchUpWanted(engine.now, engine.now + limit_s))
+        while self._successor is None:
+            yield self.changed, None
+        return self._successor.successor
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def connect(self, connection: "Connection", member: Member, instance: str) -> None:
+        """A standby has introduced itself."""
+        if member in self.core.links:
+            self.world.cover("a standby is connected twice")
+        number = next(self._numbers)
+        self.feedings[number] = StandbyConnection(self, number, connection, member)
+        self.handle(Joined(self.world.engine.now, number, Join(PROTOCOL, member, instance), member.name))
+
+    def connection_ended(self, number: int, reason: str) -> None:
+        """Nothing runs for it any more."""
+        if self.feedings.pop(number, None) is not None:
+            self.handle(ConnectionEnded(self.world.engine.now, number, reason))
+
+    def check_now(self, member: Member) -> None:
+        """A full list is due for that standby."""
+        link = self.core.links.get(member)
+        if link is not None:
+            link.check_now()
+            self.handle(Tick(self.world.engine.now))
+
+    def confirmed_list(self, member: Member) -> int:
+        """The newest list that it has confirmed; for the coverage."""
+        link = self.core.links.get(member)
+        return link._confirmed_check if link is not None else 0
+
+    def names(self) -> tuple[Any, ...]:
+        """All repositories here."""
+        return tuple(sorted(self.process.disk.repos))
+
+    # -- instructions ----------------------------------------------------------------------------------
+
+    def handle(self, event: TermEvent) -> None:
+        """Give it to the term, and carry out what it wants. A process that has crashed does nothing."""
+        if self.process.node.process is not self.process:
+            return
+        for instruction in self.core.handle(event):
+            self._carry_out(instruction)
+        self._see_stages()
+
+    def _carry_out(self, instruction: Instruction) -> None:  # noqa: C901, PLR0912 - one case for each kind
+        engine, journal = self.world.engine, self.process.disk.journal
+        match instruction:
+            case ReadRefs() | SyncRepository() | ReadDone():
+                pending = self._readings[instruction.read]
+                pending.over = isinstance(instruction, ReadDone)
+                pending.todo.append(instruction)
+                engine.wake(pending.event)
+            case Send() | ListRepositories() | LookUp() | Reach() | EndLink():
+                self.feedings[instruction.link].take(instruction)
+            case Admit():
+                self.feedings[instruction.link].run()
+            case Refuse():
+                self.feedings[instruction.link].end("refused")
+            case Answer():
+                self._answers[instruction.wait] = instruction
+                engine.wake(self._waits[instruction.wait])
+            case CaughtUp():
+                self._successor = instruction
+                engine.wake(self.changed)
+            case WriteRecord():
+                self._recorder = self.process.start("recorder", self._write_record())
+            case JournalSent(seq, identity, name, refs):
+                journal.told(self.number, seq, identity, name, refs)
+            case JournalRefined(seq, identity):
+                journal.refine(identity, self.number, seq)
+            case JournalReplicated(seq):
+                self.process.note_replicated(self.number, seq)
+            case Wake():
+                self._clock.set(instruction.at)
+            case Log():
+                if instruction.event in COVERS:
+                    self.world.cover(COVERS[instruction.event])
+
+    def _write_record(self) -> Steps:
         engine = self.world.engine
-        began = engine.now
-        while True:
-            verdict = self._judge(identity, seq, began)
-            for member in sorted(verdict.late):
-                self._dismiss(member)
-            if not self.valid():
-                return "lost"
-            if verdict.acknowledge:
-                return "ok"
-            if verdict.refused is not None:
-                self.world.cover(f"a push is not replicated: {verdict.refused}")
-                return "not in time"
-            yield self.changed, max(0.0, verdict.look_again - engine.now)
+        event: TermEvent
+        try:
+            members = yield from self.update(choose=self.core.wanted_members, position=self.position)
+        except LeadershipLostError:
+            event = RecordLost(engine.now)
+        except ElectionUnavailableError as error:
+            event = RecordUncertain(engine.now, error.message)
+        else:
+            self.world.cover("the sync set is empty" if not members else "a sync set is recorded")
+            self.world.say(self.process.node, f"records the sync set {_names(members)}")
+            event = RecordWritten(engine.now, members)
+        self.handle(event)
 
-    def moved(self) -> None:
-        """A standby has come, gone or caught up."""
-        self.world.engine.wake(self.changed)
-        self._see_to_record()
+    def _see_stages(self) -> None:
+        """For the coverage, the trace, and what the simulator knows of memberships."""
+        for member, link in self.core.links.items():
+            before = self._stages.get(link.number, Stage.CHECKING)
+            if link.stage is not before:
+                self._stages[link.number] = link.stage
+                self.world.cover(f"{before.value} → {link.stage.value}")
+                self.world.say(self.process.node, f"takes {member.name} for {link.stage.value}")
+                if before is Stage.CHECKING:
+                    for node in self.world.nodes:
+                        if node.member == member:
+                            node.joins(self.world.engine.taken)
 
-    def is_carried(self, member: Member) -> bool:
-        return member in self._carried
 
-    def _presences(self) -> "Iterator[Presence]":
-        for member, feeding in self.feedings.items():
-            yield Presence(member, feeding.stage, member in self._carried)
-        for member in sorted(self._carried - self.feedings.keys()):
-            yield Presence(member, Stage.ABSENT, carried=True)
+class OneReading:
+    """Reads and syncs one repository, as leader/repository_reader.py. `read` gives the event."""
 
-    def _judge(self, identity: str, seq: int, began: float) -> Verdict:
-        members = self.rules.required(self._presences(), self.needed)
-        lacking = {}
-        for member in sorted(members):
-            moved = self._lacks(member, identity, seq, began)
-            if moved is not None:
-                lacking[member] = moved
-        push = Waiting(began, self.world.engine.now, members, self.in_force, lacking)
-        verdict = self.rules.judge(push, self.world.mode, LIMITS)
-        if verdict.acknowledge and self.world.mode != "async":
-            self.world.cover(f"a push is acknowledged with {min(len(members), 2)} standbys")
-        return verdict
+    def __init__(
+        self, leading: Leading, repo: "Repo | None", read: "Callable[[int], ReadEvent] | None" = None
+    ) -> None:
+        self.repo = repo
+        self.read = read or self.refs
+        self._leading = leading
 
-    def _lacks(self, member: Member, identity: str, seq: int, began: float) -> float | None:
-        feeding = self.feedings.get(member)
-        if feeding is None:
-            return self._gone_at.get(member, began)
-        return None if feeding.backlog.holds(identity, seq) else feeding.moved_at(identity, began)
+    def refs(self, number: int) -> ReadEvent:
+        """What the repository holds now."""
+        assert self.repo is not None
+        state = State(self.repo.id, self.repo.name, self.repo.snapshot())  # type: ignore[arg-type]
+        return RefsRead(self._leading.world.engine.now, number, state)
 
-    def _held_through(self, member: Member) -> int:
-        feeding = self.feedings.get(member)
-        return 0 if feeding is None else feeding.held_through(self.position)
-
-    def _dismiss(self, member: Member) -> None:
-        feeding = self.feedings.get(member)
-        late = member in self._carried or (feeding is not None and feeding.stage is not Stage.CHECKING)
-        self._carried.discard(member)
-        if feeding is not None:
-            feeding.late()
-        if late:
-            self.world.cover("a standby is late")
-            self.moved()
-
-    def _end_grace(self) -> Steps:
-        yield None, LIMITS.ack_timeout_s
-        for member in sorted(self._carried - self.feedings.keys()):
-            self.world.cover("a carried standby does not come")
-            self._carried.discard(member)
-        self.moved()
-
-    def _wanted(self) -> "dict[Member, str | None]":
-        members = {}
-        for member in self.rules.wanted(self._presences(), self.in_force, self.world.mode):
-            feeding = self.feedings.get(member)
-            joins = feeding is not None and feeding.stage is Stage.LEVEL
-            members[member] = feeding.incarnation if feeding and joins else self.members.get(member)
-        return members
-
-    def _unlike(self) -> bool:
-        return self._uncertain or self._wanted() != self.members
-
-    def _see_to_record(self) -> None:
-        running = self._recorder is not None and self._recorder.alive
-        if not running and not self.closed and self._unlike():
-            self._recorder = self.process.start("recorder", self._record())
-
-    def _record(self) -> Steps:
-        failures = 0
-        while self._unlike():
-            try:
-                self._uncertain = True
-                members = yield from self.update(choose=self._wanted, position=self.position)
-            except LeadershipLostError:
-                self.closed = True
-                self.world.engine.wake(self.changed)
-                return
-            except ElectionUnavailableError:
-                failures += 1
-                self.world.cover("a record's outcome is unknown")
-                yield None, self._backoff.delay_s(failures)
-            else:
-                failures = 0
-                self._uncertain = False
-                self.world.cover("the sync set is empty" if not members else "a sync set is recorded")
-                self.world.say(self.process.node, f"records the sync set {_names(members)}")
-                self.world.engine.wake(self.changed)
+    def sync(self) -> Steps:
+        """Put it on disk. Raises FullError."""
+        process = self._leading.process
+        yield from process.wait_for_disk()
+        process.disk.write()
+        if self.repo is not None:
+            process.disk.sync(self.repo)
 
 
 def _names(members: frozenset[Member]) -> str:

@@ -1,6 +1,7 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
 from tests.simulation import broken
+from tests.simulation import broken_leader as leader
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -23,18 +24,32 @@ MUTATIONS = (
         seed=69,
     ),
     Mutation(
-        "the claim goes into the former's half", Rules(claim=broken.claim_in_the_formers_half), "I2", _RECORD
+        "the claim goes into the former's half",
+        Rules(claim=broken.claim_in_the_formers_half),
+        "I2",
+        _RECORD,
+        seed=21,
     ),
     Mutation(
-        "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
+        "a term is not claimed first",
+        Rules(claim=broken.claim_the_number_after_the_record),
+        "I1 I2",
+        _RECORD,
+        seed=28,
     ),
-    Mutation("a write does not look around", Rules(write=broken.write_without_looking_around), "I2", _RECORD),
+    Mutation(
+        "a write does not look around",
+        Rules(write=broken.write_without_looking_around),
+        "I2",
+        _RECORD,
+        seed=8,
+    ),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=498,
+        seed=665,
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
@@ -46,13 +61,15 @@ MUTATIONS = (
         "I2",
         _ROLLED_BACK,
         gap=60,
+        seed=3,
     ),
     Mutation(
         "who joins again keeps its incarnation",
-        Rules(joins_anew=False),
+        Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
+        patches=leader.SAME_INCARNATION_AGAIN,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -67,7 +84,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=43,
+        seed=51,
     ),
     Mutation(
         "of two uncertain writes the last counts",
@@ -77,48 +94,61 @@ MUTATIONS = (
         gap=25,
         seed=87,
     ),
-    Mutation("who is late is not waited for", Rules(required=broken.only_who_is_level), "I2", _MIRROR),
+    Mutation(
+        "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=2
+    ),
     Mutation(
         "who is required again is not waited for",
-        Rules(required=broken.only_the_record),
+        Rules(),
         "I2",
         _MIRROR,
-        seed=51,
+        seed=61,
+        patches=leader.CATCHING_UP_IS_NOT_WAITED_FOR,
     ),
-    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
+    Mutation("a confirmed list makes level", Rules(), "I2", _MIRROR, patches=leader.CONFIRMED_IS_LEVEL),
     Mutation(
         "level is who holds what was told before its list",
-        Rules(level_from_where_required=False),
+        Rules(),
         "I2",
         (*_MIRROR, "not reached"),
+        patches=leader.LEVEL_FROM_ITS_LIST,
+        seed=9,
     ),
     Mutation(
-        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=127
+        "who was not checked holds",
+        Rules(),
+        "I2",
+        _TROUBLE,
+        gap=150,
+        seed=127,
+        patches=leader.UNCOVERED_HOLDS,
     ),
     Mutation(
         "who matched once holds",
-        Rules(backlog=broken.MatchedForGood),
+        Rules(),
         "I2",
         ("slow network", "pause"),
         nodes=4,
         gap=300,
         every=15,
         few=1,
-        seed=130,
+        seed=187,
+        patches=leader.MATCHED_FOR_GOOD,
     ),
-    Mutation("what was sent is held", Rules(backlog=broken.SentIsHeld), "I2"),
+    Mutation("what was sent is held", Rules(), "I2", patches=leader.SENT_IS_HELD),
     Mutation(
         "strict acknowledges alone",
-        Rules(judge=broken.alone_in_strict),
+        Rules(),
         "I2",
         _MIRROR,
         mode="strict",
         seed=54,
+        patches=leader.ALONE_IN_STRICT,
     ),
-    Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
+    Mutation("the leader does not sync before", Rules(), "I2", patches=leader.NOT_SYNCED_BEFORE),
     Mutation("a standby does not sync before", Rules(sync_before_applied=False), "I2"),
     Mutation("a standby confirms before it applies", Rules(apply_before_applied=False), "I2"),
-    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2"),
+    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2", seed=3),
     Mutation(
         "what is worked on may equal a list",
         Rules(busy_is_different=False),
@@ -128,12 +158,18 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=914,
+        seed=1038,
     ),
-    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=69),
+    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=97),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
+        "a leader hears of another term",
+        Rules(),
+        "I2",
+        _TERMS,
+        gap=60,
+        seed=298,
+        patches=leader.ANY_TERM_IS_HEARD,
     ),
     Mutation(
         "a standby hears of another term",
@@ -193,22 +229,24 @@ MUTATIONS = (
     ),
     Mutation(
         "a snapshot is newer than its number",
-        Rules(snapshots_are_numbered=False),
+        Rules(),
         "I4",
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
         seed=170,
+        patches=leader.SNAPSHOTS_HAVE_NO_NUMBER,
     ),
     Mutation(
         "async forgets what only some have",
-        Rules(forget_in_async=True),
+        Rules(),
         "I4",
         ("isolation", "pause", "kill"),
         mode="async",
         gap=120,
         every=200,
         seed=69,
+        patches=leader.ASYNC_FORGETS,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -226,7 +264,9 @@ MUTATIONS = (
         mode="async",
         seed=181,
     ),
-    Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
+    Mutation(
+        "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
+    ),
     Mutation(
         "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
     ),

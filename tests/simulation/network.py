@@ -40,6 +40,7 @@ class Connection:
         self.term = term
         self.standby = End(standby)
         self.leader = End(leader)
+        self.lines: dict[tuple[int, str], frozenset[str]] = {}  # by check and id: for the ledger
         standby.connections[self] = None
         leader.connections[self] = None
 
