@@ -13,6 +13,7 @@
     │   └── RepositoryGoneError        75   it was deleted, or moved out of sight, during the request
     ├── NotAllowedError                77   this identity may not do that
     └── ConfigurationError             78   the YAML file, or what it points at
+        └── NewerFormatError           78   a file that a newer Stargate has written
     LeadershipLostError                 9   (a NotLeaderError) this node led, and cannot prove it any more
     git kv's own, with 1, 2, 4, 5 and 7, are in kv/errors.py
 
@@ -135,3 +136,18 @@ class ConfigurationError(StargateError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class NewerFormatError(ConfigurationError):
+    """A file has a larger format number than this version knows (formats.py): it must not be changed."""
+
+    def __init__(self, place: object, found: int, known: int) -> None:
+        super().__init__([newer_format(place, found, known)])
+
+
+def newer_format(place: object, found: int, known: int) -> str:
+    """What to say of content at `place` that a newer Stargate has written, with what to do."""
+    return (
+        f"{place} has format {found}, and this version of stargate reads formats up to {known}: "
+        f"a newer version has written it; update stargate on this node"
+    )

@@ -1,4 +1,4 @@
-"""The floating address: it follows the leader, by an address of an interface, a name, or a program.
+"""The floating address, which follows the leader: an address of an interface, a DNS name, or a program.
 
-May import: config, datadir (waiting for children), repos (finish), errors; only dns.py knows dnspython.
+May import: config, aio, errors. Only dns.py imports dnspython.
 """

@@ -1,6 +1,6 @@
-"""Telling the network where an address is, by a raw socket. Also a program, for a launcher to run.
+"""Tells the network where an address is now, by a raw socket. Also a program, which a launcher can run.
 
-Imports little, so that it starts fast: `python -S -m stargate_gate.address.announce INTERFACE ADDRESS`.
+It imports little, so that it starts fast: `python -S -m stargate_gate.address.announce INTERFACE ADDRESS`.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def announce(interface: str, address: Address) -> None:
-    """Send the announcements of `address`. An interface that is no Ethernet needs none.
+    """Send the announcements of `address`. On an interface that is not Ethernet, nothing is sent.
 
     Raises:
         AddressError: they could not be sent.
@@ -43,7 +43,7 @@ def announce(interface: str, address: Address) -> None:
 
 
 def _ethernet_address(interface: str) -> bytes | None:
-    """The hardware address, None if it is no Ethernet. Raises OSError: there is no such interface."""
+    """The hardware address; None if it is not Ethernet. Raises OSError if there is no such interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sH22x", interface.encode(), 0)
         answer = fcntl.ioctl(any_socket, SIOCGIFHWADDR, request)
@@ -52,7 +52,7 @@ def _ethernet_address(interface: str) -> bytes | None:
 
 
 def main() -> int:
-    """The program: exit 0, or a line on stderr and another status."""
+    """Run as a program: exit status 0, or one line on stderr and another status."""
     interface, address = sys.argv[1:]
     try:
         announce(interface, ipaddress.ip_address(address))

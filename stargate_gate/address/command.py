@@ -1,12 +1,12 @@
-"""A program of the operator's own, told of each change of role."""
+"""A program of the operator, which is run at each change of role."""
 
 from collections.abc import Sequence
 
 from stargate_gate.address.port import Turn
 from stargate_gate.address.running import environment, run
 
-NEVER_S = 86_400.0  # there is nothing to keep: the program is told of changes
-GRACE_S = 5.0  # for ending it, beyond its own limit
+NEVER_S = 86_400.0  # `keep` has nothing to do: the program is run at changes only
+GRACE_S = 5.0  # for ending the program after its own limit
 
 
 class Command:
@@ -19,7 +19,7 @@ class Command:
     """
 
     keep_s = NEVER_S
-    hosts: frozenset[str] | None = None  # whatever the program moves
+    hosts: frozenset[str] | None = None  # it is not known what the program moves
 
     def __init__(self, argv: Sequence[str], *, name: str, address: str, timeout_s: float) -> None:
         self.name = name
@@ -29,17 +29,17 @@ class Command:
         self._timeout_s = timeout_s
 
     async def claim(self, turn: Turn) -> None:
-        """Run it as the leader's; exit status 0 means that the address is here."""
-        await self._tell(turn)
+        """Run it with the role leader; exit status 0 means that the address points here."""
+        await self._run(turn)
 
     async def keep(self, turn: Turn) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def release(self, turn: Turn) -> None:
-        """Run it as a standby's; exit status 0 means that the address is not here."""
-        await self._tell(turn)
+        """Run it with the role standby; exit status 0 means that the address does not point here."""
+        await self._run(turn)
 
-    async def _tell(self, turn: Turn) -> None:
+    async def _run(self, turn: Turn) -> None:
         env = environment(
             STARGATE_ROLE=turn.role,
             STARGATE_TERM=str(turn.term),

@@ -1,8 +1,8 @@
 """A name that points at the leader, by dynamic update (RFC 2136) signed with TSIG (RFC 8945).
 
-The name is not removed when this node ceases to lead: a resolver would remember that there is no such
-name, for longer than the time to live of the next answer. Until the next leader's claim replaces it, it
-leads to a node that serves reads, and says who leads.
+The name is not removed when this node stops leading. A resolver that asks in between would remember that the
+name does not exist, for longer than the time to live of the next answer. Until the next leader replaces it,
+the name points to a node that serves reads and says who leads.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from stargate_gate.config.tsig import read_tsig_key
 from stargate_gate.config.values import IpAddress
 from stargate_gate.errors import AddressError
 
-KEEP_S = 30.0  # somebody else's change of the name is found and undone that soon
+KEEP_S = 30.0  # how soon a change of the name by somebody else is found and undone
 EXCHANGE_LIMIT_S = 3.0  # one question and its answer
 LIMIT_S = 10.0
 READ_LIMIT_S = 5.0  # for the key file, which may be on a network volume that does not answer
-TRIES = 3  # another claim came between reading and updating
+TRIES = 3  # another claim may come between reading and updating
 FENCE_LABEL = "_stargate"
 FENCE_TTL_S = 5
 LOST_RACE = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
@@ -49,7 +49,7 @@ class DnsName:
 
     keep_s = KEEP_S
     limit_s = LIMIT_S
-    hosts: frozenset[str] | None = frozenset()  # the node's own stay where they are
+    hosts: frozenset[str] | None = frozenset()  # the node's own addresses stay where they are
 
     def __init__(
         self,
@@ -87,17 +87,17 @@ class DnsName:
         raise AddressError(f"{self._fence_name} changes all the time: does another node claim it?")
 
     async def keep(self, turn: Turn) -> None:
-        """Read it back, and claim it again if it is not as it was left."""
+        """Read it back, and claim it again if it has changed."""
         try:
             await self._check(fence_of(turn))
         except AddressError:
             await self.claim(turn)
 
     async def release(self, turn: Turn) -> None:
-        """Nothing: see above."""
+        """Do nothing: see the module's docstring."""
 
     def _update(self, mine: Fence, there: Sequence[str]) -> dns.message.Message:
-        """Replace both records, if the fence still is what was read."""
+        """Replace both records, on condition that the fence has not changed since it was read."""
         update = dns.update.UpdateMessage(self._zone)
         if there:
             update.present(self._fence_name, *(_text(one) for one in there))
@@ -112,7 +112,7 @@ class DnsName:
         return update
 
     async def _check(self, mine: Fence) -> None:
-        """The server answers what `_update` wrote. Raises AddressError: it does not."""
+        """Check that the server answers what `_update` wrote. Raises AddressError if it does not."""
         if (found := await self._fences()) != [str(mine)]:
             raise AddressError(f"{self._fence_name} reads {found}, and not {str(mine)!r}")
         for version, kind in TYPES.items():
@@ -131,7 +131,7 @@ class DnsName:
         ]
 
     async def _ask(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[dns.rdata.Rdata]:
-        """The zone's own records of that kind, from the server that has them first-hand."""
+        """The records of that kind from the zone's primary server itself, not from a cache."""
         question = dns.message.make_query(name, kind)
         question.flags = 0  # no recursion: an answer from a cache proves nothing
         answer = await self._exchange(question)
@@ -143,7 +143,7 @@ class DnsName:
         return list(found or ())
 
     async def _exchange(self, message: dns.message.Message) -> dns.message.Message:
-        """One signed message and its signed answer, by TCP. Raises AddressError."""
+        """Send one signed message over TCP; returns its signed answer. Raises AddressError."""
         try:
             content = await _read_key_file(self._key_file)
             key = read_tsig_key(content.decode("utf-8", "replace"))

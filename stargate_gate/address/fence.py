@@ -1,8 +1,9 @@
 """Who may change the name: a TXT record beside it, which each claim replaces and compares. Pure.
 
-A node that was frozen may wake up in the middle of its claim, when another one has claimed in a later
-term. So the record tells the term, and every update demands (RFC 2136, section 2.4) that it still is what
-the claimer has read: a late update is refused by the server itself.
+A node that was frozen during its claim may continue when another node has already claimed the name in a later
+term. So the record contains the term, and every update has a condition (RFC 2136, section 2.4): the record
+must still be what the claiming node has read. The DNS server itself then refuses an update that comes too
+late.
 """
 
 import re
@@ -18,7 +19,7 @@ _WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Fence:
-    """The claim that is in force: str() is the text of the record."""
+    """One claim. Its str() is the text of the record."""
 
     term: int
     cluster_id: str
@@ -29,12 +30,12 @@ class Fence:
 
 
 def fence_of(turn: Turn) -> Fence:
-    """What a claim of `turn` writes."""
+    """The record that a claim for `turn` writes."""
     return Fence(turn.term, turn.cluster_id, turn.node)
 
 
 def why_not(mine: Fence, texts: Collection[str]) -> str | None:
-    """Why `mine` may not replace the records that are there; None if it may."""
+    """Why `mine` may not replace the existing records; None if it may."""
     for text in texts:
         found = _WORDS.fullmatch(text)
         if found is None:

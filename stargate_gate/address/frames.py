@@ -9,9 +9,9 @@ ETHERTYPE_IPV6 = 0x86DD
 ARP_REQUEST, ARP_REPLY = 1, 2
 ICMPV6 = 58
 NEIGHBOUR_ADVERTISEMENT = 136  # RFC 4861, section 4.4
-OVERRIDE = 0x20000000  # unsolicited, and to be believed against what is in the cache
+OVERRIDE = 0x20000000  # unsolicited, and replaces what neighbours have in their caches
 TARGET_LINK_LAYER = 2  # option, RFC 4861, section 4.6.1
-HOP_LIMIT = 255  # anything less is not believed
+HOP_LIMIT = 255  # receivers ignore anything less
 ALL_NODES = ipaddress.IPv6Address("ff02::1")
 ALL_NODES_MAC = bytes.fromhex("333300000001")  # RFC 2464, section 7
 
@@ -19,7 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def announcements(mac: bytes, address: Address) -> tuple[bytes, ...]:
-    """The frames that say "`address` is at `mac`" to everybody on the link, each complete from its header."""
+    """The complete frames that say "`address` is at `mac`" to everybody on the link."""
     if isinstance(address, ipaddress.IPv4Address):
         return gratuitous_arp(mac, address)
     return (unsolicited_advertisement(mac, address),)
@@ -28,7 +28,7 @@ def announcements(mac: bytes, address: Address) -> tuple[bytes, ...]:
 def gratuitous_arp(mac: bytes, address: ipaddress.IPv4Address) -> tuple[bytes, bytes]:
     """The announcement of RFC 5227, section 2.3, as a request, and the same as a reply.
 
-    Who has the address in its cache believes either (RFC 826), but some look at one of them only.
+    A host that has the address in its cache should accept either (RFC 826), but some accept only one of them.
     """
     header = BROADCAST + mac + struct.pack("!H", ETHERTYPE_ARP)
     request, reply = (

@@ -1,4 +1,4 @@
-"""From the YAML file's items to addresses."""
+"""Makes the addresses that the YAML file's `address` lists."""
 
 from collections import Counter
 
@@ -36,7 +36,7 @@ def _vip_or_dns(item: VipItem | DnsItem, config: Config) -> Address:
 
 
 def _command(item: CommandItem, index: int, config: Config, *, alone: bool) -> Command:
-    """Metrics need a name that no other has; arguments are left out of it, since they may be secret."""
+    """Its name must be unique, for metrics. Arguments are not part of it, because they may be secret."""
     name = f"command {item.command[0]}"
     return Command(
         item.command,

@@ -1,4 +1,4 @@
-"""The port: what an address that follows the leader can do, and whose turn it is."""
+"""The port of an address that follows the leader, and the value that says what is wanted of it."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -8,15 +8,15 @@ Reason = Literal["start", "takeover", "step-down", "lost", "command"]
 
 @dataclass(frozen=True)
 class Turn:
-    """Whether this node leads, for whoever moves the address.
+    """Whether this node leads, as an `Address` is told.
 
     node        this node's name
     role        "leader": the address belongs here; "standby": it does not
-    term        the leadership that the turn belongs to, or that ended; 0: none
-    cluster_id  of the cluster that was led; "": none
+    term        of this leadership, or of the one that has ended; 0: there was none
+    cluster_id  of the cluster that this node leads or led; "": there was none
     reason      start: a node starts, and does not lead yet; takeover: it begins to lead; step-down:
                 it hands over; lost: it cannot prove any more that it leads; command: an operator
-                or a service manager says so
+                or a service manager has asked for it
     """
 
     node: str
@@ -27,16 +27,16 @@ class Turn:
 
 
 class Address(Protocol):
-    """One address that follows the leader. `Keeper` drives it.
+    """One address that follows the leader. A `Reconciler` calls it.
 
-    Every method can be repeated, also after a failure or a cancellation, with the same result: it
-    puts in force what it says, whatever was there. It raises AddressError if that is not in force.
-    It may be cancelled at any time, and then leaves nothing running.
+    Every method is idempotent, also after a failure or a cancellation: when it returns, its state is in
+    force, whatever the state was before. It raises AddressError if the state is not in force. It may be
+    cancelled at any time, and then leaves nothing running.
     """
 
     @property
     def name(self) -> str:
-        """For status, metrics and the log: "vip 10.0.0.100 on eth0"."""
+        """Its name in status, metrics and log, such as "vip 10.0.0.100 on eth0"."""
 
     @property
     def keep_s(self) -> float:
@@ -48,13 +48,13 @@ class Address(Protocol):
 
     @property
     def hosts(self) -> frozenset[str] | None:
-        """The IP addresses to which no connection lives on when this node has released it; None: unknown."""
+        """The IP addresses whose connections end when this node releases it; None if that is not known."""
 
     async def claim(self, turn: Turn) -> None:
-        """Make it lead here; true and checked when this returns."""
+        """Let it point to this node. When this returns, that was checked."""
 
     async def keep(self, turn: Turn) -> None:
-        """After a claim, again and again: see that it is still so, mend it, and tell the network."""
+        """Called every `keep_s` after a claim: check it, restore it if needed, and tell the network."""
 
     async def release(self, turn: Turn) -> None:
-        """Make it lead here no more, as far as that is this node's to do."""
+        """Stop it from pointing to this node, as far as this node can do that."""

@@ -1,38 +1,31 @@
-"""Drives one address to where it belongs, and keeps it there, in a task of its own.
+"""Brings one address to where it belongs and keeps it there, in a task of its own.
 
-Nobody waits for it longer than they say: an address that cannot be moved is told of, and tried again.
+`FloatingAddress` says what is wanted and may wait for it, with a time limit. An address that cannot be moved
+is reported in status and log, and tried again for as long as it is wanted.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import structlog
 
 from stargate_gate.address.port import Address, Turn
 from stargate_gate.address.steps import REMIND_S, Step, next_step, retry_s
+from stargate_gate.aio.tasks import run_until
 from stargate_gate.errors import AddressError
+from stargate_gate.status import AddressReport, AddressState
 
 log = structlog.get_logger()
 
-State = Literal["claimed", "claiming", "released", "releasing"]
-REST_S = 3600.0  # nothing to do until something changes; looked at again that often
+REST_S = 3600.0  # how often the loop runs while there is nothing to do
 
 
-@dataclass(frozen=True)
-class AddressReport:
-    """How it is with one address. `problem` is what failed last, None once it is as wanted."""
-
-    name: str
-    state: State
-    problem: str | None
-
-
-class Keeper:
-    """One address and what is wanted of it. `run` does it; `want` and `report` come from outside.
+class Reconciler:
+    """One address and its wanted state. `run` is the loop; `FloatingAddress` calls `want` and `report`.
 
     `clock` is monotonic, in seconds.
     """
@@ -51,31 +44,31 @@ class Keeper:
 
     @property
     def limit_s(self) -> float:
-        """One attempt takes no longer."""
+        """The time limit of one attempt."""
         return self._address.limit_s
 
     def want(self, turn: Turn, proved: Callable[[], bool]) -> None:
-        """From now on; an attempt at anything else is cancelled. `proved`: see `next_step`."""
+        """Set the wanted state. An attempt at anything else is cancelled. `proved`: see `next_step`."""
         self._wanted, self._proved = turn, proved
         self._failures = 0
         self._tried.clear()
         self._changed.set()
 
     async def tried(self) -> None:
-        """Return once what is wanted is in force, or one attempt at it has failed."""
+        """Return when the wanted state is in force, or one attempt at it has failed."""
         await self._tried.wait()
 
     def report(self) -> AddressReport:
-        """As of now, from memory."""
+        """The state now, from memory."""
         leads = self._wanted.role == "leader"
         if self._done is not None and (self._done.role == "leader") == leads:
-            state: State = "claimed" if leads else "released"
+            state: AddressState = "claimed" if leads else "released"
         else:
             state = "claiming" if leads else "releasing"
         return AddressReport(self._address.name, state, self._problem)
 
     async def run(self) -> NoReturn:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self._changed.clear()
             wanted = self._wanted
@@ -84,7 +77,7 @@ class Keeper:
             if step == "rest":
                 self._tried.set()
             elif not await self._attempt(step, wanted):
-                continue  # something else is wanted meanwhile
+                continue  # something else is wanted now
             elif self._problem is not None:
                 pause_s = retry_s(self._failures)
             with contextlib.suppress(TimeoutError):
@@ -92,31 +85,31 @@ class Keeper:
                     await self._changed.wait()
 
     async def _attempt(self, step: Step, wanted: Turn) -> bool:
-        """One step; False if it was given up because something else is wanted."""
+        """Take one step. False if it was cancelled because something else is wanted now."""
         turn = wanted
         if step == "release" and wanted.role == "leader":
             turn = replace(wanted, role="standby", reason="lost")
         if step != "keep":
             self._done = None
-        work = asyncio.create_task(self._carry_out(step, turn), name=f"address-{step}")
-        changed = asyncio.create_task(self._changed.wait(), name="address-changed")
+        finished = False
+
+        async def attempt() -> None:
+            nonlocal finished
+            problem = await self._carry_out(step, turn)
+            finished = True
+            self._note(step, turn, problem)
+
         try:
-            await asyncio.wait({work, changed}, return_when=asyncio.FIRST_COMPLETED)
+            await run_until(self._changed.wait(), attempt())
         finally:
-            if not work.done():
-                self._done = None
-            for task in (work, changed):
-                task.cancel()
-            await asyncio.gather(work, changed, return_exceptions=True)
-        if work.cancelled():
-            return False
-        self._note(step, turn, work.result())
-        if not self._changed.is_set():
+            if not finished:
+                self._done = None  # how far it got is not known
+        if finished and not self._changed.is_set():
             self._tried.set()
-        return True
+        return finished
 
     async def _carry_out(self, step: Step, turn: Turn) -> str | None:
-        """None, or what failed."""
+        """Call the address. Returns what failed, None if nothing did."""
         method = {"claim": self._address.claim, "keep": self._address.keep}.get(step, self._address.release)
         try:
             async with asyncio.timeout(self._address.limit_s):

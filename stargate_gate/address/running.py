@@ -1,4 +1,4 @@
-"""Running a program to its end, within a limit; nothing of it is left when the caller goes on."""
+"""Runs a program to its end with a time limit. When `run` returns, nothing of it is left running."""
 
 import asyncio
 import contextlib
@@ -18,15 +18,15 @@ KILL_LIMIT_S = 2.0  # after SIGKILL only I/O that hangs in the kernel keeps a pr
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """What such a program finds in its environment: where programs are, plain messages, and `extra`."""
+    """The whole environment of such a program: PATH, messages in English, and `extra`."""
     return {"PATH": search_path(), "LC_ALL": "C", **extra}
 
 
 async def run(argv: Sequence[str], env: Mapping[str, str], limit_s: float) -> str:
     """Run `argv` and return what it wrote to stdout and stderr, at most KEPT_BYTES of it.
 
-    It has a process group of its own, which is killed at the limit and if the caller is cancelled.
-    A process that it leaves behind on purpose, having ended well, is let be.
+    It has a process group of its own, which is killed at the limit and if the caller is cancelled. Processes
+    that it left in the background when it exited are not killed.
 
     Raises:
         AddressError: it does not start, exits with another status than 0, or takes too long.
@@ -75,13 +75,13 @@ def _how(status: int) -> str:
 
 
 def _last_line(text: str) -> str:
-    """What a program says last is why it failed."""
+    """Programs say in their last line why they failed."""
     lines = text.strip().splitlines()
     return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
 class _Output:
-    """Takes what a process writes, so that it never waits for us, and keeps the end of it."""
+    """Reads what a process writes, so that the process never waits, and keeps the end of it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None  # noqa: S101 # a pipe was asked for
@@ -92,7 +92,7 @@ class _Output:
         self._loop.add_reader(self._pipe.fileno(), self._take)
 
     def _take(self) -> bool:
-        """One chunk; False at the end, or when there is nothing now."""
+        """Read one chunk. False at the end, or if there is nothing to read now."""
         try:
             part = os.read(self._pipe.fileno(), CHUNK_BYTES)
         except BlockingIOError:
@@ -103,8 +103,8 @@ class _Output:
         return bool(part)
 
     def close(self) -> str:
-        """What was written so far, without waiting for who else may hold the pipe."""
-        for _ in range(2 * 65536 // CHUNK_BYTES):  # a pipe's worth
+        """What was written so far. Does not wait for other processes that have the pipe open."""
+        for _ in range(2 * 65536 // CHUNK_BYTES):  # as much as a pipe holds
             if not self._take():
                 break
         self._loop.remove_reader(self._pipe.fileno())

@@ -1,7 +1,8 @@
 """What to do next about one address. Pure: no clock, no I/O.
 
-Theory of operation. `wanted` is whose turn it is; `done` is the turn that is known to be in force, None
-when that is not known: at the start, and from the beginning of an attempt until it has succeeded.
+Theory of operation. `wanted` is the state that the node wants; `done` is the state that is known to be in
+force. It is None when that is not known: at the start, and from the beginning of an attempt until it
+succeeds.
 
     wanted     proved   done           step
     leader     yes      this turn      keep
@@ -18,17 +19,17 @@ from stargate_gate.address.port import Turn
 Step = Literal["claim", "keep", "release", "rest"]
 
 RETRY_FIRST_S = 0.5
-RETRY_MAX_S = 10.0  # an operator who has mended the cause does not wait longer than that
-REMIND_S = 60.0  # the same problem is said again in the log that often
+RETRY_MAX_S = 10.0  # when an operator has removed the cause, it works again after at most this
+REMIND_S = 60.0  # how often the log repeats the same problem
 
 
 def next_step(wanted: Turn, done: Turn | None, *, proved: bool) -> Step:
-    """See above. `proved`: this node leads, provably, at this moment."""
+    """The next step by the table above. `proved`: this node provably leads at this moment."""
     if wanted.role == "leader" and proved:
         return "keep" if done == wanted else "claim"
     return "rest" if done is not None and done.role == "standby" else "release"
 
 
 def retry_s(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
+    """Seconds to wait after `failures` failures in a row."""
     return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 10))

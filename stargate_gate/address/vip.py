@@ -1,12 +1,12 @@
 """An address that is put on an interface of the leader, by iproute2.
 
-The kernel is given the address for `lifetime_s` only, and `keep` renews it: a node that was killed, or
-whose machine hangs, loses it without anybody's help. As soon as it is there it is announced, and again
-with each renewal, so that a switch or a neighbour that missed it, or that believed another node
-meanwhile, learns.
+The kernel gets the address with a lifetime of `lifetime_s`, and `keep` renews it. If the node is killed or
+hangs, the kernel removes the address by itself. The address is announced when it is added and at each
+renewal, for switches and neighbours that missed an announcement or have heard another node's since.
 
-A capability on a copy of ip(8) does not work: ip gives up what it did not inherit (tried, iproute2 6.1).
-So either the node has the two capabilities, or a launcher gives them to ip and to the announcing program.
+Two capabilities are needed. Giving them to a copy of ip(8) does not work: ip drops capabilities that it did
+not inherit (tried, iproute2 6.1). So either the node has them, or a launcher gives them to ip and to the
+program that announces.
 """
 
 import ipaddress
@@ -20,8 +20,8 @@ from stargate_gate.address.port import Turn
 from stargate_gate.address.running import environment, run
 from stargate_gate.errors import AddressError
 
-RENEWALS_PER_LIFETIME = 4  # three may fail before the address is lost
-PROGRAM_LIMIT_S = 2.0  # it talks to the kernel only
+RENEWALS_PER_LIFETIME = 4  # three in a row may fail before the address is lost
+PROGRAM_LIMIT_S = 2.0  # ip talks to the kernel only
 LIMIT_S = 5.0
 ANNOUNCE = (sys.executable, "-S", "-m", "stargate_gate.address.announce")
 PACKAGES = str(Path(__file__).resolve().parents[2])  # where `-S` does not look
@@ -30,7 +30,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 class Vip:
-    """The `Address` of kind vip. `launcher`: see above; empty if this process has the capabilities."""
+    """The `Address` of kind vip. `launcher` is empty if this process has the capabilities."""
 
     limit_s = LIMIT_S
 
@@ -50,27 +50,27 @@ class Vip:
         await self.keep(turn)
 
     async def keep(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
-        """As `claim`: each time for a new lifetime."""
-        await self._hold()
+        """Add the address, or give it a new lifetime, and announce it."""
+        await self._add()
         if self._launcher:
             await self._run(*ANNOUNCE, self._interface, str(self._address.ip))
         else:
             announce(self._interface, self._address.ip)
 
     async def release(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
-        """Take the address from the interface, with whatever length it is there."""
+        """Remove the address from the interface, whatever its prefix length is there."""
         for one in await self._found():
             await self._ip("address", "delete", one, "dev", self._interface)
 
-    async def _hold(self) -> None:
-        """Not preferred as a source: this node's own connections keep their address when it goes."""
+    async def _add(self) -> None:
+        """Add or renew it, deprecated: so this node's own connections do not use it as their source."""
         options = ["valid_lft", str(self._lifetime_s), "preferred_lft", "0"]
         if self._address.version == 6:  # noqa: PLR2004 # IPv6
-            options.append("nodad")  # a dead leader's machine may still answer, and must not stop us
+            options.append("nodad")  # the machine of a dead leader may still answer; it must not prevent this
         await self._ip("address", "replace", str(self._address), "dev", self._interface, *options)
 
     async def _found(self) -> list[str]:
-        """The address as it is on the interface now: none, one, or several lengths of it."""
+        """The address as it is on the interface now; it may be there with several prefix lengths."""
         try:
             text = await self._ip(
                 "-json", "address", "show", "dev", self._interface, "to", str(self._address.ip)
@@ -84,7 +84,7 @@ class Vip:
             found = [info for link in json.loads(text or "[]") for info in link["addr_info"] if info]
             return [f"{info['local']}/{info['prefixlen']}" for info in found]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise AddressError("ip said what is no list of addresses") from error
+            raise AddressError("ip printed no list of addresses") from error
 
     async def _ip(self, *words: str) -> str:
         try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from stargate_gate.control.path import short_path
 from stargate_gate.errors import NotAllowedError, UnavailableError
+from stargate_gate.formats import CONTROL, FIRST
 
 MAX_ANSWER_BYTES = 64 * 2**20  # a hundred thousand repository names and room to spare
 CHUNK_BYTES = 64 * 2**10
@@ -71,7 +72,10 @@ def hand_over(path: Path, args: Mapping[str, Any], descriptors: tuple[int, int, 
 
 
 def _request(command: str, args: Mapping[str, Any] | None) -> bytes:
-    return json.dumps({"command": command, "args": dict(args or {})}).encode() + b"\n"
+    return (
+        json.dumps({"protocol": CONTROL.number, "command": command, "args": dict(args or {})}).encode()
+        + b"\n"
+    )
 
 
 def _connect(sock: socket.socket, path: Path, limit_s: float) -> None:
@@ -111,8 +115,13 @@ def _receive(sock: socket.socket, deadline_s: float | None) -> bytes:
 def _parse(line: bytes, data_dir: Path) -> Answer:
     try:
         answer = json.loads(line)
+        if answer.get("protocol", FIRST) > CONTROL.number:
+            raise UnavailableError(
+                f"the stargate serve on {data_dir} is of a newer version than this command: run the "
+                f"stargate command of the version that the node runs"
+            )
         return Answer(int(answer["exit"]), str(answer["output"]), str(answer["error"]), answer["data"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UnavailableError(
             f"the stargate serve on {data_dir} went away while answering: ask again"
         ) from None

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.health.wording import duration, time_of_day
-from stargate_gate.replication.standby.equality import Equality
-from stargate_gate.replication.standby.mirror import MirrorStatus
+from stargate_gate.status import Equality, MirrorStatus
 
 PROMOTE_FOR_S = 60.0  # how long an operator's override stands
 SHOWN = 5  # names in a line

@@ -1,7 +1,8 @@
 """The control socket: how the commands about a running node reach it. The server's side.
 
-One request per connection: a JSON object in one line, {"command": TEXT, "args": {...}}; the answer
-is one line as well: {"exit": STATUS, "output": TEXT, "error": TEXT, "data": any}. The socket is
+One request per connection: a JSON object in one line, {"protocol": NUMBER, "command": TEXT, "args": {...}};
+the answer is one line as well: {"protocol": NUMBER, "exit": STATUS, "output": TEXT, "error": TEXT,
+"data": any}. Without a protocol it is 1; a larger one than formats.CONTROL's is refused. The socket is
 0600 in a 0700 folder, so only the node's own user (and root) can connect: whoever can may do
 everything. `control_client` is the other side.
 
@@ -35,6 +36,7 @@ import structlog
 from stargate_gate.control.path import short_path
 from stargate_gate.errors import StargateError, TryAgainError, UnavailableError, UsageError
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.formats import CONTROL, FIRST
 
 MAX_REQUEST_BYTES = 64 * 2**10  # names and flags only
 MAX_REQUESTS = 250  # people and scripts on this machine, and the gate's max_sessions
@@ -261,11 +263,24 @@ def parse_request(line: bytes) -> tuple[str, dict[str, Any]]:
         raise UsageError('a request is a JSON object: {"command": "status", "args": {}}') from None
     command = request.get("command") if isinstance(request, dict) else None
     args = request.get("args", {}) if isinstance(request, dict) else None
-    if not isinstance(command, str) or not isinstance(args, dict):
+    protocol = request.get("protocol", FIRST) if isinstance(request, dict) else None
+    if type(protocol) is not int or not isinstance(command, str) or not isinstance(args, dict):
         raise UsageError('a request is a JSON object: {"command": "status", "args": {}}')
+    if protocol > CONTROL.number:
+        raise UsageError(
+            f"this command speaks version {protocol} of the control protocol, and the running node version "
+            f"{CONTROL.number}: update stargate on this node, and restart the node"
+        )
     return command, args
 
 
 def _line(answer: Mapping[str, Any]) -> bytes:
-    whole = {"exit": int(ExitCode.OK), "output": "", "error": "", "data": None, **answer}
+    whole = {
+        "protocol": CONTROL.number,
+        "exit": int(ExitCode.OK),
+        "output": "",
+        "error": "",
+        "data": None,
+        **answer,
+    }
     return json.dumps(whole).encode() + b"\n"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stargate_gate.formats import Format
+
 _LEVELS = 50  # at a time: below so many, shutil.rmtree has no trouble
 
 
@@ -79,16 +81,17 @@ def _move_up(top: Path) -> bool:
     return True
 
 
-def write_json_durably(path: Path, value: Mapping[str, Any]) -> None:
-    """`write_durably` of one JSON object."""
-    write_durably(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
+def write_json_durably(path: Path, value: Mapping[str, Any], kind: Format) -> None:
+    """`write_durably` of one JSON object, with the format number of `kind`."""
+    write_durably(path, json.dumps(kind.stamped(value), indent=2, sort_keys=True).encode() + b"\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, or None where there is no such file.
+def read_json(path: Path, kind: Format) -> dict[str, Any] | None:
+    """The JSON object in `path` without its format number, or None where there is no such file.
 
     Raises:
         OSError: it cannot be read.
+        NewerFormatError: its format number is larger than that of `kind`.
         ValueError: it is not a JSON object.
     """
     try:
@@ -98,4 +101,4 @@ def read_json(path: Path) -> dict[str, Any] | None:
     value = json.loads(content)
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold a JSON object")  # noqa: TRY004 - the content is wrong, not a type
-    return value
+    return kind.unstamped(value, path)

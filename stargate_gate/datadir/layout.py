@@ -8,16 +8,17 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from stargate_gate.datadir.files import write_durably
+from stargate_gate.datadir.files import read_json, write_durably, write_json_durably
 from stargate_gate.datadir.places import CONTROL_SOCKET
 from stargate_gate.datadir.users import run_as, user
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.formats import LAYOUT
 
 IDENTITY = "state/data_dir_id"
 FOLDERS = ("repositories", "trash", "hooks", "run", "run/writers", "state")
 # What may be in a folder that is no data_dir yet: what a first start that was cut off has made, what
 # operators may put there before it, and what mkfs makes on a disk of its own.
-BEFORE_THE_FIRST_START = frozenset({*FOLDERS, "authorized_keys", "lost+found"})
+BEFORE_THE_FIRST_START = frozenset({*FOLDERS, LAYOUT.where, "authorized_keys", "lost+found"})
 PUT_ASIDE = "state."  # what the runbook makes of an old `state` when the lock volume is gone for good
 SHOWN = 3  # names in a line
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
@@ -95,8 +96,8 @@ def open_data_dir(root: Path) -> DataDir:
 
     Raises:
         ConfigurationError: it cannot be made, is no directory, belongs to somebody else, is read-only, has
-            parts on several file systems, holds what is not stargate's (then nothing of it is changed, its
-            mode neither), or its id is damaged.
+            parts on several file systems, holds what is not stargate's or what a newer version has written
+            (then nothing of it is changed, its mode neither), or its id is damaged.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,11 +111,14 @@ def open_data_dir(root: Path) -> DataDir:
             raise ConfigurationError([problem])
         if (foreign := foreign_things(root)) is not None:
             raise ConfigurationError([f"node.data_dir: {foreign}"])
+        known = _read_layout(root / LAYOUT.where)
         if stat.S_IMODE(info.st_mode) & 0o077:
             root.chmod(0o700)
         for name in FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         _try_a_rename(root)
+        if not known:
+            write_json_durably(root / LAYOUT.where, {}, LAYOUT)
         return DataDir(root, _identity(root / IDENTITY))
     except OSError as error:
         if error.errno == errno.EROFS:
@@ -126,6 +130,20 @@ def open_data_dir(root: Path) -> DataDir:
         raise ConfigurationError(
             [f"node.data_dir: {root} cannot be used ({error.strerror}): give a writable directory"]
         ) from error
+
+
+def _read_layout(path: Path) -> bool:
+    """Whether the data_dir has its layout's number; version 0.1 wrote none.
+
+    Raises:
+        ConfigurationError: a newer version has written it (NewerFormatError), or it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        return read_json(path, LAYOUT) is not None
+    except ValueError as error:
+        problem = f"node.data_dir: {path} is damaged: remove it if no newer version has run on this data_dir"
+        raise ConfigurationError([problem]) from error
 
 
 def foreign_things(root: Path) -> str | None:

@@ -28,6 +28,7 @@ from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.locks import open_lock_file, try_lock
 from stargate_gate.datadir.procs import ProcessId, boot_id, holders_of, process_id
 from stargate_gate.errors import UnavailableError
+from stargate_gate.formats import WRITER
 
 log = structlog.get_logger()
 
@@ -55,17 +56,19 @@ class WriterRecord:
         }
         if who is not None:
             value.update(pid=who.pid, start=who.start, boot=who.boot)
-        return json.dumps(value).encode() + b"\n"
+        return json.dumps(WRITER.stamped(value)).encode() + b"\n"
 
     @classmethod
-    def decode(cls, content: bytes) -> Self:
-        """The reverse of `encode`.
+    def decode(cls, content: bytes, place: object = "a writer record") -> Self:
+        """The reverse of `encode`, for what was read from `place`.
 
         Raises:
-            ValueError: it is half written, or no record.
+            NewerFormatError: a newer version has written it.
+            ValueError: half written, or no record.
         """
         value = json.loads(content)
         try:
+            value = WRITER.unstamped(value, place)
             path = Path(os.fsdecode(value["repository"].encode("utf-8", "surrogateescape")))
             if "pid" not in value:
                 return cls(path, None)
@@ -108,11 +111,11 @@ class WriterRecords:
             path.unlink()
 
     def read(self) -> list[WriterRecord | None]:
-        """All records; None in place of one that cannot be read."""
+        """All records; None for one that cannot be read. Raises NewerFormatError."""
         found: list[WriterRecord | None] = []
         for path in self._folder.iterdir():
             try:
-                found.append(WriterRecord.decode(path.read_bytes()))
+                found.append(WriterRecord.decode(path.read_bytes(), path))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError):

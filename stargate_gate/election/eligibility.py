@@ -1,4 +1,4 @@
-"""Who may try to lead: a pure decision on the record and on what this node knows of itself."""
+"""Who may try to lead: a decision on the record and on what this node knows of itself. Pure."""
 
 from dataclasses import dataclass
 

@@ -11,6 +11,7 @@ from stargate_gate.election.eligibility import Known
 from stargate_gate.election.incarnation import noted, settled
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError, ElectionUnavailableError
+from stargate_gate.formats import ELECTION
 
 FILE_NAME = "election.json"
 
@@ -25,7 +26,7 @@ class ElectionState:
         """Read `path`, data_dir/state/election.json; it need not exist.
 
         Raises:
-            ConfigurationError: it is damaged or cannot be read.
+            ConfigurationError: it is damaged, cannot be read, or a newer version has written it.
         """
         self.path = path
         self._lock = threading.Lock()
@@ -79,7 +80,7 @@ class ElectionState:
             known = replace(self._known, **changes)
             if known != self._known:
                 try:
-                    write_json_durably(self.path, asdict(known))
+                    write_json_durably(self.path, asdict(known), ELECTION)
                 except OSError as error:
                     raise ElectionUnavailableError(
                         f"{self.path} cannot be written ({error.strerror}): make room, or repair the disk"
@@ -89,7 +90,7 @@ class ElectionState:
 
 def _load(path: Path) -> Known:
     try:
-        return _parse(read_json(path) or {})
+        return _parse(read_json(path, ELECTION) or {})
     except (OSError, ValueError, TypeError, LookupError) as error:
         detail = error.strerror if isinstance(error, OSError) else "it is damaged"
         problem = (

@@ -12,131 +12,13 @@ from typing import Any, Literal, Protocol
 from stargate_gate.health.concerns import Concern, Level, counted, level_of
 from stargate_gate.health.wording import behind, catching_up, duration, time_of_day
 from stargate_gate.printable import printable
+from stargate_gate.status import AddressReport, Equality, MirrorStatus, Refill, StandbyStatus
 
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
 IN_THE_HEADLINE = frozenset({"nobody_leads", "no_writes", "starting", "cannot_follow", "cut_off"})
 
 Role = Literal["leader", "standby"]
-
-
-@dataclass(frozen=True)
-class RefillReport:
-    """How far a standby is with the first list of a connection.
-
-    done, total     repositories that differed from the leader's; both 0 while it compares
-    received_bytes  of this connection
-    bytes_per_s     of the last seconds
-    """
-
-    done: int
-    total: int
-    received_bytes: int
-    bytes_per_s: int
-
-    def text(self) -> str:
-        """In words."""
-        return catching_up(self.done, self.total, self.received_bytes, self.bytes_per_s)
-
-
-@dataclass(frozen=True)
-class StandbyReport:
-    """A standby as the leader sees it. Lags are upper bounds; None: not known, as for one never seen.
-
-    refill   how far it is, while it is being checked
-    problem  why this node does not find it where it says that it is; None if it does
-    """
-
-    name: str
-    in_sync: bool
-    lag_changes: int | None = None
-    lag_s: float | None = None
-    refill: RefillReport | None = None
-    problem: str | None = None
-
-    def text(self) -> str:
-        """How far it is, in words."""
-        if self.refill is not None:
-            return self.refill.text()
-        if self.lag_changes == 0 and not self.in_sync:
-            return (
-                "has everything, joins soon" if self.problem is None else "has everything, cannot be reached"
-            )
-        return behind(self.lag_changes, self.lag_s)
-
-
-@dataclass(frozen=True)
-class MirrorReport:
-    """A standby's own view of how it follows. None: not known.
-
-    leader            whom it follows, or tries to
-    behind_changes    what it knows to lack
-    behind_s          for how long it has not been equal to its leader
-    level             connected, and everything that the leader has told of is here
-    position          of the leader's feed, up to which everything is here
-    not_connected_s   for how long; None while it is connected
-    in_step_at        when it was last equal to a leader: seconds since 1970, by the leader's clock
-    in_step_position  and at which position of the feed of `in_step_term`
-    refill            how far it is, while it is being checked
-    problem           why the leader does not find this node where it says that it is; None if it does
-    """
-
-    connected: bool
-    leader: str | None = None
-    behind_changes: int | None = None
-    behind_s: float | None = None
-    last_error: str | None = None
-    level: bool = False
-    position: int = 0
-    not_connected_s: float | None = None
-    in_step_at: int | None = None
-    in_step_position: int = 0
-    in_step_term: int = 0
-    refill: RefillReport | None = None
-    problem: str | None = None
-
-    def text(self, now: float) -> str:
-        """How it follows, in words; `now` in seconds since 1970."""
-        if not self.connected:
-            since = f" for {duration(self.not_connected_s)}" if self.not_connected_s is not None else ""
-            return f"not connected{since}; {self._in_step(now)}"
-        link = f"connected to {self.leader}"
-        if self.level:
-            return f"{link}, up to date"
-        if self.refill is not None:
-            return f"{link}, {self.refill.text()}"
-        return f"{link}, {behind(self.behind_changes, self.behind_s)}"
-
-    def _in_step(self, now: float) -> str:
-        if self.in_step_at is None:
-            return "never in step with a leader"
-        place = f"term {self.in_step_term}, position {self.in_step_position}"
-        if not self.in_step_at:
-            return f"last in step at an unknown time ({place})"
-        return f"last in step {time_of_day(self.in_step_at, now)} ({place})"
-
-
-@dataclass(frozen=True)
-class AddressReport:
-    """One floating address, as far as this node moves it.
-
-    state    "claimed": it leads here; "released": it does not; "claiming", "releasing": not known to
-             be so yet
-    problem  what failed last; None once it is as it should be
-    """
-
-    name: str
-    state: Literal["claimed", "claiming", "released", "releasing"]
-    problem: str | None = None
-
-    @property
-    def wanted(self) -> Literal["claimed", "released"]:
-        """What it should be."""
-        return "claimed" if self.state in {"claimed", "claiming"} else "released"
-
-    def trouble(self) -> str | None:
-        """What an operator should know, in one line."""
-        return None if self.problem is None else f"{self.name} is not {self.wanted}: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -168,14 +50,14 @@ class Status:
     ready: bool
     version: str
     sync_set: tuple[str, ...] = ()
-    standbys: tuple[StandbyReport, ...] = ()
+    standbys: tuple[StandbyStatus, ...] = ()
     rescued_refs: int = 0
     reason: str = ""
     cluster: str | None = None
     address: str | None = None
     position: int = 0
     uptime_s: float = 0.0
-    mirror: MirrorReport | None = None
+    mirror: MirrorStatus | None = None
     addresses: tuple[AddressReport, ...] = ()
     concerns: tuple[Concern, ...] = ()
     recorded_leader: str | None = None
@@ -195,6 +77,8 @@ class Status:
         """One JSON object with a final newline; numbers are finite, seconds have three decimals."""
         value = asdict(self)
         del value["now"]
+        value["standbys"] = [_standby_json(one) for one in self.standbys]
+        value["mirror"] = _mirror_json(self.mirror) if self.mirror is not None else None
         value["concerns"] = [
             {"kind": one.kind, "level": one.level.word, "text": one.text} for one in self.concerns
         ]
@@ -235,9 +119,9 @@ class Status:
         width = max((len(standby.name) for standby in self.standbys), default=0)
         for index, standby in enumerate(self.standbys):
             state = "in sync    " if standby.in_sync else "not in sync"
-            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {standby.text()}"
+            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {standby_text(standby)}"
         if self.mirror is not None:
-            yield "mirror", self.mirror.text(self.now)
+            yield "mirror", mirror_text(self.mirror, self.now)
         if self.rescued_refs or self.cluster:
             yield "rescued", f"{self.rescued_refs} ref{'' if self.rescued_refs == 1 else 's'}"
         for concern in self.concerns:
@@ -344,6 +228,70 @@ class Reports:
         """The exit status of `status` (see `concerns.Level`), and the report for people or as JSON."""
         status = self._source.status()
         return int(status.level), status.to_json() if as_json else status.to_text()
+
+
+def standby_text(standby: StandbyStatus) -> str:
+    """How far a standby is, in words."""
+    if standby.refill is not None:
+        return _refill_text(standby.refill)
+    if standby.lag_changes == 0 and not standby.in_sync:
+        return (
+            "has everything, joins soon" if standby.problem is None else "has everything, cannot be reached"
+        )
+    return behind(standby.lag_changes, standby.lag_s)
+
+
+def mirror_text(mirror: MirrorStatus, now: float) -> str:
+    """How a standby follows, in words; `now` in seconds since 1970."""
+    if not mirror.connected:
+        since = f" for {duration(mirror.not_connected_s)}" if mirror.not_connected_s is not None else ""
+        return f"not connected{since}; {_in_step_text(mirror.in_step, now)}"
+    link = f"connected to {mirror.leader}"
+    if mirror.level:
+        return f"{link}, up to date"
+    if mirror.refill is not None:
+        return f"{link}, {_refill_text(mirror.refill)}"
+    return f"{link}, {behind(mirror.behind_changes, mirror.behind_s)}"
+
+
+def _in_step_text(in_step: Equality | None, now: float) -> str:
+    if in_step is None:
+        return "never in step with a leader"
+    place = f"term {in_step.term}, position {in_step.position}"
+    if not in_step.at:
+        return f"last in step at an unknown time ({place})"
+    return f"last in step {time_of_day(in_step.at, now)} ({place})"
+
+
+def _refill_text(refill: Refill) -> str:
+    return catching_up(refill.done, refill.total, refill.received_bytes, refill.bytes_per_s)
+
+
+def _standby_json(standby: StandbyStatus) -> dict[str, Any]:
+    """The keys of the contract: what differs between nodes is told in the concerns."""
+    value = asdict(standby)
+    del value["differs"]
+    return value
+
+
+def _mirror_json(mirror: MirrorStatus) -> dict[str, Any]:
+    """The keys of the contract, in their order."""
+    in_step = mirror.in_step
+    return {
+        "connected": mirror.connected,
+        "leader": mirror.leader,
+        "behind_changes": mirror.behind_changes,
+        "behind_s": mirror.behind_s,
+        "last_error": mirror.last_error,
+        "level": mirror.level,
+        "position": mirror.position,
+        "not_connected_s": mirror.not_connected_s,
+        "in_step_at": in_step.at if in_step is not None else None,
+        "in_step_position": in_step.position if in_step is not None else 0,
+        "in_step_term": in_step.term if in_step is not None else 0,
+        "refill": asdict(mirror.refill) if mirror.refill is not None else None,
+        "problem": mirror.problem,
+    }
 
 
 def _rounded(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The git-kv client: keys and values in commits, on any Git remote; at its best with Stargate.
+"""The git-kv client: keys and values in commits on any Git remote, with failover if that is Stargate.
 
-May import: errors, exitcodes. (Repos, too, by the design; nothing of it is needed: this is a user's git.)
+May import: errors, exitcodes, printable. It runs the user's git, so it needs nothing from repos.
 """

@@ -1,4 +1,4 @@
-"""The lines of `mset`: one operation each, as JSON. Pure but for the files that lines name.
+"""The lines of `mset`: one operation each, as JSON. Pure: the caller reads the files that lines name.
 
 {"op": "set", "key": …, "value": … | "value_b64": … | "file": …, "ctype": …, "ttl": …, "expect": …}
 {"op": "del", "key": …, "expect": …}
@@ -29,10 +29,10 @@ _FIELDS = {
 def operations(
     lines: Iterable[bytes], now: datetime, read_file: Callable[[str], bytes]
 ) -> Iterator[Operation]:
-    """What the lines say, in their order; empty lines say nothing.
+    """The operations that the lines describe, in order. Empty lines are skipped.
 
     Raises:
-        KvUsageError, BadKeyError: a line cannot be meant; the message begins with its number.
+        KvUsageError, BadKeyError: a line is invalid; the message begins with its number.
         OSError: from `read_file`.
     """
     for number, line in enumerate(lines, 1):

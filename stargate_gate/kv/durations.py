@@ -7,11 +7,11 @@ from stargate_gate.kv.errors import KvUsageError
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = r"(\d+(?:\.\d+)?)([smhdw]?)"
 _WHOLE = r"(?:\d+(?:\.\d+)?[smhdw])*\d+(?:\.\d+)?[smhdw]?"
-MAX_S = 1000 * 365 * 86_400  # a date still has four digits then
+MAX_S = 1000 * 365 * 86_400  # so that the year of a date has four digits
 
 
 def seconds(text: str) -> float:
-    """How long that is: more than nothing, at most a thousand years.
+    """The number of seconds: more than 0, at most a thousand years.
 
     Raises:
         KvUsageError

@@ -1,4 +1,4 @@
-"""What `git kv` ends with when it cannot do what was asked: a line for people, a code for scripts."""
+"""The errors of `git kv`: each has one line for people and an exit code for scripts."""
 
 from stargate_gate.errors import NotLeaderError, StargateError, UsageError
 from stargate_gate.exitcodes import ExitCode
@@ -17,19 +17,19 @@ class NoSuchKeyError(StargateError):
 
 
 class ConflictError(StargateError):
-    """The key, or the ledger, is not what was expected; or others were faster all the time."""
+    """The key or the ledger is not what was expected, or others changed it first at every attempt."""
 
     exit_code = ExitCode.CONFLICT
 
 
 class BadKeyError(StargateError):
-    """That is no key."""
+    """The key is invalid."""
 
     exit_code = ExitCode.BAD_KEY
 
 
 class ExpiredError(StargateError):
-    """The key's time to live is over."""
+    """The key has expired."""
 
     exit_code = ExitCode.EXPIRED
 
@@ -39,4 +39,4 @@ class GaveUpError(NotLeaderError):
 
 
 class KvUsageError(UsageError):
-    """An argument that cannot be meant."""
+    """An argument is invalid."""

@@ -1,4 +1,4 @@
-"""What `--expect` takes. Pure."""
+"""Checks the value of `--expect`. Pure."""
 
 import re
 
@@ -9,7 +9,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 
 
 def check_expected(text: str | None) -> str | None:
-    """`text`, if it is a whole object id, or "absent", or None.
+    """Returns `text` if it is a whole object id, "absent" or None.
 
     Raises:
         KvUsageError

@@ -1,7 +1,7 @@
-"""Running the user's git: their configuration, their credentials, their ssh. Plumbing only.
+"""Runs the user's git, with the user's configuration, credentials and ssh.
 
-Nothing waits for ever: a local command has LOCAL_LIMIT_S; one that talks to a remote is ended when it
-has given no sign of life for a while.
+Every command has a time limit: LOCAL_LIMIT_S for a local one; one that talks to a remote is ended when it has
+sent nothing for some time.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from stargate_gate.kv.outcomes import Done, complaint
 LOCAL_LIMIT_S = 300.0  # a pack of 64 MiB on a slow disk
 END_LIMIT_S = 5.0  # from SIGTERM to SIGKILL
 CHUNK_BYTES = 64 * 1024
-MAX_TEXT_BYTES = 1024 * 1024  # of what a remote may have to say
+MAX_TEXT_BYTES = 1024 * 1024  # of a remote's messages; of longer ones the end is kept
 
-# What git says is read here, so it is to say it in English; nothing is read from the terminal's locale.
-# An object is what its id says: a replace ref (git-replace(1)) would show another one in its place.
+# git's messages are parsed, so they have to be in English. Without replace refs (git-replace(1)), because
+# these show other objects than the ones that were asked for.
 _ENVIRONMENT = {"LC_ALL": "C", "LANGUAGE": "C", "GIT_NO_REPLACE_OBJECTS": "1"}
 
 
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 
 
 def run(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> Done:
-    """A local command, to its end, whatever its status.
+    """Run a local command to its end, whatever its status.
 
     Raises:
         KvError: there is no git, or it took longer than LOCAL_LIMIT_S.
@@ -65,7 +65,7 @@ def output(*args: str, given: bytes = b"", config: Sequence[str] = ()) -> bytes:
 
 
 def outputs(*commands: tuple[str, ...]) -> list[bytes]:
-    """As `output`, of commands that run at the same time and say little."""
+    """As `output`, for several commands with little output, which run at the same time."""
     with contextlib.ExitStack() as at_end:
         running = [
             at_end.enter_context(
@@ -87,11 +87,11 @@ def outputs(*commands: tuple[str, ...]) -> list[bytes]:
 
 
 def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]) -> Done:
-    """A command that talks to a remote, to its end; ended after `patience_s()` seconds of silence.
+    """Run a command that talks to a remote; it is ended after `patience_s()` seconds without output.
 
-    `patience_s` is asked again after each sign of life. In a terminal, ssh may ask for a passphrase: the
-    command stays in the terminal's foreground then, and elsewhere is a process group of its own, so that
-    nothing of it is left when it is ended.
+    `patience_s` is called again after each output. In a terminal, ssh may ask for a passphrase, so the
+    command stays in the terminal's foreground. Otherwise it gets a process group of its own, so that its
+    children end with it.
     """
     terminal = _has_terminal()
     process = subprocess.Popen(
@@ -118,7 +118,7 @@ def talk(*args: str, config: Sequence[str] = (), patience_s: Callable[[], float]
 
 
 def settings() -> dict[str, list[str]]:
-    """The configuration in force here: every key's values, in order; keys as git-config(1) prints them.
+    """The effective git configuration: the values of each key, in order; keys as git-config(1) prints them.
 
     Raises:
         KvError
@@ -132,7 +132,7 @@ def settings() -> dict[str, list[str]]:
 
 
 def update_refs(commands: Mapping[str, str | None]) -> bool:
-    """Set refs to these oids, or remove them where None; all or nothing. Whether it was done."""
+    """Set refs to these oids, or remove them (None), all or nothing. Returns whether it was done."""
     lines = [
         f"update {ref} {oid}\n" if oid is not None else f"delete {ref}\n" for ref, oid in commands.items()
     ]
@@ -141,7 +141,7 @@ def update_refs(commands: Mapping[str, str | None]) -> bool:
 
 
 def argv(*args: str, config: Sequence[str] = ()) -> list[str]:
-    """A git command, with these settings before it."""
+    """The command line of git with these settings."""
     items = ("core.useReplaceRefs=false", *config)  # 2.39 lets a config win over the environment
     return ["git", *(word for item in items for word in ("-c", item)), *args]
 
@@ -161,7 +161,7 @@ def _has_terminal() -> bool:
 def _listen(
     process: subprocess.Popen[bytes], patience_s: Callable[[], float]
 ) -> tuple[dict[str, bytearray], bool]:
-    """What it says until it closes its mouth, and whether it fell silent before."""
+    """Read its output until it ends. Returns the output, and whether it sent nothing for too long before."""
     said = {"stdout": bytearray(), "stderr": bytearray()}
     with selectors.DefaultSelector() as selector:
         for name in said:
@@ -183,7 +183,7 @@ def _listen(
 
 
 def _end(process: subprocess.Popen[bytes], *, group: bool) -> None:
-    """SIGTERM, so that git removes its lock files; then SIGKILL for whatever is left."""
+    """Send SIGTERM, on which git removes its lock files, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             if group:

@@ -1,4 +1,4 @@
-"""What became of a key: the ledger's commits that touch it."""
+"""The history of a key: the ledger's commits that changed it."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -11,7 +11,7 @@ from stargate_gate.kv.store import Store
 
 _COMMIT = "\x1e"
 _FORMAT = _COMMIT + "%H%x1f%cI%x1f%an <%ae>%x1f%(trailers:key=KV-Txn,valueonly,separator=%x20)"
-_NOTHING = "0"  # what an oid of only zeros consists of
+_NOTHING = "0"  # git shows an oid of zeros for a file that does not exist
 
 
 class Change(NamedTuple):
@@ -26,7 +26,7 @@ class Change(NamedTuple):
 
 
 def history(store: Store, here: Snapshot, key: str) -> list[Change]:
-    """The newest first.
+    """The changes of a key, the newest first.
 
     Raises:
         NoSuchKeyError: it never had a value.
@@ -39,7 +39,7 @@ def history(store: Store, here: Snapshot, key: str) -> list[Change]:
 
 
 def _changes(here: Snapshot, paths: list[Path]) -> Iterator[Change]:
-    """The oldest first."""
+    """The changes, the oldest first."""
     if here.ledger is None:
         return
     said = git.output(
@@ -56,9 +56,10 @@ def _changes(here: Snapshot, paths: list[Path]) -> Iterator[Change]:
 
 
 def _value(files: list[str], before: str | None) -> str | None:
-    """The value's oid after a commit; `files` alternates what happened to a file, and the file.
+    """The value's oid after a commit; None if it was deleted.
 
-    Without a file of data, the same value was set again. With two, the key got another spelling.
+    `files` has two items for each changed file: how it changed, and its path. If no file of data changed, the
+    same value was set again. If two did, the file now has another of the spellings in keys.py.
     """
     pairs = zip(files[::2], files[1::2], strict=True)
     data = [what.split(" ")[3] for what, path in pairs if path.split("/")[2] == "data"]

@@ -1,10 +1,10 @@
 """Keys, and where they are in the trees of the ledger and of the index. Pure.
 
-The public specification (git-kv v3.1) names the paths and is silent on how a key becomes a file name.
-Here, every byte of the key's UTF-8 but `a-z 0-9 _ -` is `%XX` with upper-case digits. So two keys never
-meet on a disk that ignores case, no name has a meaning for git or for an operating system (`.`, `.git`,
-`git~1`, `con.txt`), and any URL decoder reads it. Other writers escape less; what they wrote is found,
-too, and moves to our spelling when it is written here.
+The public specification (git-kv v3.1) names the paths, but does not say how a key becomes a file name. Here,
+every byte of the key's UTF-8 except `a-z 0-9 _ -` becomes `%XX` with upper-case digits. So two keys never
+have the same file on a disk that ignores case, no file name has a meaning for git or an operating system
+(`.`, `.git`, `git~1`, `con.txt`), and any URL decoder can read it. Other writers escape fewer characters.
+Their files are found, too, and get this spelling when the key is written here.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _UNSAFE = (
 
 
 def check_key(key: str) -> str:
-    """`key`, if it is one: UTF-8 without control characters, 1 to 512 bytes.
+    """Returns `key` if it is valid: UTF-8 without control characters, 1 to 512 bytes.
 
     Raises:
         BadKeyError
@@ -48,7 +48,7 @@ def check_key(key: str) -> str:
 
 
 def check_namespace(name: str) -> str:
-    """`name`, if it can be part of a ref on any disk: `a-z 0-9 . _ -`, at most 64 of them.
+    """Returns `name` if it can be part of a ref on any disk: at most 64 of `a-z 0-9 . _ -`.
 
     Raises:
         KvUsageError
@@ -59,23 +59,23 @@ def check_namespace(name: str) -> str:
 
 
 def escape(text: str) -> bytes:
-    """`text` as a file name, as it is written here."""
+    """The file name of `text` in our spelling."""
     return _escape(text, _UNSAFE[0])
 
 
 def unescape(name: bytes) -> str:
-    """What any of the spellings stands for."""
+    """The text of a file name in any of the spellings."""
     decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), name)
     return decoded.decode("utf-8", "surrogateescape")
 
 
 class Places(NamedTuple):
-    """Where a key's three files are: our spelling first, then what others may have written."""
+    """The paths of a key's files: in our spelling first, then in those that other writers may have used."""
 
     data: list[Path]  # in the ledger: the value
-    meta: list[Path]  # in the ledger: what is known of it
+    meta: list[Path]  # in the ledger: type, expiry, creator
     ref: list[Path]  # in the index: the pointer to it
-    manifest: list[Path]  # in the ledger: in the place of a value that another writer has chunked
+    manifest: list[Path]  # in the ledger: instead of the value, if another writer has split it into chunks
 
 
 def places(namespace: str, key: str) -> Places:
@@ -100,14 +100,14 @@ def index_root(namespace: str) -> Path:
 
 
 def pairs(key: str) -> tuple[str, str]:
-    """The first two pairs of characters of `key`: shorter where it is short, and never empty."""
+    """The first two pairs of characters of `key`. They are shorter if the key is short, and never empty."""
     return key[:PAIR], key[PAIR : 2 * PAIR] or NO_CHARACTERS
 
 
 def may_hold(folder: bytes, pair: str) -> bool:
-    """Whether a folder of the index may hold keys whose prefix has `pair` in that place.
+    """Whether a folder of the index may contain keys whose prefix has `pair` at this level.
 
-    A pair of two characters is that folder's name; of a shorter one, the name is not known yet.
+    If the prefix ends within the pair, the folder's name must begin with it; else it must be equal.
     """
     name = unescape(folder)
     return name == pair if len(pair) == PAIR else name.startswith(pair)
@@ -118,7 +118,7 @@ def _escape(text: str, unsafe: bytes) -> bytes:
 
 
 def _spellings(key: str) -> list[bytes]:
-    """Those of _UNSAFE that make a difference for this key."""
+    """The items of _UNSAFE that give different file names for this key."""
     text = key.encode()
     if not re.search(_UNSAFE[0], text):
         return [_UNSAFE[0]]

@@ -1,4 +1,4 @@
-"""Reading objects through one `git cat-file --batch`, many requests at a time."""
+"""Reads objects through one `git cat-file --batch`, with many requests at a time."""
 
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import IO, NamedTuple, Self
 from stargate_gate.kv.errors import KvError
 from stargate_gate.kv.git import END_LIMIT_S, argv, environment
 
-# As many requests are under way at a time: they fit in a pipe (64 KiB) while nobody reads answers.
+# Sent before the answers are read: so many requests fit in a pipe (64 KiB).
 REQUESTS_AT_ONCE = 500
 
 
@@ -21,7 +21,7 @@ class Object(NamedTuple):
 
 
 class Reader:
-    """A context manager; git runs from the first request on. Trees are kept."""
+    """A context manager. git is started for the first request. The contents of trees are cached."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ class Reader:
             self._process.wait(END_LIMIT_S)
 
     def start(self) -> None:
-        """Let git run; not needed, but it takes a moment that may as well pass now."""
+        """Start git now. Optional: it saves the time that git takes to start at the first request."""
         self._pipes()
 
     def read(self, name: str) -> Object | None:
@@ -69,7 +69,7 @@ class Reader:
         """A blob's content.
 
         Raises:
-            KvError: it is not here.
+            KvError: it is not in this repository.
         """
         return next(self.blobs([oid]))
 
@@ -85,7 +85,7 @@ class Reader:
         """Trees' contents, by oid.
 
         Raises:
-            KvError: one is not here.
+            KvError: one is not in this repository.
         """
         new = [oid for oid in oids if oid not in self._trees]
         self._trees.update(zip(new, self.blobs(new), strict=True))

@@ -1,6 +1,6 @@
-"""What git's words say of a push or a fetch. Pure.
+"""Finds out from git's output how a push or a fetch ended. Pure.
 
-Read from git 2.30 and later, in English: exit status, stderr, and the lines of `push --porcelain`.
+It reads the exit status, stderr and the lines of `push --porcelain`, in English, of git 2.30 and later.
 """
 
 import re
@@ -14,33 +14,33 @@ from stargate_gate.printable import printable
 
 
 class Done(NamedTuple):
-    """What a git process left."""
+    """The result of a git process that has ended."""
 
     status: int
     stdout: bytes
     stderr: str
-    silent: bool = False  # it was ended because it gave no sign of life
+    silent: bool = False  # it was ended because it sent nothing for too long
 
 
 class Outcome(Enum):
-    """What is known after talking to a remote."""
+    """How an exchange with a remote ended."""
 
     DONE = "done"
-    CONFLICT = "conflict"  # the refs are not what they were: nothing has happened
-    NOT_LEADER = "not leader"  # nothing has happened
-    UNKNOWN = "unknown"  # no answer, or none that helps; a push may have come through
+    CONFLICT = "conflict"  # the refs do not have the expected values; nothing was changed
+    NOT_LEADER = "not leader"  # nothing was changed
+    UNKNOWN = "unknown"  # no answer, or an unclear one; a push may have succeeded
     MISSING = "missing"  # a fetch: the remote has no such ref
-    REFUSED = "refused"  # nothing has happened, and nothing will by trying again
+    REFUSED = "refused"  # nothing was changed, and trying again does not help
 
 
 class Answer(NamedTuple):
-    """An outcome, and one line that says why."""
+    """An outcome with one line that gives the reason."""
 
     outcome: Outcome
     reason: str
 
 
-# Patterns are compiled when they are needed, which is seldom: start-up time counts.
+# Not compiled here, because they are rarely needed and start-up time matters.
 _CONFLICTS = (
     r"stale info|atomic transaction failed|fetch first|non-fast-forward|failed to lock|"
     r"cannot lock ref|failed to update ref|"
@@ -91,7 +91,7 @@ def of_fetch(done: Done) -> Answer:
 
 
 def _hook_says(stderr: str) -> str:
-    """The first line of a hook's, behind a colon."""
+    """The first line of a hook's message, after a colon; "" if there is none."""
     for line in re.split(r"[\r\n]+", stderr):
         if line.startswith("remote: ") and not re.search(_PROGRESS, line):
             return f": {line.removeprefix('remote: ').strip()}"
@@ -99,7 +99,7 @@ def _hook_says(stderr: str) -> str:
 
 
 def complaint(stderr: str) -> str:
-    """The one line of what git and its remote said that tells best what is wrong."""
+    """The most useful line of the messages of git and its remote."""
     lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n")]
     lines = [printable(line, instead=" ") for line in lines if line]
     for wanted in _TELLING:
@@ -118,7 +118,7 @@ _TELLING: tuple[Callable[[str], bool], ...] = (
 
 
 def telling(answers: Sequence[Answer]) -> Answer:
-    """Of the answers of several URLs, the one to tell of."""
+    """The answer to report, of those of several URLs."""
     order = (Outcome.NOT_LEADER, Outcome.UNKNOWN, Outcome.REFUSED)
     return min(
         answers, key=lambda answer: order.index(answer.outcome) if answer.outcome in order else len(order)
@@ -126,7 +126,7 @@ def telling(answers: Sequence[Answer]) -> Answer:
 
 
 def failure(answer: Answer, what: str) -> StargateError:
-    """The error that an answer amounts to when nothing more is tried."""
+    """The error to raise for an answer when giving up."""
     match answer.outcome:
         case Outcome.NOT_LEADER:
             return GaveUpError(what)

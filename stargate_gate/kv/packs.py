@@ -1,14 +1,14 @@
-"""New objects in memory, and the pack that carries them to git in one piece. Pure.
+"""New objects in memory, and the pack in which git gets all of them at once. Pure.
 
-The format is gitformat-pack(5). Ids are needed before anything is written: the ledger's commit names the
-index's tree and the other way round.
+The format is gitformat-pack(5). Ids are needed before anything is written, because the commits of ledger and
+index name each other's trees.
 """
 
 import hashlib
 import zlib
 
 _KINDS = {"commit": 1, "tree": 2, "blob": 3}
-_LEVEL = 1  # git packs again when it tidies up
+_LEVEL = 1  # low: git compresses again when it repacks
 _STORED_BYTES = 100  # smaller objects are mostly ids, which do not compress
 
 
@@ -23,7 +23,7 @@ class NewObjects:
         return len(self._objects)
 
     def add(self, kind: str, content: bytes) -> bytes:
-        """Keep an object; its oid, as bytes."""
+        """Add an object; returns its oid, as bytes."""
         header = f"{kind} {len(content)}\0".encode()
         oid = self._hash(header + content, usedforsecurity=False).digest()
         self._objects[oid] = (kind, content)

@@ -1,7 +1,7 @@
-"""`.kv/policy.yaml`, as far as it says where to push.
+"""Reads from `.kv/policy.yaml` where to push.
 
-The file comes with the repository, so whoever may commit there writes it: it may name a server to push
-to, and nothing that runs programs.
+The file comes with the repository, so anybody who may commit there can change it. It may name a server to
+push to, but no URL that makes git run a program.
 """
 
 import re
@@ -24,7 +24,7 @@ def push_urls(content: bytes) -> list[str]:
     """The URLs that a policy names.
 
     Raises:
-        KvError: it names none, or one that is not to be trusted.
+        KvError: it names no URL, or one that could run a program.
     """
     try:
         data = yaml.safe_load(content)
@@ -42,7 +42,7 @@ def push_urls(content: bytes) -> list[str]:
 
 
 def read() -> bytes:
-    """The policy of this repository: of the work tree, else of HEAD.
+    """The policy of this repository: the file in the work tree, else the one in HEAD.
 
     Raises:
         KvError: there is none.
@@ -58,7 +58,7 @@ def read() -> bytes:
 
 
 def set_push_urls(remote: str, urls: Sequence[str]) -> None:
-    """Make these the remote's pushurls, and no others.
+    """Replace the remote's pushurls by `urls`.
 
     Raises:
         KvError

@@ -1,4 +1,4 @@
-"""Reading: `get`, `list`, `history`, from a snapshot that was fetched, or from what is here."""
+"""What `get`, `list` and `history` read: a snapshot from the remote, or with --offline the local copy."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from stargate_gate.kv.trees import FOLDER, Entry, lookup, parse
 
 
 class Value(NamedTuple):
-    """A key's value and what is known of it."""
+    """A key's value with its meta data."""
 
     key: str
     oid: str
@@ -34,10 +34,10 @@ class Listed(NamedTuple):
 
 
 def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
-    """What the remote has now, or, offline, what is here.
+    """The remote's refs as they are now; with `offline`, the local copy.
 
-    Of several URLs, the one that takes pushes is read: the others may be behind. If nobody leads until the
-    time is over, or this user may not push, whoever answers is read.
+    Of several URLs, the one that accepts pushes is read, because the others may be behind. If none accepts
+    pushes before the time is over, or this user may not push, any URL that answers is read.
 
     Raises:
         GaveUpError, KvError: the remote could not be read in time.
@@ -62,7 +62,7 @@ def snapshot(store: Store, pace: Pace, *, offline: bool) -> Snapshot:
 
 
 def _of_leader(store: Store, pace: Pace) -> Snapshot | None:
-    """What the URL that takes pushes has; None if none does before the time is over, or all refuse."""
+    """The refs of the URL that accepts pushes. None if no URL does in time, or all refuse this user."""
     while not pace.over():
         outcomes = set()
         for url in store.remote.urls:
@@ -81,7 +81,7 @@ def get(store: Store, here: Snapshot, key: str) -> Value:
 
     Raises:
         NoSuchKeyError, ExpiredError
-        KvError: it is one that cannot be read here.
+        KvError: another writer has stored it in a way that is not supported here.
     """
     reader = store.reader
     data, meta, _, manifests = places(store.namespace, key)
@@ -99,7 +99,7 @@ def get(store: Store, here: Snapshot, key: str) -> Value:
 
 
 def keys(store: Store, here: Snapshot, prefix: str) -> list[Listed]:
-    """The keys that begin with `prefix` and have a value that has not expired, by their UTF-8.
+    """The keys that begin with `prefix` and have a value that has not expired, sorted by their UTF-8.
 
     Raises:
         KvError
@@ -136,7 +136,7 @@ def _refs(store: Store, here: Snapshot, prefix: str) -> Iterator[Entry]:
 
 
 def _expiries(store: Store, here: Snapshot, wanted: Sequence[str]) -> dict[str, Meta]:
-    """What the ledger knows of each key: the index does not say when a value expires."""
+    """The meta data of each key from the ledger: the index does not say when a value expires."""
     paths = {path: key for key in wanted for path in places(store.namespace, key).meta}
     found = lookup(here.ledger_root, paths, store.reader.trees)
     contents = store.reader.blobs(entry.oid for entry in found.values())

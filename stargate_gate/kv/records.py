@@ -1,4 +1,4 @@
-"""What stands in the small files: a value's meta, the index's refs, the commits' trailers. Pure."""
+"""The formats of meta data, of the index's refs and of the commits with their trailers. Pure."""
 
 import json
 import re
@@ -13,10 +13,10 @@ _TRAILER = re.compile(r"^([A-Za-z-]+): (.*)$", re.MULTILINE)
 
 
 class Meta(NamedTuple):
-    """What is known of a value. Times are RFC 3339 in UTC."""
+    """A value's meta data. Times are RFC 3339 in UTC."""
 
     ctype: str
-    ttl: str | None  # when the value expires; named so by the specification
+    ttl: str | None  # when the value expires, in spite of its name, which the specification gives
     etag: str  # "sha256:" and the digest of the value
     created_by: str
     created_at: str
@@ -35,12 +35,12 @@ class Meta(NamedTuple):
 
     @classmethod
     def parsed(cls, content: bytes | None, key: str) -> Self:
-        """From a file's bytes; values without one, from another writer, know nothing.
+        """From a file's bytes. None for a value without the file, from another writer: all is empty then.
 
         Raises:
-            KvError: it is none.
+            KvError: it is not such a file.
         """
-        data = {} if content is None else _parsed(content, f"what is known of {key!r}")
+        data = {} if content is None else _parsed(content, f"the meta data of {key!r}")
         return cls(
             ctype=_text(data, "ctype") or DEFAULT_CTYPE,
             ttl=_text(data, "ttl"),
@@ -50,10 +50,10 @@ class Meta(NamedTuple):
         )
 
     def expired(self, now: datetime) -> bool:
-        """Whether the value is logically absent.
+        """Whether the value has expired, and so counts as absent.
 
         Raises:
-            KvError: `ttl` is no time.
+            KvError: `ttl` is not a time.
         """
         return self.ttl is not None and moment(self.ttl) <= now
 
@@ -66,7 +66,6 @@ class Ref(NamedTuple):
     ledger_blob: str | None
     size: int
     ctype: str | None
-    chunked: bool = False  # from another writer; not readable here yet
 
     def content(self) -> bytes:
         """The file's bytes."""
@@ -86,7 +85,7 @@ class Ref(NamedTuple):
         """From a file's bytes.
 
         Raises:
-            KvError: it is none.
+            KvError: it is not such a file.
         """
         data = _parsed(content, "a ref of the index")
         key, size = data.get("key"), data.get("size")
@@ -98,7 +97,6 @@ class Ref(NamedTuple):
             ledger_blob=_text(data, "ledger_blob"),
             size=size if isinstance(size, int) else 0,
             ctype=_text(data, "ctype"),
-            chunked=data.get("type") == "chunked",
         )
 
 
@@ -115,7 +113,7 @@ def message(subject: str, trailers: Mapping[str, str | int]) -> str:
 
 
 class Commit(NamedTuple):
-    """A commit as far as it matters here."""
+    """The parts of a commit that are needed here."""
 
     oid: str
     tree: str
@@ -136,10 +134,10 @@ def timestamp(when: datetime) -> str:
 
 
 def moment(text: str) -> datetime:
-    """The time that a timestamp names; in UTC if it does not say.
+    """The time of a timestamp. It is in UTC if it names no time zone.
 
     Raises:
-        KvError: it names none.
+        KvError: it is not a time.
     """
     try:
         when = datetime.fromisoformat(text)

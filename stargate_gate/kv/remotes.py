@@ -1,7 +1,7 @@
 """Which URLs a remote has, and how git is told to use one of them. Pure.
 
-Only what the user configured is ever used: `remote.NAME.pushurl`, all of them, else `remote.NAME.url`.
-Reads go there as well: it is where writes are acknowledged, so that whoever wrote reads what they wrote.
+Only URLs that the user has configured are used: all of `remote.NAME.pushurl`, else `remote.NAME.url`. Reads
+use the same URLs as writes: there writes are acknowledged, so a writer always reads what it wrote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stargate_gate.kv.errors import KvUsageError
 
-# The remote that is made up on git's command line for one URL; git's rewriting of URLs applies to it.
+# A remote that exists only on git's command line, for one URL; git applies url.*.insteadOf to it.
 _NAME = "git-kv-candidate"
 _HANDED_ON = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "serveroption")
 
@@ -22,7 +22,7 @@ class Remote(NamedTuple):
     options: Mapping[str, Sequence[str]]
 
     def config(self, url: str) -> list[str]:
-        """`git -c` items that make `candidate` stand for that URL."""
+        """`git -c` items that make the remote CANDIDATE stand for that URL."""
         made = [f"remote.{_NAME}.url={url}", f"remote.{_NAME}.pushurl={url}"]
         made += [
             f"remote.{_NAME}.{option}={value}" for option, values in self.options.items() for value in values

@@ -1,4 +1,4 @@
-"""Both refs of a namespace at one moment. Pure."""
+"""The two refs of a namespace, ledger and index, at one moment. Pure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from stargate_gate.kv.records import Commit
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Both refs of a namespace at one moment; None where there is no such ref."""
+    """The commits of both refs at one moment; None where the ref does not exist."""
 
     ledger: Commit | None = None
     index: Commit | None = None
@@ -32,9 +32,9 @@ class Snapshot:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are of one transaction; a reader may see one of them before the other.
+        """Whether both commits belong to one transaction. A reader may see one ref before the other.
 
-        Where another writer left out the trailers, nothing is known, and that counts as agreement.
+        If another writer left out the trailers, it is not known, and counts as true.
         """
         if self.ledger is None or self.index is None:
             return self.ledger is self.index

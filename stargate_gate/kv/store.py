@@ -1,8 +1,8 @@
-"""A namespace of a remote, as seen from a repository here: the copy of the last fetch, fetching, pushing.
+"""One namespace of a remote, used from a local repository: fetch, push, and the copy of the last fetch.
 
-The copy is `refs/kv-remotes/<remote>/<ns>/ledger` and `…/index`. Nobody's work is ever in it: it may be
-thrown away. A fetch goes to two refs of its own first (`refs/kv-fetch/<ulid>/…`), so that commands that
-run at the same time in one repository never read what another one fetched earlier.
+The copy is `refs/kv-remotes/<remote>/<ns>/ledger` and `…/index`. It never contains anything that the remote
+does not have, so it may be deleted. A fetch goes to two refs of its own first (`refs/kv-fetch/<ulid>/…`), so
+that commands that run at the same time in one repository do not read each other's fetches.
 """
 
 import os
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from stargate_gate.kv.packs import NewObjects
     from stargate_gate.kv.transaction import Prepared
 
-UNPACK_LIMIT = 100  # objects; more than that stay one pack, as git does with what it receives
-TIDY_ONE_IN_256 = 5  # of the commands that talked to a remote: git's own check takes a few milliseconds
+UNPACK_LIMIT = 100  # objects; more are kept as one pack, as git does with what it receives
+TIDY_ONE_IN_256 = 5  # this many of 256 commands tidy up: git's own check takes a few milliseconds
 # One fsync for all loose objects of a transaction (git-config(1), core.fsyncMethod).
 _BATCHED = ("core.fsyncMethod=batch",)
 _QUIET_FETCH = (
@@ -41,7 +41,7 @@ class Store:
     """A namespace at a remote. A context manager.
 
     Raises on entering:
-        KvError: this is no repository.
+        KvError: the current folder is not in a repository.
     """
 
     def __init__(self, namespace: str, remote: str) -> None:
@@ -51,7 +51,7 @@ class Store:
         self.settings: dict[str, list[str]] = {}
         self.hash_name = "sha1"
         self._remote: Remote | None = None
-        self._talked = False  # to the remote: something may have been added here
+        self._talked = False  # whether it talked to the remote, so that new objects may be here
 
     def __enter__(self) -> Self:
         self.reader.start()
@@ -91,18 +91,19 @@ class Store:
         return f"{folder}/ledger", f"{folder}/index"
 
     def copy(self) -> Snapshot:
-        """What the last fetch or push left here."""
+        """The local copy, as the last fetch or push left it."""
         return self._snapshot(self.copies)
 
     def local(self) -> Snapshot:
-        """What is here: the copy; in a repository without one, its own refs, as in one that serves others."""
+        """The local copy; without one, the repository's own refs, as on a server."""
         copy = self.copy()
         return copy if copy.ledger is not None else self._snapshot(self.refs)
 
     def fetch(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
-        """What that URL has, and the answer; without DONE, an empty snapshot.
+        """The answer, and what the URL has; unless the answer is DONE, an empty snapshot.
 
-        A ledger and an index that a push changes just now may not belong together: UNKNOWN.
+        The answer is UNKNOWN if ledger and index are of two transactions, because a push changes them just
+        now.
         """
         unique = f"{FETCHED}/{ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))}"
         own = (f"{unique}/ledger", f"{unique}/index")
@@ -127,9 +128,10 @@ class Store:
         return answer, found
 
     def ask(self, url: str, pace: Pace) -> tuple[Answer, tuple[str | None, str | None]]:
-        """What both refs are at that URL, asked as one who is about to push: NOT_LEADER where nobody may.
+        """Ask the URL for both refs as a push does; a node that accepts no pushes answers NOT_LEADER.
 
-        So a Stargate node's answer is never behind what was acknowledged. Over HTTP git asks as a reader.
+        So the answer of a Stargate node is never behind what was acknowledged. Over HTTP, git asks as for a
+        fetch.
         """
         config = self.remote.config(url)
         ask = ("ls-remote", "--upload-pack=git-receive-pack", CANDIDATE, *self.refs)
@@ -140,7 +142,7 @@ class Store:
         return of_fetch(done), (oids.get(self.refs[0]), oids.get(self.refs[1]))
 
     def fetch_leading(self, url: str, pace: Pace) -> tuple[Answer, Snapshot]:
-        """As `fetch`, but of a node that takes pushes; NOT_LEADER of another, which may be behind."""
+        """As `fetch`, but only from a node that accepts pushes; others may be behind, and give NOT_LEADER."""
         answer, oids = self.ask(url, pace)
         if answer.outcome is not Outcome.DONE:
             return answer, Snapshot()
@@ -148,7 +150,7 @@ class Store:
         return (answer, copy) if copy.agrees and copy.oids == oids else self.fetch(url, pace)
 
     def push(self, url: str, prepared: "Prepared", pace: Pace) -> Answer:
-        """Move both refs there from the base to the new commits, or neither. They have to be kept here."""
+        """Move both refs at the URL from the base to the new commits, or neither. Call `keep` before."""
         self._talked = True
         leases, pairs = [], []
         new = (prepared.ledger.oid, prepared.index.oid)
@@ -166,7 +168,7 @@ class Store:
         return answer
 
     def keep(self, objects: "NewObjects") -> None:
-        """Store new objects here, durably, as far as the user's configuration says so.
+        """Store new objects in the local repository, as durably as the user's git configuration says.
 
         Raises:
             KvError
@@ -177,7 +179,7 @@ class Store:
             git.output("index-pack", "--stdin", given=objects.pack(), config=_BATCHED)
 
     def landed(self, txn: str, tip: Commit, base: Commit | None) -> str | None:
-        """The commit of that transaction between `base` and `tip`, if it is there.
+        """The commit of that transaction between `base` and `tip`; None if there is none.
 
         Raises:
             KvError

@@ -1,6 +1,6 @@
-"""A transaction: what the ledger and the index become when some operations are applied to them. Pure.
+"""Applies operations to a ledger and an index, as one transaction. Pure.
 
-`prepare` makes everything in memory, both commits included; a caller stores the objects and pushes.
+`prepare` makes all new objects in memory, including both commits. The caller stores and pushes them.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from stargate_gate.kv.records import Commit, Meta, Ref, commit, message
 from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.trees import FILE, Changes, Entry, edit, lookup, note
 
-MAX_VALUE_BYTES = 64 * 1024 * 1024  # larger ones will be chunked one day
+MAX_VALUE_BYTES = 64 * 1024 * 1024  # larger values would have to be split into chunks
 ABSENT = "absent"  # as an expectation: the key has no value, or one that has expired
 SET_BEFORE = "set before"  # by an earlier operation of the same transaction
-NONE = "-"  # a trailer that names nothing
+NONE = "-"  # the value of a trailer that has none
 
 
 class Put(NamedTuple):
@@ -33,7 +33,7 @@ class Put(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Take a key's value away. As `Put`."""
+    """Delete a key. `expect` as in `Put`."""
 
     key: str
     expect: str | None = None
@@ -65,7 +65,7 @@ class Prepared:
 
 
 def checked(operations: Iterable[Operation]) -> list[Operation]:
-    """`operations`, if none of their values is too large.
+    """Returns `operations` as a list if no value is too large.
 
     Raises:
         KvUsageError
@@ -81,7 +81,7 @@ def checked(operations: Iterable[Operation]) -> list[Operation]:
 
 
 class Source(Protocol):
-    """Where objects are read; objects.Reader is one."""
+    """Reads objects; objects.Reader implements it."""
 
     def trees(self, oids: Collection[bytes]) -> Mapping[bytes, bytes]:
         """Trees' contents, by oid."""
@@ -91,7 +91,7 @@ class Source(Protocol):
 
 
 class State(NamedTuple):
-    """What a transaction is applied to: a namespace at one moment."""
+    """The state of a namespace that a transaction is applied to."""
 
     namespace: str
     base: Snapshot
@@ -99,7 +99,7 @@ class State(NamedTuple):
     hash_name: str  # "sha1" or "sha256"
 
     def values(self, keys: Iterable[str]) -> dict[str, str]:
-        """The oids of the values that are there, expired ones and manifests included."""
+        """The oids of the values of `keys`, including expired ones and manifests."""
         found_at = {key: places(self.namespace, key) for key in keys}
         paths = {path: key for key, where in found_at.items() for path in (*where.data, *where.manifest)}
         found = lookup(self.base.ledger_root, paths, self.source.trees)
@@ -120,7 +120,7 @@ def prepare(state: State, txn: str, operations: Sequence[Operation], writer: Wri
     """Apply `operations` to `state` in their order, as the transaction of that name.
 
     Raises:
-        NoSuchKeyError: one of them drops a key that has no value then.
+        NoSuchKeyError: an operation deletes a key that has no value at that point.
         ConflictError: a key is not what was expected.
     """
     _check(state, operations, writer.now)
@@ -156,7 +156,7 @@ def prepare(state: State, txn: str, operations: Sequence[Operation], writer: Wri
 def _files(
     operation: Operation, writer: Writer, objects: NewObjects
 ) -> tuple[bytes | None, bytes | None, bytes]:
-    """The oids of data, meta and the index's ref of one key, as they are to be."""
+    """The new oids of data, meta data and index ref of one key."""
     if isinstance(operation, Drop):
         ref = Ref(operation.key, deleted=True, ledger_blob=None, size=0, ctype=None)
         return None, None, objects.add("blob", ref.content())
@@ -169,14 +169,14 @@ def _files(
 
 
 def _replace(changes: Changes, paths: Sequence[Path], oid: bytes | None) -> None:
-    """Our spelling has it, and no other any more."""
+    """Set `oid` at the path in our spelling, and remove the paths in other spellings."""
     for path in paths[1:]:
         note(changes, path, None)
     note(changes, paths[0], None if oid is None else Entry(FILE, oid))
 
 
 def _check(state: State, operations: Sequence[Operation], now: datetime) -> None:
-    """What the operations ask of the state in which each of them finds its key."""
+    """Check each operation against the state that the operations before it leave."""
     asking = {op.key for op in operations if isinstance(op, Drop) or op.expect is not None}
     here: dict[str, str | None] = {**state.values(asking)}
     expired = state.expired({op.key for op in operations if op.expect is not None and op.key in here}, now)

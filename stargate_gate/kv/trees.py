@@ -1,7 +1,7 @@
 """Git's tree objects: read, looked up and edited, many paths at once and level by level. Pure.
 
-A tree is read only if it is on the way to a path that is asked for or changed: to set one key among a
-hundred thousand, some ten trees are read and as many written.
+Only trees on the way to a wanted or changed path are read: to set one key among a hundred thousand, about ten
+trees are read and as many written.
 """
 
 import re
@@ -18,7 +18,7 @@ FILE = b"100644"
 
 
 class Entry(NamedTuple):
-    """What a name in a tree stands for."""
+    """What a name in a tree refers to."""
 
     mode: bytes
     oid: bytes
@@ -44,7 +44,7 @@ def serialize(tree: Tree) -> bytes:
 
 
 def lookup(root: bytes | None, paths: Iterable[Path], load: Load) -> dict[Path, Entry]:
-    """What is at those of `paths` that exist."""
+    """The entries at `paths`; paths that do not exist are left out."""
     found: dict[Path, Entry] = {}
     asked = [(root, path, path) for path in paths] if root is not None else []
     while asked:
@@ -63,17 +63,17 @@ def lookup(root: bytes | None, paths: Iterable[Path], load: Load) -> dict[Path, 
 
 
 def note(changes: Changes, path: Path, entry: Entry | None) -> None:
-    """Add to `changes` that `path` is to be `entry`. No path may be a folder of another."""
+    """Add to `changes` that `path` becomes `entry`. No path may be a folder of another path."""
     folder = changes
     for name in path[:-1]:
         below = folder.setdefault(name, {})
-        assert isinstance(below, dict)  # noqa: S101 # said above
+        assert isinstance(below, dict)  # noqa: S101 - see the docstring
         folder = below
     folder[path[-1]] = entry
 
 
 class _Node:
-    """A tree that changes, and those of its folders that do."""
+    """A tree that changes, with those of its folders that change."""
 
     __slots__ = ("below", "entries")
 
@@ -88,7 +88,7 @@ _Level: TypeAlias = list[tuple[_Node, bytes | None, Changes]]
 def edit(root: bytes | None, changes: Changes, load: Load, store: Store) -> bytes:
     """The oid of `root` (None: an empty tree) with these changes.
 
-    Folders that become empty go; the root stays. What is stored is whatever may be new.
+    Folders that become empty are removed, except the root. `store` gets every tree that may be new.
     """
     top = _Node()
     level: _Level = [(top, root, changes)]
@@ -120,7 +120,7 @@ def _apply(node: _Node, changes: Changes) -> Iterator[tuple[_Node, bytes | None,
 
 
 def _adds(changes: Changes) -> bool:
-    """Whether anything of it is not a removal."""
+    """Whether it adds or changes anything, instead of only removing."""
     return any(
         isinstance(change, Entry) or (change is not None and _adds(change)) for change in changes.values()
     )

@@ -12,7 +12,7 @@ def ulid(now_ms: int, noise: bytes) -> str:
 
 
 def moment_ms(name: str) -> int:
-    """When a ULID was made; 0 of what is none."""
+    """When a ULID was made, in milliseconds since 1970; 0 if `name` is no ULID."""
     if len(name) != _LENGTH or not set(name) <= set(_DIGITS):
         return 0
     number = 0

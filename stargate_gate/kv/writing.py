@@ -1,11 +1,11 @@
-"""Writing: a transaction is pushed until it has landed, once, or until it cannot.
+"""Writes a transaction to the remote: pushes it until it is there exactly once, or gives up.
 
-The theory. A push carries the values that it expects both refs to have, so one of two rivals wins and
-the other learns it (CONFLICT): it fetches, applies its operations to what is there now, and tries again.
-When nobody can say what became of a push (no answer, "outcome unknown", a dead connection), the *same*
-commits are pushed again: where they have landed, git says "up to date", or CONFLICT if more has come on
-top; then the fetched history is searched for this transaction's name. A late arrival of an earlier try
-can do no harm: it expects refs that have moved on since.
+Theory of operation. A push contains the values that it expects both refs to have. Of two clients that push at
+the same time, one succeeds and the other gets CONFLICT: it fetches, applies its operations to the new values,
+and tries again. When the result of a push is not known (no answer, "outcome unknown", a broken connection),
+the *same* commits are pushed again. If the first push had succeeded, git says "up to date", or CONFLICT if
+others have pushed since; then the fetched history is searched for this transaction's name. If an earlier
+attempt arrives late, it fails, because it expects values that the refs no longer have.
 """
 
 import os
@@ -40,7 +40,7 @@ def write(store: Store, operations: Sequence[Operation], pace: Pace) -> Written:
     Raises:
         NoSuchKeyError, ConflictError: nothing was written.
         GaveUpError: no leader was found in time.
-        KvError: it could not be done; the message says if it may have been.
+        KvError: it failed; the message says if the transaction may be there all the same.
         KvUsageError
     """
     return _Writing(store, checked(operations), pace).run()
@@ -52,11 +52,11 @@ class _Writing:
         self._operations = operations
         self._pace = pace
         self._txn = ulid(time.time_ns() // 10**6, os.urandom(RANDOM_BYTES))
-        self._urls = list(store.remote.urls)  # the one that answered last comes first
+        self._urls = list(store.remote.urls)  # the one that accepted a push last comes first
         self._base: Snapshot = store.copy()
         self._fresh = False  # whether the base was fetched by this command
-        self._pushed_on: list[Commit | None] = []  # the first base that was pushed on: search until there
-        self._doubt = False  # whether a push may have come through
+        self._pushed_on: list[Commit | None] = []  # the base of the first push: the search ends there
+        self._doubt = False  # whether a push may have succeeded
         self._values: Mapping[str, str] = {}
 
     def run(self) -> Written:
@@ -84,7 +84,7 @@ class _Writing:
         return prepared
 
     def _deliver(self, prepared: Prepared) -> Written | None:
-        """Push until it has landed; None when it has to be prepared again, on the new base."""
+        """Push until the transaction is there. None if it has to be prepared again on a new base."""
         while True:
             url, answer = self._push(prepared)
             match answer.outcome:
@@ -100,7 +100,7 @@ class _Writing:
                     self._pace.pause()
 
     def _push(self, prepared: Prepared) -> tuple[str, Answer]:
-        """One round through the URLs; the answer that counts, and whose it is."""
+        """Try each URL once; returns the URL whose answer counts, and the answer."""
         if not self._pushed_on:
             self._pushed_on.append(prepared.base.ledger)
         answers = []
@@ -114,9 +114,10 @@ class _Writing:
         return self._urls[0], telling(answers)
 
     def _refetch(self, urls: Sequence[str]) -> Written | None:
-        """A new base from one of `urls`; what was written, if it turns out to be there already.
+        """Fetch a new base from one of `urls`. Returns what was written if it is there already.
 
-        Of several, only from one that takes pushes: what is decided on an old base might be wrong.
+        If there are several URLs, only one that accepts pushes counts: a decision on an old base could be
+        wrong.
         """
         while True:
             answers = []

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import Concern
-from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
+from stargate_gate.health.report import Health, mirror_text, standby_text
 from stargate_gate.replication.leader.sync_rules import Mode
+from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Situation:
     ready: bool
     mode: Mode
     cluster: bool
-    mirror: MirrorReport | None
-    standbys: tuple[StandbyReport, ...]
+    mirror: MirrorStatus | None
+    standbys: tuple[StandbyStatus, ...]
     addresses: tuple[AddressReport, ...]
     health: Health
     rescued_refs: int
@@ -111,7 +112,7 @@ def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
             member = "" if standby.in_sync else f"{standby.name} is not in sync: "
             yield Concern("not_reached", f"{member}{standby.problem}")
         elif not standby.in_sync:
-            yield Concern("not_in_sync", f"{standby.name} is not in sync: {standby.text()}")
+            yield Concern("not_in_sync", f"{standby.name} is not in sync: {standby_text(standby)}")
 
 
 def _of_absent_members(now: Situation, record: ClusterRecord) -> Iterator[Concern]:
@@ -138,6 +139,6 @@ def _of_following(now: Situation) -> Iterator[Concern]:
             "not_reached", mirror.problem if member else f"this node is not in sync: {mirror.problem}"
         )
     elif not member:
-        yield Concern("not_in_sync", f"this node is not in sync: it is {mirror.text(0.0)}")
+        yield Concern("not_in_sync", f"this node is not in sync: it is {mirror_text(mirror, 0.0)}")
     if mirror.last_error is not None:
         yield Concern("mirror_error", f"mirror: {mirror.last_error}")

@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -51,13 +50,13 @@ from stargate_gate.gate.ssh.server import ServerSettings, SshServer
 from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_probe
 from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
-from stargate_gate.health.report import AddressReport, MirrorReport, Reports, StandbyReport
+from stargate_gate.health.report import Reports
 from stargate_gate.node.gate_settings import next_steps, places, shares
 from stargate_gate.node.host_keys import watch_host_keys
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.lifecycle import Lifecycle, NobodyToFollow
 from stargate_gate.node.reload import Reloader
-from stargate_gate.node.reports import NodeReports, mirror_report, mode_in_force, standby_reports
+from stargate_gate.node.reports import NodeReports, mode_in_force
 from stargate_gate.node.repository_survey import Lookout
 from stargate_gate.node.term_changes import DiskSync, LedTerm, PeerCommands, TermChanges
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
@@ -79,12 +78,13 @@ from stargate_gate.replication.wire.about import Profile, settings_of
 from stargate_gate.replication.wire.numbers import FIRST_POSITION
 from stargate_gate.repos.git import git_argv, git_environment
 from stargate_gate.repos.hooks import install_hooks
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import find_all
 from stargate_gate.repos.store import Store
 from stargate_gate.repos.sweep import sweep_data_dir
+from stargate_gate.status import MirrorStatus, StandbyStatus
 
 log = structlog.get_logger()
 
@@ -142,7 +142,7 @@ class Node:
         )
         self._lookout = Lookout(self._store, alone=config.cluster is None)
         self._refs = RefReader(processes)
-        self._maintenance = Maintenance(self._store, processes)
+        self._housekeeping = Housekeeping(self._store, processes)
         self._checks = Checks(
             [
                 data_dir_probe(datadir.root),
@@ -166,7 +166,7 @@ class Node:
             differs=self._differs,
             checks=self._checks,
             rescued_refs=lambda: self._rescues.count,
-            addresses=self._addresses,
+            addresses=self._address.reports,
             warnings=lambda: (
                 *self._rescues.problems,
                 *self._ssh.problems,
@@ -234,8 +234,8 @@ class Node:
         status = self._mirror.status() if self._mirror is not None else None
         return status.leader if status is not None and status.connected else None
 
-    def _standbys(self) -> tuple[StandbyReport, ...]:
-        return standby_reports(self._feed.standbys()) if self._feed is not None else ()
+    def _standbys(self) -> tuple[StandbyStatus, ...]:
+        return self._feed.standbys() if self._feed is not None else ()
 
     def _differs(self) -> tuple[str, ...]:
         if self._feed is not None:
@@ -256,13 +256,10 @@ class Node:
         """Where peers reach this node."""
         return self._config.ssh.advertise or Endpoint(*self._ssh_addresses[0])
 
-    def _addresses(self) -> tuple[AddressReport, ...]:
-        return tuple(AddressReport(a.name, a.state, a.problem) for a in self._address.reports())
-
-    def _mirror_report(self) -> MirrorReport | None:
+    def _mirror_report(self) -> MirrorStatus | None:
         if self._mirror is None or self._view().role == "leader":
             return None
-        return mirror_report(self._mirror.status(), time.time())
+        return self._mirror.status()
 
     def _vanished(self) -> list[str]:
         return vanished(self._store, self._mirror, leads=self._led.leads())
@@ -312,7 +309,7 @@ class Node:
         assert self._lifecycle is not None and elector is not None  # noqa: S101, PT018
         background = [
             asyncio.create_task(feed_watchdog(self._config.election.watchdog_s), name="watchdog"),
-            asyncio.create_task(self._maintenance.run(), name="maintenance"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(watch_host_keys(elector, fingerprints(self._host_keys)), name="host-keys"),
             asyncio.create_task(self._lookout.run(), name="lookout"),
         ]
@@ -383,7 +380,7 @@ class Node:
             on_checked=self._checked,
             enroll=self._enroll,
             on_change=self._leadership.changed,
-            on_applied=self._maintenance.touched,
+            on_applied=self._housekeeping.touched,
         )
 
     def _operator_commands(self, gate: Gate, texts: Reports) -> OperatorCommands:
@@ -430,7 +427,7 @@ class Node:
                 profile=self._profile,
                 reach=reach,
             )
-            changes = TermChanges(feed, self._store, self._maintenance)
+            changes = TermChanges(feed, self._store, self._housekeeping)
             self._store.tell(changes)
             return changes
 

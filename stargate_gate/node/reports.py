@@ -5,7 +5,7 @@ health (report, checks, concerns), election (port, views), replication (their st
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from stargate_gate import __version__
@@ -14,20 +14,10 @@ from stargate_gate.election.port import Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.checks import Checks
 from stargate_gate.health.concerns import worst_first
-from stargate_gate.health.report import (
-    AddressReport,
-    Health,
-    MirrorReport,
-    Readiness,
-    RefillReport,
-    StandbyReport,
-    Status,
-)
+from stargate_gate.health.report import Health, Readiness, Status
 from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
-from stargate_gate.replication.leader.standby_status import StandbyStatus
 from stargate_gate.replication.leader.sync_rules import Mode
-from stargate_gate.replication.standby.mirror import MirrorStatus
-from stargate_gate.replication.wire.about import Refilling
+from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
 
 
 def mode_in_force(config: Config) -> Mode:
@@ -56,9 +46,9 @@ class NodeReports:
     me: Member
     leadership: Callable[[], LeadershipView]
     accepting: Callable[[], bool]
-    standbys: Callable[[], tuple[StandbyReport, ...]]
+    standbys: Callable[[], tuple[StandbyStatus, ...]]
     position: Callable[[], int]
-    mirror: Callable[[], MirrorReport | None]
+    mirror: Callable[[], MirrorStatus | None]
     differs: Callable[[], tuple[str, ...]]
     checks: Checks
     rescued_refs: Callable[[], int]
@@ -127,39 +117,3 @@ def _why_not(view: LeadershipView) -> str:
     if view.role == "leader":
         return view.reason or "stepping down"
     return view.trouble or view.reason or "a standby"
-
-
-def standby_reports(standbys: Iterable[StandbyStatus]) -> tuple[StandbyReport, ...]:
-    """What the feed says of its standbys, for the report."""
-    return tuple(
-        StandbyReport(one.name, one.in_sync, one.lag_changes, one.lag_s, _refill(one.refilling), one.problem)
-        for one in standbys
-    )
-
-
-def mirror_report(status: MirrorStatus, now: float) -> MirrorReport:
-    """What the mirror says of itself, for the report; `now` in seconds since 1970."""
-    in_step = status.in_step
-    known = in_step is not None and in_step.at > 0
-    behind_s = max(0.0, now - in_step.at) if in_step is not None and known else None
-    return MirrorReport(
-        connected=status.connected,
-        leader=status.leader,
-        behind_changes=status.behind_changes,
-        behind_s=0.0 if status.level else behind_s,
-        last_error=status.last_error,
-        level=status.level,
-        position=status.position,
-        not_connected_s=None if status.connected else status.alone_s,
-        in_step_at=in_step.at if in_step is not None else None,
-        in_step_position=in_step.position if in_step is not None else 0,
-        in_step_term=in_step.term if in_step is not None else 0,
-        refill=_refill(status.refilling),
-        problem=status.problem,
-    )
-
-
-def _refill(refilling: Refilling | None) -> RefillReport | None:
-    if refilling is None:
-        return None
-    return RefillReport(refilling.done, refilling.total, refilling.received_bytes, refilling.bytes_per_s)

@@ -19,7 +19,7 @@ from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import COMMAND as WHOAMI
 from stargate_gate.replication.leader.reach import answer_whoami
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
@@ -34,10 +34,10 @@ class TermChanges:
     Errors are those of `Feed`'s methods of the same names.
     """
 
-    def __init__(self, feed: Feed, store: Store, maintenance: Maintenance) -> None:
+    def __init__(self, feed: Feed, store: Store, housekeeping: Housekeeping) -> None:
         self.feed = feed
         self._store = store
-        self._maintenance = maintenance
+        self._housekeeping = housekeeping
 
     async def writing(self, identity: RepositoryIdentity) -> None:
         """Note in the journal, durably, that its refs may get values that others lack."""
@@ -46,7 +46,7 @@ class TermChanges:
     async def written(self, identity: RepositoryIdentity) -> int:
         """As `pushed`, for what `writing` announced; housekeeping looks at the repository later."""
         if (repository := await self._store.register.whereabouts(identity)) is not None:
-            await self._maintenance.touched(repository)
+            await self._housekeeping.touched(repository)
         return await self.feed.written(identity)
 
     async def pushed(self, identity: RepositoryIdentity) -> int:

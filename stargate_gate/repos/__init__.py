@@ -1,4 +1,4 @@
-"""Running git: names and paths, argv and environment, processes, pkt-lines, refs, maintenance.
+"""Repositories and git: names, adoption, ids, processes, refs, pkt-lines, housekeeping, trash.
 
-May import: errors, exitcodes, config, datadir, share.
+May import: datadir, config, aio, share, printable, errors, exitcodes.
 """

@@ -1,11 +1,13 @@
-"""Making a repository that was copied in one of ours: our hooks, and no programs in its config.
+"""Adoption: makes a repository that was copied in safe to serve.
 
-    inspect         what must not be served is refused by name, before anything in it is changed
-    config          replaced by what may be in it (gitconfig.py), under git's lock, and sealed
-    folder's name   gets its .git
+    inspect         one that must not be served is refused, with the reason; nothing in it is changed
+    config          is replaced by the keys that are allowed (gitconfig.py), under git's lock, and sealed;
+                    it then names our hooks and no programs
+    folder's name   gets .git at its end
 
-Until all that is done, it is not served. A config that was changed later breaks the seal, and all of it
-is done again. Ids are the leader's to give: see identities.py, and `Store`.
+Before all that is done, the repository is not served. The seal is a checksum with a secret key: if somebody
+changes the config later, the seal does not fit, and everything is done again. Ids are given by the leader,
+not here: see identities.py and `Store`.
 """
 
 import asyncio
@@ -48,7 +50,7 @@ Signature: TypeAlias = tuple[int, ...]
 class Adopted:
     """What is known of an adopted repository.
 
-    policy  keys of its config that change what users may do, and that other nodes may lack
+    policy  keys of its config that change what users may do, and that may be missing on other nodes
     """
 
     signature: Signature
@@ -61,7 +63,7 @@ def new_id() -> str:
 
 
 class Adoption:
-    """Adopts repositories, and remembers which it has seen, by the stat of their config files."""
+    """Adopts repositories. It remembers those it has seen, by the stat of their config files."""
 
     def __init__(self, processes: GitProcesses, datadir: DataDir) -> None:
         self._processes = processes
@@ -74,23 +76,23 @@ class Adoption:
 
     @property
     def refused(self) -> Mapping[Path, str]:
-        """Folders of repositories that cannot be served → why, as of the last look at each."""
+        """Folders of repositories that cannot be served → why, from the last attempt to adopt each."""
         return self._refused
 
     @property
     def policies(self) -> Mapping[Path, tuple[str, ...]]:
-        """Folders of repositories → keys of their configs that other nodes may lack."""
+        """Folders of repositories → keys of their configs that may be missing on other nodes."""
         return {path: known.policy for path, known in self._seen.items() if known.policy}
 
     def adopted(self, path: Path) -> Adopted | None:
-        """What is known of the repository at `path`; None if its config is not ours, or leads away.
+        """What is known of the adopted repository at `path`; None if it has to be adopted (again).
 
-        A few stat calls once it is known.
+        Costs a few stat calls if it was seen before.
 
         Raises:
-            OSError: it is gone meanwhile, or cannot be read.
+            OSError: it is gone, or cannot be read.
         """
-        if leads_away(path):  # whoever put that there later
+        if leads_away(path):  # somebody has put such a file there later
             return None
         signature = _signature((path / "config").lstat())
         known = self._seen.get(path)
@@ -99,7 +101,7 @@ class Adoption:
         try:
             config = read_file(path / "config", MAX_CONFIG_BYTES)
         except OSError as error:
-            if error.errno == errno.EINVAL:  # it is no file: the inspection says so
+            if error.errno == errno.EINVAL:  # it is not a file: `inspect` reports that
                 return None
             raise
         if not gitconfig.is_sealed(config, self._hooks, self._key):
@@ -109,16 +111,16 @@ class Adoption:
         return self._seen[path]
 
     def forget_all_but(self, paths: Collection[Path]) -> None:
-        """Forget repositories that are not among `paths` any more."""
+        """Forget the repositories that are not in `paths`."""
         for path in self._seen.keys() - set(paths):
             del self._seen[path]
         for path in self._refused.keys() - set(paths):
             del self._refused[path]
 
     async def adopt(self, repository: Repository) -> Repository:
-        """Give it what it lacks; returns it, since its folder may have another name then.
+        """Adopt the repository; returns it, because its folder may get another name.
 
-        Harmless when repeated, and by many at once.
+        Idempotent; many tasks may call it at once.
 
         Raises:
             UnavailableError: it must not be served, or its config cannot be read or written.
@@ -129,10 +131,10 @@ class Adoption:
                 if self.adopted(repository.path) is not None:
                     return repository
                 repository = await self._adopt(repository)
-                self.adopted(repository.path)  # so that its policies are known
+                self.adopted(repository.path)  # notes its policies
             except FileNotFoundError as error:
                 if is_there(renamed := _with_suffix(repository.path)) and not is_there(repository.path):
-                    return Repository(repository.name, renamed)  # by the one whose turn was before
+                    return Repository(repository.name, renamed)  # another task did it first
                 raise self._not_now(repository, error) from error
             except GitFailedError as error:
                 self._report(repository, str(error))
@@ -164,7 +166,7 @@ class Adoption:
         return UnavailableError(f"repository {repository.name} cannot be served: {problem}")
 
     def _report(self, repository: Repository, error: str) -> None:
-        """Say it once for each repository and reason: a list is made every minute."""
+        """Log each repository and reason once: repositories are listed every minute."""
         self._refused[repository.path] = error
         if (repository.path, error) not in self._reported:
             self._reported.add((repository.path, error))
@@ -184,15 +186,15 @@ class Adoption:
 
 
 def write_fresh_config(path: Path, object_format: str, datadir: DataDir) -> None:
-    """Give the new repository at `path` the config that adoption would give it."""
+    """Write the config of a new repository at `path`, as adoption would leave it."""
     config = gitconfig.seal(gitconfig.fresh(object_format, datadir.hooks), seal_key(datadir))
     write_durably(path / "config", config, mode=CONFIG_MODE)
 
 
 def seal_key(datadir: DataDir) -> bytes:
-    """The secret by which a config is known to have been checked here; made when there is none.
+    """The secret key of the seals, made if there is none.
 
-    If it is lost, every repository is looked at once more, and nothing else.
+    If the file is lost, every repository is adopted again; nothing else happens.
 
     Raises:
         OSError: it cannot be read or written.
@@ -208,14 +210,15 @@ def _signature(info: os.stat_result) -> Signature:
 
 
 def _with_suffix(path: Path) -> Path:
-    """That path with .git at its end."""
+    """The path with .git at its end."""
     return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
 
 
 def _give_suffix(path: Path) -> Path:
-    """Rename the folder `a` of a repository to `a.git`, durably; returns where it is then.
+    """Rename the folder `a` of a repository to `a.git`, durably; returns the new path.
 
-    Other nodes make it as `a.git`. There `a/b` can be made, and here only after this: `a` is free then.
+    Other nodes create it as `a.git`, and so could have a repository `a/b`. Here that needs the name `a` to be
+    free.
     """
     target = _with_suffix(path)
     if target == path or is_there(target):
@@ -227,7 +230,7 @@ def _give_suffix(path: Path) -> Path:
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:
-    """Replace the config under git's own lock for it, unless it has changed from `before` meanwhile."""
+    """Replace the config under git's own lock file, unless it is not `before` any more."""
     lock = path / "config.lock"
     os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, CONFIG_MODE))
     try:

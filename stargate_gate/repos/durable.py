@@ -1,7 +1,8 @@
-"""Durable means on disk: what git leaves to the operating system.
+"""Puts on disk what git does not: the names in folders.
 
-With core.fsync=all git syncs the content of every file before it renames it to its place; the
-renames themselves it does not sync (seen with strace, 2.39.5). Those are in the folders.
+With core.fsync=all, git syncs the content of every file before it renames the file to its place. It does not
+sync the rename itself (seen with strace, git 2.39.5). For that, the folder has to be synced, which is done
+here before a push is acknowledged.
 """
 
 import asyncio
@@ -19,14 +20,14 @@ from stargate_gate.datadir.files import fsync_dir
 from stargate_gate.datadir.filesystem import sync_file_system
 from stargate_gate.repos.names import MAX_REF_BYTES
 
-MAX_REMEMBERED = 10_000  # repositories; of one that was forgotten more is synced than has changed
-CLOCK_TICK_NS = 20_000_000  # a folder's stamp may be that much older than what changed it
+MAX_REMEMBERED = 10_000  # repositories; for one that was forgotten, more is synced than needed
+CLOCK_TICK_NS = 20_000_000  # a folder's time stamp may be this much older than its last change
 _INCOMING = re.compile("tmp_objdir-|incoming-")  # the quarantine of a push: git's own names
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """A time of the clock that stamps folders, and how far it was ahead of one that nobody can set."""
+    """A time of the clock that gives folders their time stamps, and its lead over the monotonic clock."""
 
     wall_ns: int
     ahead_ns: int
@@ -37,15 +38,16 @@ class _Moment:
         return cls(wall_ns, wall_ns - time.monotonic_ns())
 
     def as_of(self, now: "_Moment") -> int:
-        """The same moment on the clock of `now`; 0 if that was set back, and stamps can be anything."""
+        """This moment in nanoseconds; 0 if the clock was set back since: then time stamps say nothing."""
         return self.wall_ns if now.ahead_ns >= self.ahead_ns - CLOCK_TICK_NS else 0
 
 
 class FolderSyncs:
-    """`sync_changed_folders`, of what has changed since it was done last; the first time, of everything.
+    """Syncs the folders of repositories that have changed since the last sync; the first time, all of them.
 
-    What an earlier process left unsynced may be acknowledged by this one ("everything up-to-date"). Who
-    looks at many repositories before it changes any calls `settle` instead, and `changing` from then on.
+    The first time counts because this process may acknowledge what an earlier process left unsynced
+    ("everything up-to-date"). A caller that compares many repositories before it changes any (a standby)
+    calls `settle` once instead, and `changing` before each change from then on.
     """
 
     def __init__(self) -> None:
@@ -55,20 +57,20 @@ class FolderSyncs:
         self._changing: set[Path] = set()
 
     def changing(self, path: Path) -> None:
-        """The repository at `path` is written to, or was moved there; until `sync`, it may be not on disk.
+        """Call before the repository at `path` is written to, or after it was moved there; then call `sync`.
 
-        Whoever calls sees to it that one task at a time writes to a repository, and then calls `sync`.
+        Only one task at a time may do this for one repository.
         """
         self._changing.add(path)
 
     async def sync(self, path: Path) -> None:
-        """Put on disk all that was complete in the repository at `path` before the call.
+        """Put on disk every change of the repository at `path` that was complete before the call.
 
         Raises:
             OSError: not all is on disk; nothing may be acknowledged.
         """
         began = _Moment.now()
-        key = (path, _inode(path))  # what has come to that place since was not synced there
+        key = (path, _inode(path))  # a folder that was moved there since has another inode
         before = self._synced_at.get(key, self._settled_at)
         await asyncio.to_thread(sync_changed_folders, path, before.as_of(began) if before is not None else 0)
         self._changing.discard(path)
@@ -78,13 +80,14 @@ class FolderSyncs:
             self._synced_at.popitem(last=False)
 
     async def settle(self, top: Path) -> None:
-        """Put on disk whatever was written so far to the repositories below `top`, by whomever.
+        """Put on disk everything that any process has written so far to the repositories below `top`.
 
-        Costs that the first time, and after `distrust`. Later only those are left whose `changing` had
-        no `sync`, as when it was cancelled. Nothing is `changing` during the call.
+        The first call, and the first one after `distrust`, does that for all of them. Later calls do it only
+        for those with a `changing` but no `sync`, for example because of a cancellation. No repository may be
+        between `changing` and `sync` during the call.
 
         Raises:
-            OSError: not all is on disk; nothing may count as being here.
+            OSError: not everything is on disk, so nothing may be confirmed.
         """
         if self._settled:
             for path in list(self._changing):
@@ -97,7 +100,7 @@ class FolderSyncs:
         self._synced_at.clear()
 
     def distrust(self) -> None:
-        """Others, who do not tell of it by `changing`, write to the repositories from now on."""
+        """From now on, others write to the repositories without calling `changing`."""
         self._settled = False
 
 
@@ -111,8 +114,8 @@ def _inode(path: Path) -> int:
 def sync_everything(top: Path) -> None:
     """Put on disk the names in every folder below `top`. Blocks for the disk.
 
-    One syncfs(2) where it reaches all: 0.3 ms on an idle ext4, whatever there is. Folder by folder it
-    takes 5 ms for each clean repository of 37 folders, a minute for ten thousand.
+    One syncfs(2) where that reaches everything: 0.3 ms on an idle ext4, whatever there is. One folder at a
+    time takes 5 ms for each clean repository of 37 folders: a minute for ten thousand.
 
     Raises:
         OSError: not all is on disk.
@@ -130,8 +133,8 @@ def sync_everything(top: Path) -> None:
 def sync_changed_folders(path: Path, since_ns: int) -> int:
     """Put on disk the names in every folder of the repository at `path` that changed since `since_ns`.
 
-    `since_ns` is time.time_ns() from before the change began. Blocks for the disk: not for the event
-    loop. Returns the number of folders.
+    `since_ns` is time.time_ns() from before the change began. Blocks for the disk: call it in a thread.
+    Returns the number of synced folders.
 
     Raises:
         OSError: not all is on disk; nothing may be acknowledged.
@@ -147,9 +150,10 @@ def sync_changed_folders(path: Path, since_ns: int) -> int:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Bottom up: objects before the refs that name them.
+    """The folders to sync, bottom up: objects before the refs that name them.
 
-    Below objects/ only its own folders: deeper ones hold no objects. A quarantine is not complete.
+    Below objects/ only its own folders, because deeper ones contain no objects. Quarantine folders of running
+    pushes are left out.
     """
     objects = path / "objects"
     with contextlib.suppress(FileNotFoundError), os.scandir(objects) as found:
@@ -163,17 +167,17 @@ def _folders(path: Path) -> Iterator[Path]:
 def _below(top: Path, max_bytes: int | None = None) -> Iterator[Path]:
     """`top` and every folder below it, bottom up.
 
-    max_bytes  of a path that begins with the name of `top`: what is deeper is left out. No ref is there,
-               but folders can be, deeper than this process can name (see ref_stat.py)
+    max_bytes  of a path relative to the parent of `top`; longer ones are left out. No ref can be there, but
+               folders can, deeper than this process can name (see ref_files.py)
     """
     longest = None if max_bytes is None else len(os.fsencode(top.parent)) + 1 + max_bytes
     found = [str(top)]
-    for folder in found:  # grows meanwhile
+    for folder in found:  # the list grows in the loop
         try:
             with os.scandir(folder) as entries:
                 below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError as error:
-            # A folder that cannot be listed may hide some that are not on disk.
+            # A folder that cannot be listed may contain folders that are not on disk.
             if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
                 raise
         else:

@@ -22,9 +22,11 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
 from stargate_gate.errors import StargateError, UnavailableError, UsageError
+from stargate_gate.formats import READY as READY_FORMAT
 from stargate_gate.repos.names import SUFFIX, RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import (
     candidates,
@@ -72,7 +74,7 @@ def mark_complete(path: Path, name: RepositoryName) -> None:
         OSError: it may or may not be noted; without the note, `recover` removes the repository.
     """
     fsync_dir(path)
-    write_json_durably(path.parent / READY, {"name": str(name)})
+    write_json_durably(path.parent / READY, {"name": str(name)}, READY_FORMAT)
     fsync_dir(path.parent.parent)
 
 
@@ -86,10 +88,14 @@ def recover(root: Path, folder: Path) -> RepositoryName | None:
 
     Returns the name if a complete repository was put into its place. It is not if another one has its id or
     its name: then the node was killed before the old one was moved away, and the fetch starts again.
+
+    Raises:
+        NewerFormatError: a newer version has written its ready.json; nothing was changed.
     """
+    ready = _read_ready(folder)
     placed = None
     with contextlib.suppress(OSError, StargateError, ValueError, KeyError):
-        name = parse_repository_name(str((read_json(folder / READY) or {})["name"]))
+        name = parse_repository_name(str(ready["name"]))
         path = next(one for one in folder.iterdir() if one.name.endswith(SUFFIX))
         identity = read_id(path)
         if is_repository(path) and identity is not None and not _is_taken(root, name, identity):
@@ -97,6 +103,12 @@ def recover(root: Path, folder: Path) -> RepositoryName | None:
             placed = name
     remove_beside(folder)
     return placed
+
+
+def _read_ready(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(folder / READY, READY_FORMAT) or {}
+    return {}
 
 
 def _is_taken(root: Path, name: RepositoryName, identity: str) -> bool:

@@ -1,13 +1,14 @@
-"""Which objects a push may bring: git's own check, without its complaints about harmless old history. Pure.
+"""Which objects git refuses in a push: its own check, without its errors about harmless old history. Pure.
 
-git-fsck(1) lists the messages, and fsck-msgs in git's source says how severe each is. In a push all but
-its infos count as errors (receive.fsckObjects, git-config(1)). Without that check, a tree that holds
-`.git` or `..` as a name, or a commit that names a tree as a file, is stored, and every clone fails later.
+git-fsck(1) lists the messages, and fsck-msgs in git's source says how severe each is. In a push all messages
+except infos count as errors (receive.fsckObjects, git-config(1)). Without the check, git would store a tree
+with `.git` or `..` as a name, or a commit that names a file as its tree, and every later clone would fail.
 
-A message is ignored here if all of this holds: programs of earlier years wrote such objects, they are in
-histories that people cannot change any more, and they mislead nobody about what a file contains or where
-it is written. That leaves who made a commit and when, and how the mode of a file was printed. Everything
-that git 2.39 does not know is left out: git warns of an unknown name at every push.
+A message is ignored here if all of this is true: earlier programs wrote such objects, people have them in
+histories that they cannot change any more, and the objects are not misleading about what a file contains or
+where it is written. Such messages are about who made a commit and when, and about how the mode of a file was
+written. Messages that git 2.39 does not know are not in the list, because git warns about an unknown name at
+every push.
 """
 
 # Message → why it is harmless.
@@ -25,8 +26,8 @@ HARMLESS = {
     "zeroPaddedFilemode": "the mode of a folder as 040000, where git writes 40000",
 }
 
-# For what users push: everything is checked but the above. A repository that has to take more names it in
-# its own config (receive.fsck.MESSAGE=ignore), which adoption leaves.
+# For pushes of users: everything is checked except the above. A repository that must accept more says so in
+# its own config (receive.fsck.MESSAGE=ignore), which adoption keeps.
 RECEIVE_FSCK = (
     "receive.fsckObjects=true",
     *(f"receive.fsck.{message}=ignore" for message in sorted(HARMLESS)),

@@ -1,13 +1,13 @@
 """How git is started: its arguments and its environment come from here and from nowhere else. Pure.
 
-A repository may have been copied in from anywhere, and its config file can name programs. Flags win
-over the repository's own config; what no flag can take back is removed when the repository is
-adopted (adoption.py). Together: no hooks but ours, no file system monitor, no command that lists the
-refs of an alternate, no program that checks signatures but gpg and ssh-keygen, and no transport but
-`fd::`, so that a config's `url.*.insteadOf`, `core.sshCommand` or promisor remote reaches nothing.
+A repository may have been copied in from anywhere, and its config file can name programs. Flags on the
+command line win over the repository's own config; keys that no flag can override are removed when the
+repository is adopted (adoption.py). Together they allow only our hooks, no file system monitor, no command
+that lists the refs of an alternate, only gpg and ssh-keygen for signatures, and only the transport `fd::`, so
+that `url.*.insteadOf`, `core.sshCommand` or a promisor remote in a config has no effect.
 
-Replace refs are never followed. With them, git's own check that a push is complete looks at other
-objects than those that it stores: a push of a commit whose tree is missing was taken (tried).
+Replace refs are never followed. With them, git checks whether a push is complete with other objects than it
+stores: it accepted a push of a commit whose tree was missing (tried).
 """
 
 import os
@@ -30,7 +30,7 @@ _HIDE_RESERVED = (f"transfer.hideRefs={RESERVED}",)
 _HIDE_ONLY_RESERVED = ("transfer.hideRefs=!refs/", f"transfer.hideRefs={RESERVED}")
 
 _ALWAYS = (
-    # durable means on disk: git does not sync refs by itself
+    # git does not sync refs by default
     "core.fsync=all",
     "core.fsyncMethod=fsync",
     # nothing that git starts outlives the command
@@ -39,7 +39,7 @@ _ALWAYS = (
     "maintenance.auto=false",
     "receive.autogc=false",
     "fetch.writeCommitGraph=false",
-    # a repository's config starts no programs and leads nowhere else
+    # a repository's config starts no program and leads to no other place
     "core.fsmonitor=false",
     "core.alternateRefsCommand=true",
     "core.askPass=true",
@@ -50,18 +50,18 @@ _ALWAYS = (
     "gpg.ssh.program=ssh-keygen",
     "receive.denyCurrentBranch=refuse",
     "fetch.recurseSubmodules=false",
-    # an object is what its id says; the environment says the same, and 2.39 lets the config win over it
+    # no replace refs; the environment says the same, but in git 2.39 the config wins over it
     "core.useReplaceRefs=false",
     # a fetch opens no file and no address that a config names (git 2.40 and newer)
     "fetch.bundleURI=",
     "transfer.bundleURI=false",
     "uploadpack.advertiseBundleURIs=false",
-    # objects are checked where users push them (see service_argv), and never between nodes: a standby
-    # takes whatever its leader has, also what was pushed before there was a check
+    # objects are checked when users push them (see service_argv), and not between nodes: a standby
+    # accepts everything that its leader has, including objects from before there was a check
     "transfer.fsckObjects=false",
     "fetch.fsckObjects=false",
     "receive.fsckObjects=false",
-    # files that root or another user copied in: only data_dir's owner can put them there
+    # files that belong to root or another user: only the owner of data_dir can have put them there
     "safe.directory=*",
     "safe.bareRepository=all",
 )
@@ -72,8 +72,8 @@ _SERVING = (
     "receive.advertisePushOptions=true",
 )
 
-# A standby's fetch is waited for by pushes. Looking for deltas among large binaries takes minutes in which
-# no byte flows (1.2 GB: tried), and hard compression costs more time than it saves on a local network.
+# Pushes wait for the fetch of a standby. Searching deltas among large binary files takes minutes without a
+# byte sent (1.2 GB: tried), and strong compression costs more time than it saves on a local network.
 _SERVING_PEERS = ("pack.window=0", "pack.compression=1", "core.compression=1")
 
 _PASSED_ON = ("PATH", "TMPDIR")
@@ -94,16 +94,16 @@ _GIT_PROTOCOL = re.compile(r"version=[0-9](?::[a-z0-9=.-]+)*", re.ASCII)
 
 
 def git_argv(*args: str, config: Sequence[str] = ()) -> list[str]:
-    """`git`, the constant flags, then `config` ("key=value"; wins over the constant ones), then `args`."""
+    """`git` with the constant flags, then `config` ("key=value", wins over the flags), then `args`."""
     flags = (*_ALWAYS, *_HIDE_RESERVED, *config)
     return ["git", *(word for flag in flags for word in ("-c", flag)), *args]
 
 
 def repository_argv(repository: Repository, *args: str, config: Sequence[str] = ()) -> list[str]:
-    """A git command of Stargate's own in `repository`: found by path alone, and no hooks run.
+    """A git command that Stargate itself runs in `repository`. No hooks run, no other folder is searched.
 
-    It works in its folder, as git's server programs do: when the repository gets another name, or
-    another one gets its name, the command goes on in the one in which it began.
+    It works in the repository's folder, as git's server programs do. If the repository gets another name
+    meanwhile, or another one gets its name, the command still works in the one in which it started.
     """
     where = ("-C", str(repository.path), "--git-dir=.")
     return git_argv(*where, *args, config=("core.hooksPath=/dev/null", *config))
@@ -113,9 +113,9 @@ def service_argv(service: Service, repository: Repository, *, hooks: Path, peer:
     """One of git's three server programs on `repository`.
 
     hooks  data_dir/hooks: these and no others run.
-    peer   for a mirror: everything but refs/stargate is advertised, also what the repository's own
-           hideRefs hides from users, or a mirror would remove it. Its packs are made fast, not small. What
-           a peer pushes is a value that was taken from a user before, and is not checked again.
+    peer   for another node: every ref but refs/stargate is advertised, including those that the repository's
+           own hideRefs hides from users, because a mirror would remove them otherwise. Packs are made fast
+           and not small. What a peer pushes was accepted from a user before, and is not checked again.
     """
     config = [*_SERVING, f"core.hooksPath={hooks}"]
     if peer:
@@ -127,7 +127,7 @@ def service_argv(service: Service, repository: Repository, *, hooks: Path, peer:
 
 
 def git_environment(*, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The whole environment of a git process: a fixed part, an allow-list of this node's, and `extra`."""
+    """The whole environment of a git process: fixed variables, allowed ones of this process, and `extra`."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {"PATH": os.defpath, **passed_on, **_FIXED, **(extra or {})}
 

@@ -1,8 +1,8 @@
-"""What a repository's config may say once it is served here. Pure; git-config(1).
+"""Which keys a served repository's config may have. Pure; see git-config(1).
 
-A config file that came with a copied repository can name programs that git would start, folders outside,
-and other files to read; each release of git adds keys that do. So only the keys below stay: how objects
-are stored, and policies of what may be pushed and fetched. Everything else is dropped, and can be read in
+The config of a repository that was copied in can name programs that git would start, folders outside, and
+other files to read, and each release of git adds such keys. So there is a list of allowed keys: how objects
+are stored, and what may be pushed and fetched. All other keys are dropped; an operator finds them in
 config.before-stargate.
 """
 
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from stargate_gate.formats import CONFIG_SEAL
 
 # Lower case, as `git config --list` prints sections and keys; a subsection is any bytes.
 _ALLOWED = re.compile(
@@ -41,16 +43,16 @@ _ALLOWED = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Of those, what a failover changes for users if the other nodes lack it: no config is replicated.
+# Configs are not replicated. So these keys, if the other nodes lack them, change for users at a failover.
 _POLICY = re.compile(rb"(receive|transfer|uploadpack|uploadpackfilter)\..*", re.DOTALL)
-# The operator's word that all nodes have the same.
+# The operator says with this key that all nodes have the same keys.
 _SAME_EVERYWHERE = "stargate.setoneverynode"
 
 _FSCK = b"receive.fsck."
 _FSCK_WORDS = frozenset({b"ignore", b"warn", b"error"})
 _FORMAT_VERSION = b"core.repositoryformatversion"
 _OBJECT_FORMATS = frozenset({b"sha1", b"sha256"})
-# May be left out without a loss: the first says what is so anyway, the others concern working copies.
+# Not needed: the first one (files) is the default, the others are for working copies.
 _NEEDLESS_EXTENSIONS = frozenset(
     {
         b"extensions.refstorage",
@@ -66,8 +68,8 @@ WHOLE_COPY = "make a whole copy (git clone --mirror) and copy that in"
 PARTIAL_CLONE = f"it is a partial clone, and lacks objects: {WHOLE_COPY}"
 
 _PLAIN = re.compile(rb"[A-Za-z0-9/_.+-]+")
-# The number grows with the rules: then every repository is looked at anew.
-_SEAL = b"# checked by stargate, 2: "
+# A change of the rules raises this number; then every repository is adopted again.
+_SEAL = b"# checked by stargate, %d: " % CONFIG_SEAL.number
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ def parse_list(output: bytes) -> list[ConfigEntry]:
 
 
 def is_unwanted(entry: ConfigEntry) -> bool:
-    """Whether a served repository's config must not say this."""
+    """Whether a served repository's config must not have this entry."""
     if _ALLOWED.fullmatch(entry.key) is None:
         return True
     return entry.key.startswith(_FSCK) and entry.value not in _FSCK_WORDS
 
 
 def unsupported(entries: Sequence[ConfigEntry]) -> str | None:
-    """Why a repository that says this cannot be served, and what to do; None if it can."""
+    """Why a repository with this config cannot be served, and what to do; None if it can."""
     for entry in entries:
         if (problem := _problem_of(entry)) is not None:
             return problem
@@ -131,13 +133,13 @@ def _is_promisor(key: bytes) -> bool:
 
 
 def adopted(entries: Sequence[ConfigEntry], hooks: Path) -> list[ConfigEntry]:
-    """The entries as they should be: the unwanted gone, a bare repository, our hooks."""
+    """The entries after adoption: only allowed ones, a bare repository, our hooks."""
     kept = [entry for entry in entries if not is_unwanted(entry)]
     return [*kept, *_ours(hooks)]
 
 
 def fresh(object_format: str, hooks: Path) -> list[ConfigEntry]:
-    """What a new repository says."""
+    """The entries of a new repository."""
     if object_format == "sha1":
         return [ConfigEntry(b"core.repositoryformatversion", b"0"), *_ours(hooks)]
     return [
@@ -148,23 +150,23 @@ def fresh(object_format: str, hooks: Path) -> list[ConfigEntry]:
 
 
 def is_dropped(entry: ConfigEntry) -> bool:
-    """Whether adoption takes something away by leaving this out, and does not just say it itself."""
+    """Whether adoption really drops this entry; it does not if it writes the same key itself."""
     return (
         is_unwanted(entry) and entry != ConfigEntry(b"core.bare", b"true") and entry.key != b"core.hookspath"
     )
 
 
 def seal(entries: Sequence[ConfigEntry], key: bytes) -> bytes:
-    """A config file with a checksum in a comment at its end, so that any later change shows.
+    """A config file with a checksum in a comment at its end, which shows any later change.
 
-    key  a secret of this data_dir: without it, a file that comes with a repository could seem checked
+    key  a secret of this data_dir; so nobody else can make a config that seems checked
     """
     content = encode(entries)
     return content + _SEAL + _checksum(content, key) + b"\n"
 
 
 def is_sealed(content: bytes, hooks: Path, key: bytes) -> bool:
-    """Whether `content` is as `seal` made it, for these hooks."""
+    """Whether `content` is as `seal` made it, with these hooks."""
     body, mark, checksum = content.rpartition(_SEAL)
     return (
         bool(mark)
@@ -178,9 +180,9 @@ def _checksum(content: bytes, key: bytes) -> bytes:
 
 
 def local_policy(sealed: bytes) -> tuple[str, ...]:
-    """The keys in a config that `seal` made which other nodes may lack, and which a failover would change.
+    """The keys in a sealed config that may be missing on other nodes, so that a failover changes them.
 
-    None of them if the operator says with `stargate.setOnEveryNode` that all nodes have the same.
+    Empty if the operator says with `stargate.setOnEveryNode` that all nodes have the same keys.
     """
     keys = {entry.decode("utf-8", "replace"): value for entry, value in _entries(sealed)}
     if keys.get(_SAME_EVERYWHERE, b"false") in _TRUE:
@@ -189,7 +191,7 @@ def local_policy(sealed: bytes) -> tuple[str, ...]:
 
 
 def _entries(encoded: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Keys and values as `encode` wrote them, one a line; a value's quotes stay."""
+    """Keys and values as `encode` wrote them, one a line; quotes of values are not removed."""
     section = b""
     for line in encoded.split(b"\n"):
         if line.startswith(b"["):
@@ -205,7 +207,7 @@ def _ours(hooks: Path) -> list[ConfigEntry]:
 
 
 def encode(entries: Sequence[ConfigEntry]) -> bytes:
-    """A config file that says just this, in this order."""
+    """A config file with exactly these entries, in this order."""
     lines = []
     current = b""
     for entry in entries:

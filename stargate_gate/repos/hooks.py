@@ -1,4 +1,4 @@
-"""Putting the shipped hooks where every repository's core.hooksPath points."""
+"""Installs the shipped hooks in the folder that every repository's core.hooksPath names."""
 
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
@@ -8,9 +8,9 @@ HOOK_MODE = 0o755
 
 
 def install_hooks(datadir: DataDir) -> None:
-    """Make data_dir/hooks/ hold exactly the shipped hooks, durably and executable.
+    """Make data_dir/hooks/ contain exactly the shipped hooks, durably and executable.
 
-    A file that is there and not shipped is removed: what stands in this folder runs at every push.
+    Other files in it are removed, because a hook there runs at every push.
 
     Raises:
         OSError: it cannot be written.

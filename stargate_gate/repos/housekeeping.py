@@ -1,7 +1,7 @@
-"""Housekeeping that git would do after pushes, done by the node: bounded, idle, and never in the way.
+"""Housekeeping of repositories at low priority, as git would do it after pushes; see git-maintenance(1).
 
-git-maintenance(1). No task here prunes: unreachable objects stay, for a push that is running may be
-about to need them, and a rescued value must never go.
+No task here prunes. Unreachable objects stay, because a running push may need them, and rescued values must
+never be lost.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from stargate_gate.repos.store import Repository, Store
 
 log = structlog.get_logger()
 
-QUIET_S = 60.0  # a repository is left alone while it is written to
-LATEST_S = 3600.0  # but not for ever
+QUIET_S = 60.0  # a repository is left alone until it was not written to for this long
+LATEST_S = 3600.0  # but not longer than this
 PAUSE_S = 5.0  # between two repositories
 TASK_LIMIT_S = 3600.0
-MAX_WAITING = 10_000  # repositories; beyond that the one that waited longest is forgotten until its next push
+MAX_WAITING = 10_000  # repositories; beyond that, the one that waited longest is left out until its next push
 TRASH_EVERY_S = 3600.0
 
-# In this order: loose objects into packs, small packs into larger ones, then what makes reading quick.
+# In this order: loose objects into packs, small packs into larger ones, then what makes reading fast.
 TASKS = ("loose-objects", "incremental-repack", "commit-graph", "pack-refs")
 
 
-class Maintenance:
-    """One per node. `run` works until cancelled; then the git process is ended and reaped."""
+class Housekeeping:
+    """One per node. `run` works until cancelled; then its git process is ended and reaped."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Maintenance:
         return len(self._waiting)
 
     async def touched(self, repository: Repository) -> None:
-        """The repository was written to: look after it when it has been quiet for a while."""
+        """The repository was written to: do its housekeeping when it has been quiet for a while."""
         now = asyncio.get_running_loop().time()
         first, _ = self._waiting.get(repository.name, (now, now))
         self._waiting[repository.name] = (first, now)
@@ -65,13 +65,13 @@ class Maintenance:
         self._touched.set()
 
     async def run(self) -> None:
-        """Look after what was touched, one repository at a time, and empty the trash now and then."""
+        """Do the housekeeping of written repositories, one at a time, and empty the trash every hour."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._empty_trash(), name="empty-trash")
-            group.create_task(self._look_after_all(), name="maintenance")
+            group.create_task(self._look_after_all(), name="housekeeping")
 
     async def look_after(self, repository: Repository) -> None:
-        """Run every task on one repository, at the lowest priority."""
+        """Run every task on one repository, at low priority."""
         for task in TASKS:
             argv = repository_argv(repository, "maintenance", "run", "--quiet", f"--task={task}")
             try:
@@ -99,7 +99,7 @@ class Maintenance:
             await asyncio.sleep(PAUSE_S)
 
     async def _next(self) -> RepositoryName:
-        """Wait for the repository whose turn comes first."""
+        """Wait until a repository is due; returns its name."""
         loop = asyncio.get_running_loop()
         while True:
             self._touched.clear()
@@ -127,7 +127,7 @@ class Maintenance:
 
 
 def _idle_priority() -> list[str]:
-    """Words before a command that make it give way to everything else, as far as this machine has them."""
+    """The command prefix that gives low priority, with the programs that this machine has."""
     words = []
     if shutil.which("nice"):
         words += ["nice", "-n", "10"]

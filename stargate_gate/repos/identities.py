@@ -1,22 +1,22 @@
-"""Which folder has which id. The decisions are pure; only `look` reads the disk.
+"""Decides which folder has which id. The decisions are pure; only `look` and the two writers use the disk.
 
-Theory of operation. A name is where a repository lies, and an operator may change it with `mv` at any time.
-Its id is in a file inside, so `mv` takes it along, and so does `cp -a`. What tells the two apart is the
-folder itself, by its device and inode numbers: `mv` keeps the folder, a copy is another one. So of two
-folders with one id, that one keeps it
+Theory of operation. A repository's name is its path, and an operator may change it with `mv` at any time. Its
+id is in a file inside, so the id moves with `mv`, and is copied with `cp -a`. To distinguish a move from a
+copy, the folder itself is compared, by its device and inode numbers: after `mv` it is the same folder, a copy
+is another one. If two folders have the same id, the one that keeps it is
 
-    1. which was known to have it: the same folder, under whatever name
-    2. else, if that folder is gone, the one that stands under its name: it was put back from a backup
-    3. else the one in which it is noted that the id was given to this very folder (HOME_FILE: the inode
-       number, written with the id; in a copy it is another's). This is how it is known after a restart
-    4. else the older one, by the time at which the id file came to this disk
+    1. the folder that is known to have it, whatever its name is now 2. else, if that folder is gone, the
+    folder with its name: it was restored from a backup 3. else the folder that is noted in HOME_FILE inside
+    it: the inode number, written together with the id. In
+       a copy, the number is that of another folder. After a restart of the node, this rule decides
+    4. else the older one, by the time at which the id file was written to this disk
 
-A file system may give inode numbers that change with each mount. Then rule 3 finds nobody at home, and
-rule 4 decides. A node knows all of its folders from its start (`Store.load`), so that rules 1 and 2 hold
-also for the first push after it has taken over.
+Some file systems change inode numbers with each mount. Then no folder fits rule 3, and rule 4 decides. A node
+reads all of its folders when it starts, so rules 1 and 2 are valid also for the first push after it has taken
+over.
 
-A folder that was known and is not found stays known: a walk over all folders is no moment, and misses one
-that is moved meanwhile.
+A folder that was known and is not found stays known, because a search through all folders takes time, and
+misses one that is moved meanwhile.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ FILE_MODE = 0o640
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder of this disk, whatever its name; see stat(2)."""
+    """One folder of this disk, independent of its name; see stat(2)."""
 
     device: int
     inode: int
@@ -42,7 +42,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class RepositoryIdentity:
-    """One repository of this node: its id, and the folder that has it."""
+    """One repository of this node: its id and its folder."""
 
     id: str
     folder: Folder
@@ -50,12 +50,12 @@ class RepositoryIdentity:
 
 @dataclass(frozen=True)
 class Look:
-    """What a folder says of its id.
+    """What was found in a folder about its id.
 
-    id       None: it has none, or its file is damaged
-    home     whether it was noted here that the id was given to this folder
-    since    when the id file came to this disk (ctime, ns)
-    signature  of all that this was read from
+    id         None: it has none, or the id file is damaged
+    home       whether HOME_FILE says that the id was given to this folder
+    since      when the id file was written to this disk (ctime, ns)
+    signature  the stat of what this was read from
     """
 
     id: str | None
@@ -67,7 +67,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Known:
-    """Who has an id. `here`: the folder was found when it was looked for last."""
+    """The repository that has an id. `here`: the last search has found its folder."""
 
     repository: Repository
     folder: Folder
@@ -76,7 +76,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Census:
-    """All repositories of a node. `known`: by id; `strays` have no id, a damaged one, or another's."""
+    """All repositories of a node. `known`: by id. `strays`: no id, a damaged id, or the id of another."""
 
     known: Mapping[str, Repository]
     strays: tuple[Repository, ...]
@@ -84,41 +84,41 @@ class Census:
 
 @dataclass
 class Identities:
-    """Who is known to have which id."""
+    """The repositories that are known, by id."""
 
     _by_id: dict[str, Known] = field(default_factory=dict)
 
     def get(self, identity: str) -> Known | None:
-        """Who has that id, or had it last."""
+        """The repository that has the id, or had it last."""
         return self._by_id.get(identity)
 
     def has(self, identity: str) -> bool:
-        """Whether there is one, as far as is known."""
+        """Whether a repository with the id was found by the last search."""
         known = self._by_id.get(identity)
         return known is not None and known.here
 
     def is_known(self, repository: Repository, look: Look) -> bool:
-        """Whether that is how it is known: nothing is to be decided."""
+        """Whether the repository is known with this name, folder and id: then nothing has to be decided."""
         return look.id is not None and self._by_id.get(look.id) == Known(repository, look.folder)
 
     def id_of(self, folder: Folder) -> str | None:
-        """The id that this folder is known to have."""
+        """The id that the folder is known to have."""
         return next((identity for identity, one in self._by_id.items() if one.folder == folder), None)
 
     def put(self, identity: str, repository: Repository, folder: Folder) -> None:
-        """That one has it."""
+        """Note that the repository has the id."""
         self._by_id[identity] = Known(repository, folder)
 
     def forget(self, identity: str) -> None:
-        """It was deleted, or put away: nobody has it."""
+        """The repository was deleted or moved to the trash: nobody has the id."""
         self._by_id.pop(identity, None)
 
     def vanished(self) -> dict[str, Repository]:
-        """Those that were known, were not deleted, and are not found: by id, as they were known last."""
+        """Repositories that were known, were not deleted, and are not found: by id."""
         return {identity: one.repository for identity, one in self._by_id.items() if not one.here}
 
     def settle(self, found: Iterable[tuple[Repository, Look]]) -> Census:
-        """Know everything that was found; see the theory of operation."""
+        """Take over what a search has found; see the theory of operation."""
         by_id: dict[str, list[tuple[Repository, Look]]] = {}
         strays = []
         for repository, look in found:
@@ -139,7 +139,7 @@ class Identities:
 
 
 def _holder(some: list[tuple[Repository, Look]], known: Known | None) -> tuple[Repository, Look]:
-    """Who of those with one id keeps it."""
+    """Which of the folders with the same id keeps it."""
     if known is not None:
         for one in some:
             if one[1].folder == known.folder:
@@ -152,7 +152,7 @@ def _holder(some: list[tuple[Repository, Look]], known: Known | None) -> tuple[R
 
 
 def look(path: Path, before: Look | None = None) -> Look:
-    """What the folder at `path` says of its id. Two stat calls while that is what it said `before`.
+    """Read what the folder at `path` says about its id. Two stat calls if nothing has changed since `before`.
 
     Raises:
         OSError: there is no such folder, or it cannot be read.
@@ -177,10 +177,10 @@ def look(path: Path, before: Look | None = None) -> Look:
 
 
 def note_home(path: Path) -> None:
-    """Note in the folder at `path` that its id was given to this very folder. Not synced: see rule 4.
+    """Write HOME_FILE in the folder at `path`. Not synced: if it is lost, rule 4 decides.
 
     Raises:
-        OSError: it is not noted.
+        OSError: it was not written.
     """
     beside = path / f".{HOME_FILE}.new"
     beside.write_bytes(b"%d\n" % path.lstat().st_ino)
@@ -188,10 +188,10 @@ def note_home(path: Path) -> None:
 
 
 def give_id(path: Path, identity: str) -> None:
-    """Give the folder at `path` that id, durably.
+    """Give the folder at `path` the id, durably.
 
     Raises:
-        OSError: perhaps not.
+        OSError: it may or may not have it.
     """
     note_home(path)
     write_durably(path / ID_FILE, identity.encode("ascii") + b"\n", mode=FILE_MODE)

@@ -1,8 +1,9 @@
-"""What in a repository that was copied in keeps it from being served: one look at all of it, at adoption.
+"""Searches a repository that was copied in for anything that must not be served. Done once, at adoption.
 
-git follows links, and reads some files that lead it to another place; it would tell clients what stands
-there, or write there. It opens FIFOs, and waits for ever. Both nodes must be able to hold each ref. So
-this names what has to go first. It opens nothing but packed-refs, and never waits: see aio/foreign_files.py.
+git follows links and reads some files that lead to another place: it would send what is there to clients, or
+write there. It opens FIFOs, and waits for ever. And every node must be able to store every ref. So this
+reports what has to be removed first. It opens no file but packed-refs, and never waits: see
+aio/foreign_files.py.
 """
 
 import errno
@@ -18,7 +19,7 @@ from stargate_gate.repos.gitconfig import PARTIAL_CLONE
 from stargate_gate.repos.names import RESERVED, ref_problem
 from stargate_gate.repos.repository import is_there
 
-MAX_PROBLEMS = 3  # that are named; that there are more is said
+MAX_PROBLEMS = 3  # named in the message; "and there is more" stands for the others
 
 # Files of git's that lead to another place, relative to the repository; gitrepository-layout(5).
 _LEADS_AWAY = {
@@ -31,15 +32,15 @@ _LEADS_AWAY = {
 _REFS = b"refs"
 _PROMISOR = b".promisor"
 _RESERVED = RESERVED.encode()
-_UNSEEN = (b"objects", b"refs")  # below these nothing is taken for a repository
+_UNSEEN = (b"objects", b"refs")  # nothing below these counts as a repository
 _LINE_BYTES = 70_000  # of packed-refs at a time: longer than any ref that git takes
 
 
 def inspect(path: Path) -> str | None:
-    """Why the repository at `path` must not be served, with what to do; None if it may. Blocks for the disk.
+    """Why the repository at `path` must not be served, and what to do; None if it may. Blocks for the disk.
 
     Raises:
-        OSError: it cannot be looked at as a whole.
+        OSError: a part of it cannot be read.
     """
     found = list(islice(_problems(os.fsencode(path)), MAX_PROBLEMS + 1))
     if len(found) > MAX_PROBLEMS:
@@ -48,7 +49,7 @@ def inspect(path: Path) -> str | None:
 
 
 def leads_away(path: Path) -> bool:
-    """Whether git would look for something of this repository in another place. A few stat calls."""
+    """Whether a file makes git use another place for parts of this repository. A few stat calls."""
     return any(is_there(path / os.fsdecode(name)) for name in _LEADS_AWAY)
 
 
@@ -74,13 +75,13 @@ def _entries(folder: bytes) -> list["os.DirEntry[bytes]"]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name, reverse=True)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # what a push of a far too long ref left: no ref is in it
+        if error.errno == errno.ENAMETOOLONG:  # left by a push of a ref that was too long: no ref is in it
             return []
         raise
 
 
 def _look_at_folder(name: bytes, entry: "os.DirEntry[bytes]") -> tuple[str | None, bool]:
-    """What is wrong with it, and whether to look below it."""
+    """What is wrong with the folder, and whether to look below it."""
     if name in _LEADS_AWAY:
         return f"{printable(name)} is a folder: remove it", False
     if name.partition(b"/")[0] not in _UNSEEN and _is_repository_like(entry.path):
@@ -100,7 +101,7 @@ def _look_at_file(name: bytes, entry: "os.DirEntry[bytes]") -> str | None:
 
 
 def _ref(name: bytes) -> str | None:
-    """What is wrong with the name of a ref that is there."""
+    """What is wrong with the name of a ref."""
     if name == _RESERVED:
         return (
             f"it has a ref {RESERVED}, where nodes keep refs of their own: give it another name"
@@ -111,16 +112,16 @@ def _ref(name: bytes) -> str | None:
 
 
 def _packed(path: bytes) -> Iterator[str]:
-    """The refs in packed-refs that must not be there. A line is `<oid> <ref>`; others say nothing of names.
+    """What is wrong with names in packed-refs. A line is `<oid> <ref>`; other lines contain no names.
 
-    What is damaged in it, git says when it reads it.
+    Damage is not checked here: git reports it when it reads the file.
     """
     try:
         fd = open_file(path)
     except FileNotFoundError:
         return
     except OSError:
-        return  # it is no file: that was said already
+        return  # it is not a file, which was reported already
     with os.fdopen(fd, "rb") as file:
         while line := file.readline(_LINE_BYTES):
             if line[:1] not in {b"#", b"^"}:

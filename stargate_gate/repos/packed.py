@@ -1,15 +1,15 @@
-"""Very many new refs at once, in the file that git keeps them in: packed-refs.
+"""Writes many new refs at once, in git's file packed-refs.
 
-git itself writes each new ref as a file of its own, syncs it, and moves it to its place. That is right for
-a push; for a copy of a repository with 100,000 refs it takes minutes, and git has no command that does what
-its own clone does: write one file. The format is git's (refs/packed-backend.c, seen with 2.39.5):
+git writes each new ref as a file, syncs it, and renames it to its place. That is right for a push. For a copy
+of a repository with 100,000 refs it takes minutes, and git has no command that writes one file, as its own
+clone does. The format is git's (refs/packed-backend.c, seen with 2.39.5):
 
     # pack-refs with: peeled fully-peeled sorted        a space at the end; "sorted" is by the names' bytes
     <object id> <ref>
     ^<object id>                                        what the annotated tag above leads to
 
-It is changed as git changes it: under packed-refs.lock, written as packed-refs.new, synced, renamed. A
-loose ref wins over a packed one of its name, so this is for names that are nowhere yet.
+It is changed as git does: under packed-refs.lock, written as packed-refs.new, synced, renamed. A loose ref
+wins over a packed one of the same name, so only refs that do not exist yet may be added.
 """
 
 import contextlib
@@ -29,25 +29,25 @@ _MODE = 0o666  # and the umask, as with git
 
 
 class PackedRefsError(UnavailableError):
-    """packed-refs cannot be changed: it is damaged, in use, or a ref is in the way. It is as it was."""
+    """packed-refs is damaged, in use, or a ref is in the way. It was not changed."""
 
 
 @dataclass(frozen=True)
 class PackedRef:
-    """What a packed ref says. `peeled`: for an annotated tag, the object that it leads to at last."""
+    """The value of a packed ref. `peeled`: for an annotated tag, the object that it finally points to."""
 
     oid: str
     peeled: str | None = None
 
 
 def add_packed_refs(repository: Path, refs: Mapping[bytes, PackedRef]) -> None:
-    """Add `refs`, none of which is there, to those of the bare repository: on disk when this returns.
+    """Add `refs`, none of which may exist, to the bare repository. They are on disk when this returns.
 
-    All of them are there, or none is. Blocks for the disk.
+    Either all are added or none. Blocks for the disk.
 
     Raises:
         PackedRefsError
-        OSError: it could not be written; it is as it was.
+        OSError: it could not be written, and was not changed.
     """
     lock, beside = repository / f"{PACKED_REFS}.lock", repository / f"{PACKED_REFS}.new"
     try:
@@ -76,7 +76,7 @@ def add_packed_refs(repository: Path, refs: Mapping[bytes, PackedRef]) -> None:
 
 
 def _read(path: Path) -> tuple[dict[bytes, bytes], bool]:
-    """The lines of each ref, and whether every tag among them has its peeled line."""
+    """The lines of each ref, and whether every annotated tag has its peeled line."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -98,14 +98,14 @@ def _read(path: Path) -> tuple[dict[bytes, bytes], bool]:
 
 
 def _loose(repository: Path) -> Iterator[bytes]:
-    """Every file below refs/ that git takes for a ref."""
+    """Every file below refs/ that git reads as a ref."""
     for folder, _, files in os.walk(os.fsencode(repository / "refs")):
         below = os.path.relpath(folder, os.fsencode(repository))
         yield from (below + b"/" + name for name in files if not name.endswith(b".lock"))
 
 
 def _check(refs: Iterable[bytes], packed: Iterable[bytes], loose: Iterable[bytes]) -> None:
-    """No ref of the name may be there, nor one where a folder would be, nor a folder where one would be."""
+    """Check that no wanted ref exists, and that no name is needed for a ref and for a folder."""
     wanted, there = {*refs}, {*packed, *loose}
     names = wanted | there
     for ref in names:
@@ -116,7 +116,7 @@ def _check(refs: Iterable[bytes], packed: Iterable[bytes], loose: Iterable[bytes
 
 
 def _folders(ref: bytes) -> Iterator[bytes]:
-    """Every name that is a folder when `ref` is a file."""
+    """The names that must be folders if `ref` is a file."""
     end = ref.find(b"/")
     while end >= 0:
         yield ref[:end]

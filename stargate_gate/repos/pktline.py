@@ -12,7 +12,7 @@ MAX_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES
 
 
 class Special(enum.Enum):
-    """The packets that carry nothing and mean something by their length."""
+    """Packets without content, whose length has a meaning."""
 
     FLUSH = b"0000"
     DELIMITER = b"0001"  # protocol v2
@@ -27,7 +27,7 @@ _SPECIALS = {int(special.value, 16): special for special in Special}
 
 
 class PktLineError(ValueError):
-    """What was received are not pkt-lines."""
+    """The received bytes are not pkt-lines."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -51,9 +51,9 @@ def error_line(message: str) -> bytes:
 
 
 class Parser:
-    """Cuts a stream into packets, however the bytes arrive. Holds less than one packet back.
+    """Divides a stream into packets, however the bytes arrive. It keeps less than one packet.
 
-    After a PktLineError the stream is lost; the parser says so again on every call.
+    After a PktLineError the rest of the stream cannot be read; every later call raises the error again.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Parser:
         """Every packet that `data` completes, in order.
 
         Raises:
-            PktLineError: a length that is none. Packets before it in the same `data` are lost.
+            PktLineError: an invalid length. Packets before it in the same `data` are lost.
         """
         if self._broken is not None:
             raise self._broken
@@ -99,12 +99,12 @@ class Parser:
 
 
 def packet_length(header: bytes) -> int:
-    """The length that the four bytes before a packet tell, themselves included; below 4: a `Special`.
+    """The length of a packet from its first four bytes, which it includes; below 4: a `Special`.
 
     Raises:
-        PktLineError: it is none.
+        PktLineError: it is invalid.
     """
-    # int(…, 16) alone would take "+0x1" and "1_2a" as well
+    # int(…, 16) alone would accept "+0x1" and "1_2a" as well
     if _LENGTH.fullmatch(header):
         length = int(header, 16)
         if length in _SPECIALS or HEADER_BYTES <= length <= MAX_PACKET_BYTES:

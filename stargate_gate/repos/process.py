@@ -1,10 +1,11 @@
-"""Git processes: each in a process group of its own, always reaped, and none of them forgotten.
+"""Runs git processes: each in a process group of its own, always reaped, never left behind.
 
-The theory. `GitProcesses.start` gives every process a keeper task that belongs to nobody who could
-be cancelled: it waits for the exit, ends what is left of the process group *before* it reaps the
-leader (until then the group's number cannot be given away), sweeps the repository if a writer ended
-badly and nobody else writes there, and removes the record. Callers wait for the keeper, behind a
-shield. Cancelling a caller at any await therefore loses nothing; `end` and `end_all` make it sure.
+Theory of operation. `GitProcesses.start` gives every process a task, the reaper, that no caller can cancel.
+The reaper waits for the exit. It kills what is left of the process group *before* it reaps the process,
+because until then the kernel cannot give the group's number to another one. Then it sweeps the repository if
+a writer ended badly and nobody else writes there, and removes the writer's record. Callers wait for the
+reaper behind a shield, so a caller may be cancelled at any await and nothing is lost. `end` and `end_all`
+make sure that processes have ended.
 """
 
 import asyncio
@@ -33,12 +34,12 @@ log = structlog.get_logger()
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
 
-TERM_GRACE_S = 2.0  # git removes its lock files on SIGTERM; it does nothing else then
-KILL_LIMIT_S = 30.0  # after SIGKILL only I/O that hangs in the kernel keeps a process
+TERM_GRACE_S = 2.0  # on SIGTERM git removes its lock files and exits
+KILL_LIMIT_S = 30.0  # after SIGKILL, a process stays only while its I/O hangs in the kernel
 CLEAN_UP_LIMIT_S = 600.0  # for removing what a killed git has left: 100,000 lock files take seconds
-GROUP_LIMIT_S = 5.0  # for the rest of a killed group to go
-GROUP_POLL_S = 0.005  # nothing tells when a process group that is not ours to reap is gone
-MAX_STDERR_BYTES = 64 * 1024  # of what is kept for an error message
+GROUP_LIMIT_S = 5.0  # for the other processes of a killed group to disappear
+GROUP_POLL_S = 0.005  # the kernel does not report the end of processes that are not our children
+MAX_STDERR_BYTES = 64 * 1024  # kept for an error message
 MAX_STDOUT_BYTES = 256 * 1024 * 1024  # the refs of the largest repositories are tens of megabytes
 CHUNK_BYTES = 64 * 1024
 READ_LIMIT_BYTES = 128 * 1024  # a stream holds up to twice this, then it stops reading from the pipe
@@ -93,7 +94,7 @@ async def _open_writer(pipe: IO[bytes]) -> tuple[_Pipe, asyncio.StreamWriter]:
 
 @dataclass(frozen=True)
 class Completed:
-    """What a git process left: the end of a long stderr, all of stdout."""
+    """The result of a git process: all of stdout, and stderr or the end of it."""
 
     status: int
     stdout: bytes
@@ -101,13 +102,13 @@ class Completed:
 
 
 class GitProcess:
-    """One running git. Whoever started it calls `end` in the end, in `finally` or by `async with`."""
+    """One running git. The caller who started it must call `end`, in `finally` or by `async with`."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.pid = popen.pid
         self._popen = popen
         self._pipes: list[_Pipe] = []
-        self._keeper: asyncio.Task[int] | None = None
+        self._reaper: asyncio.Task[int] | None = None
         self._reaped = asyncio.Event()
         self._stdin: asyncio.StreamWriter | None = None
         self._stdout: asyncio.StreamReader | None = None
@@ -120,7 +121,7 @@ class GitProcess:
 
     @property
     def stdout(self) -> asyncio.StreamReader:
-        """Its standard output, if a pipe was asked for. Can be read to the end after the exit, too."""
+        """Its standard output, if a pipe was asked for. It can be read to its end also after the exit."""
         return _piped(self._stdout)
 
     @property
@@ -130,27 +131,28 @@ class GitProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status once it is reaped, negative for a signal."""
+        """The exit status, negative for a signal; None until it is reaped."""
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until it is reaped and cleaned up after; the exit status, negative for a signal."""
-        return await asyncio.shield(_piped(self._keeper))
+        """Wait until it is reaped and cleaned up; returns the exit status, negative for a signal."""
+        return await asyncio.shield(_piped(self._reaper))
 
     async def end(self, grace_s: float = TERM_GRACE_S) -> int:
-        """End its process group if it still runs, reap it, close the pipes; the exit status.
+        """End its process group if it still runs, reap it and close the pipes; returns the exit status.
 
-        SIGTERM, after `grace_s` seconds SIGKILL; with 0, SIGKILL at once. Can be repeated. A
+        Sends SIGTERM, and SIGKILL after `grace_s` seconds, or at once if that is 0. Idempotent. A
         cancellation takes effect when all that is done.
 
         Raises:
-            UnavailableError: SIGKILL did not end it within KILL_LIMIT_S: its I/O hangs in the kernel. Or
-                what it has left behind is not removed after CLEAN_UP_LIMIT_S.
+            UnavailableError: it still runs KILL_LIMIT_S after SIGKILL, because its I/O hangs in the kernel;
+            or
+                its leftovers are not removed after CLEAN_UP_LIMIT_S.
         """
         return await finish(self._end(grace_s))
 
     async def communicate(self, given: bytes = b"") -> Completed:
-        """Write `given`, read what comes, wait. Too much output kills it (MAX_STDOUT_BYTES)."""
+        """Write `given`, read all output and wait for the end. It is killed at MAX_STDOUT_BYTES of output."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._give(given))
             out = group.create_task(self._take_all())
@@ -158,7 +160,7 @@ class GitProcess:
         return Completed(await self.wait(), out.result(), err.result())
 
     async def watch_cpu(self, every_s: float, used: Callable[[float], None]) -> None:
-        """Until it is reaped: tell `used`, every `every_s` seconds, its processor time so far (seconds)."""
+        """Until it is reaped, call `used` every `every_s` seconds with its processor time so far, in s."""
         while self.returncode is None:
             await asyncio.sleep(every_s)
             used(await asyncio.to_thread(cpu_s, self.pid))
@@ -176,7 +178,7 @@ class GitProcess:
         await self.end()
 
     async def open_pipes(self) -> None:
-        """Make streams of the pipes. Called once, by whoever started it."""
+        """Make streams of its pipes. Called once, by `GitProcesses`."""
         popen = self._popen
         if popen.stdin is not None:
             pipe, self._stdin = await _open_writer(popen.stdin)
@@ -188,16 +190,16 @@ class GitProcess:
             pipe, self._stderr = await _open_reader(popen.stderr)
             self._pipes.append(pipe)
 
-    def keep(self, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
-        """Start the keeper; `cleaned_up` is awaited with the status after reaping. Called once."""
-        self._keeper = asyncio.create_task(self._keep(cleaned_up), name=f"keep-git-{self.pid}")
+    def start_reaper(self, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
+        """Start the reaper; `cleaned_up` is awaited with the status after reaping. Called once."""
+        self._reaper = asyncio.create_task(self._reap(cleaned_up), name=f"reap-git-{self.pid}")
 
-    async def _keep(self, cleaned_up: Callable[[int], Awaitable[None]]) -> int:
+    async def _reap(self, cleaned_up: Callable[[int], Awaitable[None]]) -> int:
         try:
             await exited(self.pid)
         finally:
-            # The leader is not reaped yet, so the group is still this one. In the normal case it is
-            # empty but for the leader. If the keeper itself is cancelled, the loop is being closed.
+            # The process is not reaped yet, so the number still belongs to its group. Normally no other
+            # process is left in the group. The reaper itself is cancelled only when the loop is closed.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             status = self._popen.wait()
@@ -207,11 +209,11 @@ class GitProcess:
         return status
 
     async def _end(self, grace_s: float) -> int:
-        keeper = _piped(self._keeper)
+        reaper = _piped(self._reaper)
         try:
-            if not keeper.done() and grace_s > 0:
+            if not reaper.done() and grace_s > 0:
                 self.signal(signal.SIGTERM)
-                await asyncio.wait({keeper}, timeout=grace_s)
+                await asyncio.wait({reaper}, timeout=grace_s)
             if not self._reaped.is_set():
                 self.signal(signal.SIGKILL)
                 with contextlib.suppress(TimeoutError):
@@ -220,17 +222,17 @@ class GitProcess:
             if not self._reaped.is_set():
                 log.error("git_process_does_not_end", pid=self.pid)
                 raise UnavailableError(f"git process {self.pid} does not end: its disk does not answer")
-            await asyncio.wait({keeper}, timeout=CLEAN_UP_LIMIT_S)
-            if not keeper.done():
+            await asyncio.wait({reaper}, timeout=CLEAN_UP_LIMIT_S)
+            if not reaper.done():
                 log.error("git_process_not_cleaned_up_after", pid=self.pid)
                 raise UnavailableError(f"what git process {self.pid} left cannot be removed: slow disk?")
-            return await keeper
+            return await reaper
         finally:
             for pipe in self._pipes:
                 await pipe.close()
 
     async def _give(self, given: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # it may end without having read all
+        with contextlib.suppress(ConnectionError):  # it may end before it has read everything
             self.stdin.write(given)
             await self.stdin.drain()
         self.stdin.close()
@@ -253,7 +255,7 @@ class GitProcess:
 
 
 class GitProcesses:
-    """All git processes of a node. One per node; it passes the writers lock on to those that write."""
+    """All git processes of a node. Those that write inherit the writers lock."""
 
     def __init__(self, datadir: DataDir, writers: WritersLock) -> None:
         self._lock = writers
@@ -278,10 +280,10 @@ class GitProcesses:
     ) -> GitProcess:
         """Start `argv` in a session of its own, in "/", with `env` (default: git_environment()).
 
-        writes  the repository it may write to: the process is recorded before it exists, inherits
-                the writers lock, and the repository is swept if it ends badly.
+        writes  the repository that it may write to. The process is recorded before it exists, inherits the
+                writers lock, and the repository is swept if it ends badly.
 
-        If the caller is cancelled meanwhile, the process is ended and reaped before that shows.
+        If the caller is cancelled meanwhile, the process is ended and reaped before CancelledError is raised.
 
         Raises:
             UnavailableError: it cannot be started, or this node is stopping.
@@ -308,7 +310,7 @@ class GitProcesses:
         """Run `argv` to its end, whatever its status.
 
         Raises:
-            GitFailedError: it took longer than `limit_s` seconds, and was ended.
+            GitFailedError: it took longer than `limit_s` seconds and was ended.
             UnavailableError: it cannot be started.
         """
         process = await self.start(argv, writes=writes, env=env, pass_fds=pass_fds)
@@ -332,7 +334,7 @@ class GitProcesses:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> bytes:
-        """Run `argv` to its end; its stdout.
+        """Run `argv` to its end; returns its stdout.
 
         Raises:
             GitFailedError: its status is not in `ok`, or it took longer than `limit_s` seconds.
@@ -347,10 +349,10 @@ class GitProcesses:
 
     @contextlib.asynccontextmanager
     async def writing(self, repository: Path) -> AsyncIterator[None]:
-        """This process itself writes to it: as `start` with `writes`. Swept if the body raises.
+        """A scope in which this process itself writes to the repository; it is swept if the body raises.
 
         Raises:
-            UnavailableError: that cannot be noted.
+            UnavailableError: the record cannot be written.
         """
         try:
             record = await self._active.enter(repository)
@@ -364,15 +366,15 @@ class GitProcesses:
             await finish(self._active.leave(repository, record, clean=clean))
 
     def alone(self, repository: Path) -> contextlib.AbstractAsyncContextManager[None]:
-        """A scope in which nobody writes to it, and nobody begins to; not to be entered while writing there.
+        """A scope in which nobody writes to the repository. Not inside `writing` of the same repository.
 
         Raises:
-            UnavailableError: somebody does for too long.
+            UnavailableError: somebody else writes for too long.
         """
         return self._active.alone(repository)
 
     async def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
-        """End and reap everything that runs or is about to, and return when nothing does."""
+        """End and reap all processes, including those that are being started. Returns when none is left."""
         while self._running or self._starting:
             for task in list(self._starting):
                 await asyncio.wait({task})
@@ -407,7 +409,7 @@ class GitProcesses:
             finally:
                 self._running.discard(process)
 
-        process.keep(cleaned_up)
+        process.start_reaper(cleaned_up)
         try:
             await process.open_pipes()
         except BaseException:
@@ -437,18 +439,18 @@ def _spawn(
 
 
 async def _discard(starting: "asyncio.Task[GitProcess]") -> None:
-    """End what was started for a caller that is gone."""
+    """End a process whose caller was cancelled while it was started."""
     await asyncio.wait({starting})
     if not starting.cancelled() and starting.exception() is None:
         await starting.result().end(0)
 
 
 async def _group_gone(group: int) -> None:
-    """Wait until nobody is left in the killed process group. Its members are not our children."""
+    """Wait until no process is left in the killed process group. They are not our children."""
     loop = asyncio.get_running_loop()
     until = loop.time() + GROUP_LIMIT_S
     while True:
-        # As process 1 of a container this node inherits them, and has to reap them.
+        # If this node is process 1 of a container, it inherits them and has to reap them.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
         if not group_lives(group):

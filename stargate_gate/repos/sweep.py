@@ -1,6 +1,7 @@
-"""Removing what a killed git leaves behind: lock files that refuse pushes for ever, temporary files.
+"""Sweeps a repository: removes the lock files and temporary files of killed git processes.
 
-Only while no git writes to the repository: then no lock file and no temporary file has an owner.
+A lock file that was left would refuse pushes for ever. Only called while no git process writes to the
+repository: then no lock file and no temporary file belongs to anybody.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from stargate_gate.repos.folders import NEW_PREFIX, recover
 from stargate_gate.repos.names import MAX_REF_BYTES
 from stargate_gate.repos.repository import find_all
 
-# Folder → patterns of names in it. Git makes them with mkstemp beside what they become.
+# Folder → patterns of names in it. git makes them with mkstemp beside the final file.
 _FILES = {
     ".": ("*.lock", "packed-refs.new", "shallow_??????", "gc.pid"),
     "info": ("*.lock", "refs_??????"),
@@ -36,10 +37,10 @@ log = structlog.get_logger()
 
 
 def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
-    """What a starting node does while nobody writes: sweep these repositories (None: all).
+    """A starting node calls this while nobody writes. Sweeps the repositories at `paths`; None: all.
 
-    Half-made ones are removed, complete ones come to their place. Problems with one are logged and do not
-    keep the node from its start.
+    Repositories that were being made are removed, or put into their place if they are complete. A problem
+    with one is logged, and the node starts all the same.
     """
     for entry in sorted(datadir.repositories.glob(f"{NEW_PREFIX}*")):
         if (name := recover(datadir.repositories, entry)) is not None:
@@ -57,14 +58,14 @@ def sweep_data_dir(datadir: DataDir, paths: frozenset[Path] | None) -> None:
 
 
 def _not_now(_path: str, _reason: str) -> None:
-    """What is not served is reported when the repositories are listed."""
+    """Ignore it: what is not served is reported when repositories are listed."""
 
 
 def sweep_repository(path: Path) -> list[str]:
-    """Remove what killed git processes left in the repository at `path`; returns what, relative to it.
+    """Remove what killed git processes left in the repository at `path`; returns the relative paths.
 
     Raises:
-        OSError: something could not be removed; the rest was not looked at.
+        OSError: a file could not be removed; the files after it are left.
     """
     removed: list[str] = []
     for entry in _leftovers(path):
@@ -94,7 +95,7 @@ def _leftovers(path: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _stale_keeps(packs: Path) -> Iterator["os.DirEntry[str]"]:
-    """The marks that keep a pack from being repacked, made by a push and not by an operator."""
+    """The .keep files that a push has made, so that its pack is not repacked; not those of operators."""
     for entry in _entries(packs):
         if entry.name.endswith(".keep") and entry.is_file(follow_symlinks=False):
             with contextlib.suppress(OSError):
@@ -103,7 +104,7 @@ def _stale_keeps(packs: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _ref_locks(folder: str | os.PathLike[str], room: int) -> Iterator["os.DirEntry[str]"]:
-    """Below `folder`, in which a ref's name may have `room` more bytes: what is deeper is none's lock."""
+    """The lock files of refs below `folder`. A ref's name may have `room` more bytes there."""
     for entry in _entries(folder):
         left = room - len(os.fsencode(entry.name)) - 1
         if entry.is_dir(follow_symlinks=False):

@@ -10,8 +10,8 @@ import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.address.port import Turn
-from stargate_gate.address.reconciler import AddressReport
 from stargate_gate.errors import AddressError
+from stargate_gate.status import AddressReport
 
 pytestmark = pytest.mark.looptime  # seconds here are virtual
 

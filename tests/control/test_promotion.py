@@ -4,14 +4,13 @@ from dataclasses import replace
 
 from stargate_gate.control.promotion import Standing, risk
 from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.replication.standby.equality import Equality
-from stargate_gate.replication.standby.mirror import MirrorStatus
+from stargate_gate.status import Equality, MirrorStatus
 
 A, B, C = (Member(f"node-{letter}", letter * 32) for letter in "abc")
 RECORD = ClusterRecord("cluster", 5, 2, A, mode="sync", sync_set=(B,), position=10)
 NOON = 1_767_441_600  # 2026-01-03 12:00:00 UTC
 NOW, STARTED = NOON + 200.0, NOON - 3600.0
-MIRROR = MirrorStatus(False, "node-a", 5, None, "gone", 5, (), in_step=Equality(5, 7, NOON))
+MIRROR = MirrorStatus(False, "node-a", last_error="gone", in_step=Equality(5, 7, NOON))
 
 
 def standing(

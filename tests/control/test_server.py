@@ -18,6 +18,7 @@ from stargate_gate.control.client import Answer, ask
 from stargate_gate.control.path import short_path
 from stargate_gate.control.server import ControlServer
 from stargate_gate.errors import NoSuchRepositoryError, NotAllowedError, UnavailableError
+from stargate_gate.formats import CONTROL
 
 
 class Handler:
@@ -263,3 +264,30 @@ def test_a_node_that_hangs_is_told_after_the_limit(path: Path) -> None:
         hung.listen()
         with pytest.raises(UnavailableError, match=r"gave no answer in 0\.2 s"):
             ask(path, "status", limit_s=0.2)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_command_of_a_newer_version_is_told_to_update_the_node(path: Path) -> None:
+    """Exit 64 with both versions; a request without a version is of the first one."""
+    newer = {"protocol": CONTROL.number + 1, "command": "status", "args": {}}
+    answer = await raw(path, json.dumps(newer).encode() + b"\n")
+    assert answer["exit"] == 64
+    assert f"speaks version {CONTROL.number + 1} of the control protocol" in answer["error"]
+    assert "update stargate on this node" in answer["error"]
+    first = await raw(path, b'{"command": "status", "args": {}}\n')
+    assert (first["exit"], first["protocol"]) == (0, CONTROL.number)
+
+
+async def test_an_answer_of_a_newer_node_is_told(path: Path) -> None:
+    """The command ends with 69, and says which command to run instead."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(json.dumps({"protocol": CONTROL.number + 1, "exit": 0}).encode() + b"\n")
+        writer.close()
+
+    with short_path(path) as name:
+        server = await asyncio.start_unix_server(answer, name)
+    async with server:
+        with pytest.raises(UnavailableError, match="is of a newer version than this command"):
+            await asyncio.to_thread(ask, path, "status")

@@ -9,6 +9,7 @@ import pytest
 from stargate_gate.datadir.files import read_json, write_durably, write_json_durably
 from stargate_gate.datadir.layout import open_data_dir
 from stargate_gate.errors import ConfigurationError
+from stargate_gate.formats import IN_STEP
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(
@@ -32,13 +33,13 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(
 def test_json_is_read_back_and_damage_is_told_from_absence(tmp_path: Path) -> None:
     """No file is None; anything but an object is an error."""
     path = tmp_path / "x.json"
-    assert read_json(path) is None
-    write_json_durably(path, {"a": 1})
-    assert read_json(path) == {"a": 1}
+    assert read_json(path, IN_STEP) is None
+    write_json_durably(path, {"a": 1}, IN_STEP)
+    assert read_json(path, IN_STEP) == {"a": 1}
     for damaged in (b"", b"[]", b'{"a":'):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"."):
-            read_json(path)
+            read_json(path, IN_STEP)
 
 
 def test_a_data_dir_keeps_its_id_and_is_for_its_owner_alone(tmp_path: Path) -> None:

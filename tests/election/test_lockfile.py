@@ -42,7 +42,7 @@ def made(tmp_path: Path, lock: Path) -> Path:
 
 def slots_at(path: Path) -> Slots:
     with opened(path, os.O_RDONLY) as fd:
-        return read_slots(fd)
+        return read_slots(path, fd)
 
 
 def test_bootstrap_makes_the_whole_file_and_joins(tmp_path: Path, made: Path):

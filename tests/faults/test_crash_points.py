@@ -103,7 +103,7 @@ def _lag(leader: NodeProcess) -> int:
 
 def _record(cluster: Cluster) -> ClusterRecord:
     with cluster.lock_path.open("rb") as file:
-        return record_of(cluster.lock_path, read_slots(file.fileno()))
+        return record_of(cluster.lock_path, read_slots(cluster.lock_path, file.fileno()))
 
 
 def test_after_the_commit_and_before_the_feed(make: MakeCluster) -> None:

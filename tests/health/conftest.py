@@ -9,7 +9,8 @@ import pytest
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
-from stargate_gate.health.report import Health, Readiness, StandbyReport, Status
+from stargate_gate.health.report import Health, Readiness, Status
+from stargate_gate.status import StandbyStatus
 
 
 class Source:
@@ -25,7 +26,7 @@ class Source:
             ready=True,
             version="1.2.3",
             sync_set=("node-b",),
-            standbys=(StandbyReport("node-b", in_sync=True, lag_changes=0, lag_s=0.0),),
+            standbys=(StandbyStatus("node-b", in_sync=True, lag_changes=0, lag_s=0.0),),
             cluster="prod",
             address="stargate.local:2222",
             position=1042,

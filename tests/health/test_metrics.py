@@ -3,7 +3,7 @@
 from typing import Any
 
 from stargate_gate.health.metrics import Metrics
-from stargate_gate.health.report import MirrorReport, StandbyReport
+from stargate_gate.status import MirrorStatus, StandbyStatus
 
 from .conftest import Source
 
@@ -22,7 +22,7 @@ def test_states_are_read_at_each_scrape(metrics: Metrics, source: Source) -> Non
     assert found["stargate_term"] == 7
     assert found["stargate_sync_set_size"] == 1
     assert found['stargate_build_info{cluster="prod",node="node-a",version="1.2.3"}'] == 1
-    source.set(role="standby", ready=False, term=8, mirror=MirrorReport(True, "node-b"), rescued_refs=2)
+    source.set(role="standby", ready=False, term=8, mirror=MirrorStatus(True, "node-b"), rescued_refs=2)
     source.checks["git"] = "gone"
     found = samples(metrics)
     assert found["stargate_leading"] == found["stargate_ready"] == found["stargate_healthy"] == 0
@@ -33,7 +33,7 @@ def test_states_are_read_at_each_scrape(metrics: Metrics, source: Source) -> Non
 
 def test_each_standby_has_its_lag(metrics: Metrics, source: Source) -> None:
     """By name; one that was never seen has no lag rather than none."""
-    source.set(standbys=(StandbyReport("node-b", True, 3, 1.5), StandbyReport("node-c", False)))
+    source.set(standbys=(StandbyStatus("node-b", True, 3, 1.5), StandbyStatus("node-c", False)))
     found = samples(metrics)
     assert found['stargate_standby_lag_changes{standby="node-b"}'] == 3
     assert found['stargate_standby_lag_seconds{standby="node-b"}'] == 1.5

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.health.concerns import LEVELS, Concern, Kind, Level, level_of, worst_first
-from stargate_gate.health.report import (
-    AddressReport,
-    Health,
-    MirrorReport,
-    Readiness,
-    RefillReport,
-    StandbyReport,
-    Status,
-)
+from stargate_gate.health.report import Health, Readiness, Status, mirror_text, standby_text
 from stargate_gate.health.wording import behind, duration, time_of_day
+from stargate_gate.status import AddressReport, Equality, MirrorStatus, Refill, StandbyStatus
 
 NOON = 1_767_441_600  # 2026-01-03 12:00:00 UTC
 EMPTY = Concern("sync_set_empty", "the sync set is empty")
@@ -33,7 +26,7 @@ LEADER = Status(
     ready=True,
     version="1.2.3",
     sync_set=("node-b",),
-    standbys=(StandbyReport("node-b", True, 0, 0.0), StandbyReport("node-c", False, 12, 3.14159)),
+    standbys=(StandbyStatus("node-b", True, 0, 0.0), StandbyStatus("node-c", False, 12, 3.14159)),
     cluster="prod",
     address="stargate.local:2222",
     position=1042,
@@ -46,8 +39,16 @@ STANDBY = replace(
     ready=False,
     reason="node-b is a standby",
     standbys=(),
-    mirror=MirrorReport(True, "node-a", 3, 1.25),
+    mirror=MirrorStatus(True, "node-a", 3, 1.25),
 )
+
+
+IN_STEP = replace(
+    STANDBY, mirror=MirrorStatus(
+        False, "node-a", behind_s=42.0, last_error="gone", position=4, not_connected_s=42.3,
+        in_step=Equality(7, 4, NOON), refill=Refill(3, 40, 8, 6), problem="no answer",
+    ),
+)  # fmt: skip
 
 
 def test_json_has_the_keys_of_the_contract() -> None:
@@ -77,6 +78,28 @@ def test_json_has_the_keys_of_the_contract() -> None:
     assert json.loads(STANDBY.to_json())["mirror"].items() >= {
         "connected": True, "leader": "node-a", "behind_changes": 3, "behind_s": 1.25, "last_error": None,
     }.items()  # fmt: skip
+
+
+def test_json_has_these_keys_in_this_order_and_no_others() -> None:
+    """What a package reports besides, for the other nodes or for `promote`, is not part of the contract."""
+    assert list(json.loads(LEADER.to_json())) == [
+        "node", "role", "term", "leader", "mode", "ready", "version", "sync_set", "standbys", "rescued_refs",
+        "reason", "cluster", "address", "position", "uptime_s", "mirror", "addresses", "concerns",
+        "recorded_leader", "warnings", "level",
+    ]  # fmt: skip
+    in_step = json.loads(IN_STEP.to_json())["mirror"]
+    assert list(in_step.items()) == [
+        ("connected", False), ("leader", "node-a"), ("behind_changes", None), ("behind_s", 42.0),
+        ("last_error", "gone"), ("level", False), ("position", 4), ("not_connected_s", 42.3),
+        ("in_step_at", NOON), ("in_step_position", 4), ("in_step_term", 7),
+        ("refill", {"done": 3, "total": 40, "received_bytes": 8, "bytes_per_s": 6}), ("problem", "no answer"),
+    ]  # fmt: skip
+    never = json.loads(STANDBY.to_json())["mirror"]
+    assert [never[key] for key in ("in_step_at", "in_step_position", "in_step_term")] == [None, 0, 0]
+    address = replace(LEADER, addresses=(AddressReport("vip", "claimed"),))
+    assert json.loads(address.to_json())["addresses"] == [
+        {"name": "vip", "state": "claimed", "problem": None}
+    ]
 
 
 def test_json_says_null_when_nobody_leads() -> None:
@@ -125,8 +148,8 @@ def test_text_is_short_and_aligned() -> None:
 def test_text_of_a_standby_says_how_far_behind_it_is() -> None:
     """Its link, its lag and its last error."""
     assert "mirror     connected to node-a, 3 changes, 1.2 s behind\n" in STANDBY.to_text()
-    refill = RefillReport(3, 40, 807_700_000, 6_400_000)
-    refilled = replace(STANDBY, mirror=MirrorReport(True, "node-a", 37, 68.9, refill=refill))
+    refill = Refill(3, 40, 807_700_000, 6_400_000)
+    refilled = replace(STANDBY, mirror=MirrorStatus(True, "node-a", 37, 68.9, refill=refill))
     assert (
         "mirror     connected to node-a, catching up: 3 of 40 repositories, 770.3 MiB at\n"
         "           6.1 MiB/s\n"
@@ -137,8 +160,8 @@ def test_a_standby_without_a_connection_is_never_up_to_date() -> None:
     """It says since when, and when it last was; and the headline who leads as far as it can know."""
     cut_off = replace(
         STANDBY, leader=None, recorded_leader="node-a", now=NOON + 42.0,
-        mirror=MirrorReport(
-            False, "node-a", not_connected_s=42.3, in_step_at=NOON, in_step_position=4, in_step_term=7
+        mirror=MirrorStatus(
+            False, "node-a", not_connected_s=42.3, in_step=Equality(7, 4, NOON)
         ),
         concerns=(Concern("cannot_follow", "cannot connect to node-a.example:2222: no answer"),),
     )  # fmt: skip
@@ -149,21 +172,21 @@ def test_a_standby_without_a_connection_is_never_up_to_date() -> None:
     )
     assert "mirror     not connected for 42 s; last in step 12:00:00 UTC (term 7, position\n" in text
     assert text.count("no answer") == 1
-    never = replace(cut_off, mirror=MirrorReport(False, "node-a", not_connected_s=3.0)).to_text()
+    never = replace(cut_off, mirror=MirrorStatus(False, "node-a", not_connected_s=3.0)).to_text()
     assert "mirror     not connected for 3 s; never in step with a leader\n" in never
     assert "up to date" not in text + never
 
 
 def test_the_leader_says_of_a_standby_what_that_says_of_itself() -> None:
     """The same words on both nodes, and no "up to date" for one that is not in sync."""
-    refill = RefillReport(3, 40, 807_700_000, 6_400_000)
+    refill = Refill(3, 40, 807_700_000, 6_400_000)
     words = "catching up: 3 of 40 repositories, 770.3 MiB at 6.1 MiB/s"
-    assert StandbyReport("node-b", False, 37, 68.9, refill).text() == words
-    assert MirrorReport(True, "node-a", refill=refill).text(0.0) == f"connected to node-a, {words}"
-    assert StandbyReport("node-b", False, 0, 0.0, problem="no answer").text() == (
+    assert standby_text(StandbyStatus("node-b", False, 37, 68.9, refill)) == words
+    assert mirror_text(MirrorStatus(True, "node-a", refill=refill), 0.0) == f"connected to node-a, {words}"
+    assert standby_text(StandbyStatus("node-b", False, 0, 0.0, problem="no answer")) == (
         "has everything, cannot be reached"
     )
-    assert StandbyReport("node-b", False).text() == "not known how far behind"
+    assert standby_text(StandbyStatus("node-b", False)) == "not known how far behind"
 
 
 def test_the_sync_set_of_a_standbys_page_tells_which_one_is_this_node() -> None:
@@ -193,8 +216,8 @@ def test_each_concern_has_a_level_and_the_worst_is_the_exit_status() -> None:
 def test_text_never_breaks_a_terminal(words: str, name: str) -> None:
     """Whatever stands in an error or a name: at most 80 columns, nothing that moves the cursor."""
     text = replace(
-        STANDBY, concerns=(Concern("other", words),), standbys=(StandbyReport(name, False),),
-        mirror=MirrorReport(True, name, None, None, words),
+        STANDBY, concerns=(Concern("other", words),), standbys=(StandbyStatus(name, False),),
+        mirror=MirrorStatus(True, name, None, None, words),
     ).to_text()  # fmt: skip
     assert all(len(line) <= 80 and (line.isprintable() or not line) for line in text.split("\n"))
     text.encode()

@@ -7,15 +7,16 @@ import pytest
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import level_of
-from stargate_gate.health.report import AddressReport, Health, MirrorReport, StandbyReport
+from stargate_gate.health.report import Health
 from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
+from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
 
 A, B, C = (Member(f"node-{letter}", letter * 32) for letter in "abc")
 RECORD = ClusterRecord("cluster", 5, 2, A, mode="sync", sync_set=(B,), position=10)
 FRESH = replace(RECORD, term=0, sync_set=())
 LEADING = LeadershipView("leader", "node-a", RECORD, 5, True, "", None)
 FOLLOWING = LeadershipView("standby", "node-b", RECORD, 5, False, "node-a leads, says the record", None)
-IN_SYNC = StandbyReport("node-b", True, 0, 0.0)
+IN_SYNC = StandbyStatus("node-b", True, 0, 0.0)
 WELL = Health({"git": None})
 LEADER = Situation(A, LEADING, True, "sync", True, None, (IN_SYNC,), (), WELL, 0, (), ())
 STANDBY = Situation(
@@ -24,7 +25,7 @@ STANDBY = Situation(
     False,
     "sync",
     True,
-    MirrorReport(True, "node-a", 0, 0.0, level=True),
+    MirrorStatus(True, "node-a", 0, 0.0, level=True),
     (),
     (),
     WELL,
@@ -33,7 +34,7 @@ STANDBY = Situation(
     (),
 )
 ALONE = replace(LEADING, record=replace(RECORD, sync_set=()))
-CUT = MirrorReport(False, "node-a", last_error="no answer")
+CUT = MirrorStatus(False, "node-a", last_error="no answer")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ CUT = MirrorReport(False, "node-a", last_error="no answer")
         (replace(LEADER, view=ALONE, standbys=(), cluster=False), [], 0),
         (replace(LEADER, standbys=()), ["member_absent"], 1),
         (replace(LEADER, standbys=(), mode="strict"), ["sync_set_gone"], 2),
-        (replace(LEADER, standbys=(IN_SYNC, StandbyReport("node-c", False, 3, 1.0))), ["not_in_sync"], 1),
+        (replace(LEADER, standbys=(IN_SYNC, StandbyStatus("node-c", False, 3, 1.0))), ["not_in_sync"], 1),
         (replace(LEADER, standbys=(replace(IN_SYNC, problem="x"),)), ["not_reached"], 1),
         (replace(LEADER, health=Health({"git": "gone"})), ["unhealthy"], 2),
         (replace(LEADER, health=Health({}, warnings=("no key",))), ["nobody_can_log_in"], 2),

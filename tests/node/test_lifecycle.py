@@ -27,13 +27,13 @@ from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.context import FeedSettings
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import no_peers
-from stargate_gate.replication.leader.standby_status import StandbyStatus
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.repository import Repository
+from stargate_gate.status import StandbyStatus
 from tests.support.elections import LIMIT_S, member, node, state_of
 from tests.support.room import Room, open_room
 
@@ -70,14 +70,14 @@ class Candidate:
         async def on_disk(repository: Repository) -> None:
             await FolderSyncs().sync(repository.path)
 
-        maintenance = Maintenance(room.store, room.processes)
+        housekeeping = Housekeeping(room.store, room.processes)
 
         def make_changes(term: Term) -> TermChanges:
             feed = Feed(
                 term, B, room.store, room.refs, settings, on_disk, NoJournal(),
                 profile=Profile, reach=no_peers,
             )  # fmt: skip
-            return TermChanges(feed, room.store, maintenance)
+            return TermChanges(feed, room.store, housekeeping)
 
         self.lifecycle = Lifecycle(
             Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),
@@ -211,7 +211,7 @@ async def test_a_push_that_waits_goes_on_if_the_same_node_leads_again(
         closed.set()
         await waits.wait()
 
-    monkeypatch.setattr(Feed, "standbys", lambda _: [StandbyStatus("c", "id", True, 0, 0.0)])
+    monkeypatch.setattr(Feed, "standbys", lambda _: [StandbyStatus("c", True, 0, 0.0)])
     monkeypatch.setattr(Feed, "caught_up", caught_up)
     async with running(candidate) as task, asyncio.timeout(LIMIT_S):
         await leads(candidate, task)

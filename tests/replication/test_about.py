@@ -14,7 +14,7 @@ from stargate_gate.config.model import Config
 from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.sync_rules import Stage, next_stage
 from stargate_gate.replication.peer.unreachable import connect_problem
-from stargate_gate.replication.standby.equality import WRITE_EVERY_S, Equality, InStep
+from stargate_gate.replication.standby.equality import WRITE_EVERY_S, InStep
 from stargate_gate.replication.standby.throughput import Throughput
 from stargate_gate.replication.wire.about import (
     MAX_SETTINGS,
@@ -26,6 +26,7 @@ from stargate_gate.replication.wire.about import (
     misdirected,
     settings_of,
 )
+from stargate_gate.status import Equality
 
 A, B = Member("node-a", "a" * 32), Member("node-b", "b" * 32)
 

@@ -9,7 +9,7 @@ import pytest
 
 from stargate_gate.errors import StargateError, UnavailableError
 from stargate_gate.replication.standby.damage import Healer
-from stargate_gate.repos.housekeeping import Maintenance
+from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.sweep import sweep_data_dir
 from tests.support.git import git, git_run
@@ -187,7 +187,7 @@ async def test_the_commit_of_a_detached_head_comes_and_stays(site: Site) -> None
     here = await site.compare()
     assert here is not None
     assert (here.path / "HEAD").read_text().strip() == two
-    await Maintenance(site.standby.store, site.standby.processes).look_after(here)
+    await Housekeeping(site.standby.store, site.standby.processes).look_after(here)
     assert git_run("cat-file", "-e", two, cwd=here.path).returncode == 0
     assert whole(here)
     assert await site.standby.refs.digest(here) == await site.leader.room.refs.digest(there)

@@ -309,6 +309,6 @@ async def test_a_member_that_was_carried_over_is_a_member_before_it_is_reached(t
         house.doors.problems[B] = "node-a cannot reach node-b"
         standby = house.join()
         await standby.confirm_list()
-        await house.until(lambda: house.feed.standbys()[0].level)
+        await house.until(lambda: house.feed.standbys()[0].lag_changes == 0)
         assert house.record.in_force == {B}
         assert house.feed.standbys()[0].problem is not None

@@ -14,13 +14,18 @@ from stargate_gate.replication.wire.about import Settings
 from stargate_gate.replication.wire.messages import (
     MAX_LINE_BYTES,
     PART_CHARACTERS,
+    PROTOCOL,
+    Alive,
     Applied,
     Compare,
     Delta,
     Heartbeat,
+    Join,
     Listed,
     Message,
     MessageError,
+    Refused,
+    Welcome,
     decode,
     encode,
     expect,
@@ -149,7 +154,7 @@ def test_a_field_of_any_other_shape_is_an_error_or_a_value_of_the_fields_type(
 def test_a_message_that_lacks_a_field_is_an_error(message: Message, data: st.DataObject) -> None:
     """No field has a default: a message is whole or none."""
     value = json.loads(encode(message))
-    del value[data.draw(st.sampled_from(sorted(value)))]
+    del value[data.draw(st.sampled_from(sorted(value.keys() - {"v"})))]  # without it, it is of version 3
     with pytest.raises(MessageError):
         decode(json.dumps(value).encode())
 
@@ -258,3 +263,28 @@ def test_the_largest_delta_fits_a_line() -> None:
     )
     changed = messages.Changed(1, 1, RepositoryName("a"), "c" * 32, "ref: refs/heads/main", delta)
     assert len(encode(changed)) <= MAX_LINE_BYTES
+
+
+def test_a_line_of_a_newer_version_is_refused_with_words() -> None:
+    """And one without a version is of version 3, as version 0.1 wrote it."""
+    value = json.loads(encode(Alive(1, 2)))
+    assert value.pop("v") == PROTOCOL == 3
+    assert decode(json.dumps(value).encode()) == Alive(1, 2)
+    with pytest.raises(MessageError, match=r"speaks version 4 of the feed.*update stargate on this node"):
+        decode(json.dumps({**value, "v": 4}).encode())
+    for odd in ("4", -1, None, True):
+        with pytest.raises(MessageError):
+            decode(json.dumps({**value, "v": odd}).encode())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Join(4, Member("node-a", "1" * 32), "x"),
+        Welcome(4, 1, Member("node-a", "1" * 32), 1.0),
+        Refused("update this node"),
+    ],
+)
+def test_what_opens_a_connection_is_read_whatever_its_version(message: Message) -> None:
+    """So that the other side can answer, or show, the reason."""
+    assert decode(encode(message).replace(b'"v":3', b'"v":4')) == message

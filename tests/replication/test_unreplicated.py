@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate_gate.formats import JOURNAL
 from stargate_gate.replication.rescue import journal as journal_module
 from stargate_gate.replication.rescue.journal import Journal, forget_journal
 from stargate_gate.replication.rescue.unreplicated import (
@@ -270,7 +271,7 @@ async def test_a_forced_leadership_is_noted_once_and_before_anything_is_overwrit
     journal.settle(4, 1)
     journal.replicated(4, 1)
     await journal.distrust(6)
-    assert summed(*decode_facts(path.read_bytes())).kept(ONE, 6)
+    assert summed(*decode_facts(JOURNAL.body(path.read_bytes(), path))).kept(ONE, 6)
     journal.settle(6, 3)
     await journal.distrust(6)
     assert not journal.kept(ONE, 6)

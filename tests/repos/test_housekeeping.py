@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.repos import housekeeping as maintenance_module
+from stargate_gate.repos import housekeeping as housekeeping_module
 from stargate_gate.repos.durable import sync_changed_folders
 from stargate_gate.repos.hooks import install_hooks
-from stargate_gate.repos.housekeeping import MAX_WAITING, Maintenance
+from stargate_gate.repos.housekeeping import MAX_WAITING, Housekeeping
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
 from tests.support.git import children, git, make_work
@@ -29,15 +29,15 @@ async def repository(room: Room) -> Repository:
 
 
 @pytest.fixture
-def maintenance(room: Room) -> Maintenance:
-    return Maintenance(room.store, room.processes, quiet_s=0.02)
+def housekeeping(room: Room) -> Housekeeping:
+    return Housekeeping(room.store, room.processes, quiet_s=0.02)
 
 
 @pytest.fixture
-async def running(maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Maintenance]:
-    monkeypatch.setattr(maintenance_module, "PAUSE_S", 0.01)
-    task = asyncio.create_task(maintenance.run())
-    yield maintenance
+async def running(housekeeping: Housekeeping, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Housekeeping]:
+    monkeypatch.setattr(housekeeping_module, "PAUSE_S", 0.01)
+    task = asyncio.create_task(housekeeping.run())
+    yield housekeeping
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -51,7 +51,7 @@ async def until(condition: object, limit_s: float = LIMIT_S) -> None:
 
 
 async def test_loose_objects_are_packed_and_nothing_is_lost(
-    room: Room, maintenance: Maintenance, repository: Repository, tmp_path: Path
+    room: Room, housekeeping: Housekeeping, repository: Repository, tmp_path: Path
 ) -> None:
     """Unreachable objects and rescued refs included; refs are packed; nobody else may see a change."""
     work = make_work(tmp_path / "work", commits=5)
@@ -68,7 +68,7 @@ async def test_loose_objects_are_packed_and_nothing_is_lost(
     git("update-ref", "refs/heads/gone", "main", cwd=repository.path)
     before = await room.refs.snapshot(repository)
     for _ in range(2):
-        await maintenance.look_after(repository)
+        await housekeeping.look_after(repository)
     assert git("cat-file", "-p", unreachable, cwd=repository.path) == "unreachable"
     assert git("rev-parse", "refs/stargate/rescued/1/x", cwd=repository.path)
     assert list((repository.path / "objects/pack").glob("*.pack"))
@@ -77,7 +77,7 @@ async def test_loose_objects_are_packed_and_nothing_is_lost(
     git("fsck", "--full", cwd=repository.path)
 
 
-async def test_what_was_touched_is_looked_after_once(running: Maintenance, repository: Repository) -> None:
+async def test_what_was_touched_is_looked_after_once(running: Housekeeping, repository: Repository) -> None:
     """After it has been quiet."""
     git("hash-object", "-w", "--stdin", cwd=repository.path, given=b"x")
     for _ in range(5):
@@ -88,7 +88,7 @@ async def test_what_was_touched_is_looked_after_once(running: Maintenance, repos
 
 
 async def test_a_failure_or_a_vanished_repository_does_not_end_it(
-    room: Room, running: Maintenance, repository: Repository
+    room: Room, running: Housekeeping, repository: Repository
 ) -> None:
     """It is logged, and the next one's turn comes."""
     broken = await room.store.create(RepositoryName("0-broken"))
@@ -105,7 +105,7 @@ async def test_a_failure_or_a_vanished_repository_does_not_end_it(
 
 async def test_stopping_it_ends_git_at_once(
     room: Room,
-    maintenance: Maintenance,
+    housekeeping: Housekeeping,
     repository: Repository,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -116,8 +116,8 @@ async def test_stopping_it_ends_git_at_once(
     (slow / "git").write_text("#!/bin/sh\nsleep 60\n")
     (slow / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
-    task = asyncio.create_task(maintenance.run())
-    await maintenance.touched(repository)
+    task = asyncio.create_task(housekeeping.run())
+    await housekeeping.touched(repository)
     await until(lambda: len(room.processes) == 1)
     began = time.monotonic()
     task.cancel()
@@ -127,17 +127,17 @@ async def test_stopping_it_ends_git_at_once(
     assert not children()
 
 
-async def test_the_queue_is_bounded(maintenance: Maintenance, repository: Repository) -> None:
+async def test_the_queue_is_bounded(housekeeping: Housekeeping, repository: Repository) -> None:
     """Ten thousand repositories may wait, no more."""
     for number in range(MAX_WAITING + 5):
-        await maintenance.touched(Repository(RepositoryName(f"r{number}"), repository.path))
-    assert len(maintenance) == MAX_WAITING
+        await housekeeping.touched(Repository(RepositoryName(f"r{number}"), repository.path))
+    assert len(housekeeping) == MAX_WAITING
 
 
 async def test_the_trash_is_emptied(room: Room, repository: Repository) -> None:
     """By the clock that it is given."""
     await room.store.delete(A)
-    later = Maintenance(room.store, room.processes, now=lambda: datetime.now(UTC) + timedelta(days=8))
+    later = Housekeeping(room.store, room.processes, now=lambda: datetime.now(UTC) + timedelta(days=8))
     task = asyncio.create_task(later.run())
     await until(lambda: not list(room.datadir.trash.iterdir()))
     task.cancel()

@@ -280,7 +280,7 @@ def test_a_loop_that_is_closed_leaves_no_process(tmp_path: Path) -> None:
         from_room = GitProcess(
             process_module._spawn(shell("trap '' TERM; sleep 60"), None, (DEVNULL, DEVNULL, DEVNULL), ())
         )
-        from_room.keep(lambda _status: asyncio.sleep(0))
+        from_room.start_reaper(lambda _status: asyncio.sleep(0))
         pids.append(from_room.pid)
 
     asyncio.run(forget())

@@ -17,6 +17,7 @@ from stargate_gate.errors import (
     UnavailableError,
     UsageError,
 )
+from stargate_gate.formats import TRASH
 from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 from stargate_gate.repos.repository import read_head, read_object_format
@@ -436,7 +437,7 @@ async def test_a_deleted_repository_is_in_the_trash_with_its_story(room: Room, w
     assert entries(room.datadir.repositories / "org") == ["other.git"]
     (entry,) = room.datadir.trash.iterdir()
     assert entry.name.endswith(f"Z-{identity}")
-    about = read_json(entry / "about.json")
+    about = read_json(entry / "about.json", TRASH)
     assert about is not None
     assert (about["name"], about["id"]) == ("org/team/app", identity)
     assert datetime.now(UTC) - datetime.fromisoformat(about["deleted_at"]) < timedelta(minutes=1)

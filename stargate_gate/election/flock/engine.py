@@ -100,7 +100,7 @@ class FlockEngine:
     def _read(self) -> ClusterRecord:
         with opened(self._path, os.O_RDONLY) as fd:
             try:
-                record = record_of(self._path, read_slots(fd))
+                record = record_of(self._path, read_slots(self._path, fd))
                 if record.term > self._durable_term:
                     os.fsync(fd)  # what is noted as seen must not vanish in a crash of the volume
                     self._durable_term = record.term
@@ -247,7 +247,7 @@ class FlockHandle:
         try:
             if file_id(fd) != file_id(self._fds[0]):
                 raise LeadershipLostError("the lock file was replaced")
-            return read_slots(fd)
+            return read_slots(self._path, fd)
         finally:
             os.close(fd)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from stargate_gate.datadir.filesystem import mount_of, read_mountinfo
 from stargate_gate.datadir.users import user
 from stargate_gate.election.flock.mounts import objection
-from stargate_gate.election.flock.slots import STAMP_OFFSET, Slots, decode, in_force
+from stargate_gate.election.flock.slots import STAMP_OFFSET, Slots, decode, in_force, newest_format
 from stargate_gate.election.port import ClusterRecord
-from stargate_gate.errors import ElectionUnavailableError
+from stargate_gate.errors import ElectionUnavailableError, newer_format
+from stargate_gate.formats import CLUSTER_RECORD
 
 FileId = tuple[int, int]  # device, inode
 
@@ -47,9 +48,19 @@ def file_id(fd: int) -> FileId:
     return info.st_dev, info.st_ino
 
 
-def read_slots(fd: int) -> Slots:
-    """All slots, by one pread. Raises OSError."""
-    return decode(os.pread(fd, STAMP_OFFSET, 0))
+def read_slots(path: Path, fd: int) -> Slots:
+    """All slots of the lock file at `path`, by one pread.
+
+    Raises:
+        OSError: they cannot be read.
+        ElectionUnavailableError: a newer version has written one, perhaps with a larger term: nothing here
+            may be believed, and nothing may be written.
+    """
+    content = os.pread(fd, STAMP_OFFSET, 0)
+    if (found := newest_format(content)) > CLUSTER_RECORD.number:
+        place = f"the leader lock {path}"
+        raise ElectionUnavailableError(newer_format(place, found, CLUSTER_RECORD.number))
+    return decode(content)
 
 
 def write_all(fd: int, content: bytes, offset: int) -> None:

@@ -20,10 +20,12 @@ with a version of at least 1. Only steps.py writes claims.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.record import decode_record, encode_record
+from stargate_gate.formats import CLUSTER_RECORD
 
 COPIES = 2
 SLOT_COUNT = 3 * COPIES
@@ -31,8 +33,10 @@ SLOT_BYTES = 8192  # 20 members with names of 253 bytes fit
 STAMP_OFFSET = SLOT_COUNT * SLOT_BYTES
 STAMP_BYTES = 4096
 FILE_BYTES = STAMP_OFFSET + STAMP_BYTES
-MAGIC = b"stargate cluster record, format 1; "
+MAGIC = b"stargate %b, format %d; " % (CLUSTER_RECORD.name.encode("ascii"), CLUSTER_RECORD.number)
 CLAIM = 0  # the version of a claim
+
+_FORMAT = re.compile(rb"stargate cluster record, format ([0-9]{1,9})[;\n]")
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,12 @@ def decode(content: bytes) -> Slots:
             for index in range(SLOT_COUNT)
         )
     )
+
+
+def newest_format(content: bytes) -> int:
+    """The largest format number that a slot of a file's content names; 0 if none names any."""
+    starts = (content[index * SLOT_BYTES :][:64] for index in range(SLOT_COUNT))
+    return max((int(found[1]) for found in map(_FORMAT.match, starts) if found), default=0)
 
 
 def new_file(record: ClusterRecord) -> bytes:

@@ -82,7 +82,7 @@ from stargate_gate.replication.leader.reach import Reach as ReachStandby
 from stargate_gate.replication.leader.refs_answer import answer_refs
 from stargate_gate.replication.leader.repository_reader import OneReading, RepositoryReader, SyncToDisk
 from stargate_gate.replication.leader.standby_connection import StandbyConnection
-from stargate_gate.replication.leader.standby_status import StandbyStatus, standbys_of
+from stargate_gate.replication.leader.standby_status import standbys_of
 from stargate_gate.replication.leader.term import LeaderTerm
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
@@ -102,6 +102,7 @@ from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import is_id
 from stargate_gate.repos.store import Repository, Store
+from stargate_gate.status import StandbyStatus
 
 log = structlog.get_logger()
 
@@ -319,7 +320,9 @@ class Feed:
                 return await self._serve_feed(channel, peer_of)
             case ("stargate-refs", identity) if is_id(identity):
                 return await self._serve_refs(identity, channel)
-        raise UsageError(f"{' '.join(words)[:100]!r} is not a command for peers of this version")
+        raise UsageError(
+            f"{' '.join(words)[:100]!r} is not a command for peers of this version: update the older node"
+        )
 
     async def _serve_feed(self, channel: Channel, source: str) -> int:
         lines = LineReader(channel)

@@ -1,33 +1,11 @@
 """The connected standbys, as the leader's status tells of them. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.link import Link
-from stargate_gate.replication.leader.sync_rules import Stage
-from stargate_gate.replication.wire.about import Refilling, Settings, differences
-
-
-@dataclass(frozen=True)
-class StandbyStatus:
-    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
-
-    level      it holds everything that it was told, and everything is told to it
-    problem    why it is not found where it says that it is; None if it is, or nobody has looked yet
-    refilling  how far it is, while it is being checked
-    differs    values that should be the same on both nodes and are not, one line each
-    """
-
-    name: str
-    data_dir_id: str
-    in_sync: bool
-    lag_changes: int | None
-    lag_s: float
-    level: bool = True
-    problem: str | None = None
-    refilling: Refilling | None = None
-    differs: tuple[str, ...] = ()
+from stargate_gate.replication.wire.about import Settings, differences
+from stargate_gate.status import StandbyStatus
 
 
 def standbys_of(
@@ -45,12 +23,10 @@ def _standby(member: Member, link: Link, mine: Settings, now: float, *, in_sync:
     changes, seconds = link.lag(now)
     return StandbyStatus(
         member.name,
-        member.data_dir_id,
         in_sync,
         changes,
         seconds,
-        level=link.stage is Stage.LEVEL,
         problem=link.problem or None,
-        refilling=link.refilling,
+        refill=link.refilling.status() if link.refilling is not None else None,
         differs=differences(mine, about.settings, member.name, keys=link.keys.lasts(now)) if about else (),
     )

@@ -14,6 +14,7 @@ import structlog
 
 from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
+from stargate_gate.formats import JOURNAL
 from stargate_gate.replication.rescue.unreplicated import (
     MAX_REFS,
     DamagedError,
@@ -58,10 +59,11 @@ class Journal:
 
         Raises:
             OSError: it cannot be read or written.
+            NewerFormatError: a newer version has written it.
         """
         known = Unreplicated()
         try:
-            for fact in decode(path.read_bytes()):
+            for fact in decode(JOURNAL.body(path.read_bytes(), path)):
                 known.apply(fact)
         except FileNotFoundError:
             if has_repositories:
@@ -224,7 +226,7 @@ class Journal:
             os.fsync(self._fd)
 
     def _replace(self, lines: bytes) -> None:
-        write_durably(self._path, lines)
+        write_durably(self._path, JOURNAL.header + lines)
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.datadir.files import fsync_dir, read_json, write_json_durably
+from stargate_gate.formats import RESCUED
 from stargate_gate.replication.rescue.values import (
     Rescued,
     RescuedRepository,
@@ -39,12 +40,13 @@ class Rescues:
 
         Raises:
             OSError: they cannot be read.
+            NewerFormatError: a newer version has written one.
         """
         rescues = cls(folder)
         for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
             identity = path.name.removesuffix(SUFFIX)
             try:
-                rescues._repositories[identity] = from_json(read_json(path) or {})
+                rescues._repositories[identity] = from_json(read_json(path, RESCUED) or {})
             except ValueError as error:
                 log.error("rescued_damaged", path=str(path), error=str(error))  # noqa: TRY400 - no bug of ours
                 rescues._damaged[identity] = f"{path} is damaged: {error}"
@@ -105,7 +107,7 @@ class Rescues:
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700)
             fsync_dir(self._folder.parent)
-        write_json_durably(self._path(repository.id), to_json(repository))
+        write_json_durably(self._path(repository.id), to_json(repository), RESCUED)
 
     def _unlink(self, repository_id: str) -> None:
         self._path(repository_id).unlink(missing_ok=True)

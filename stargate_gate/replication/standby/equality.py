@@ -7,30 +7,19 @@ connected. The time is the leader's, as it came with a heartbeat: nothing was le
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
 from stargate_gate.datadir.files import read_json, write_json_durably
+from stargate_gate.formats import IN_STEP
+from stargate_gate.status import Equality
 
 log = structlog.get_logger()
 
 FILE_NAME = "in_step.json"
 WRITE_EVERY_S = 10.0  # a node that is killed says a time that is so much too early, at most
-
-
-@dataclass(frozen=True)
-class Equality:
-    """Everything of the leader's was here.
-
-    position  of the feed of `term`
-    at        seconds since 1970, by the leader's clock; 0: not known
-    """
-
-    term: int
-    position: int
-    at: int
 
 
 class InStep:
@@ -72,7 +61,7 @@ class InStep:
     async def _write(self, equality: Equality) -> None:
         self._wrote_at = self._now()
         try:
-            await asyncio.to_thread(write_json_durably, self._path, asdict(equality))
+            await asyncio.to_thread(write_json_durably, self._path, asdict(equality), IN_STEP)
             self._written = equality
         except OSError as error:
             log.warning("in_step_not_noted", path=str(self._path), reason=error.strerror)
@@ -81,9 +70,9 @@ class InStep:
 
 
 def _read(path: Path) -> Equality | None:
-    """What is not there, or damaged, is not known."""
+    """What is not there, or damaged, is not known. Raises NewerFormatError."""
     try:
-        found = read_json(path)
+        found = read_json(path, IN_STEP)
         if found is None:
             return None
         return Equality(int(found["term"]), int(found["position"]), int(found["at"]))

@@ -8,6 +8,7 @@ import structlog
 
 from stargate_gate.aio.tasks import finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
+from stargate_gate.formats import INTENT
 from stargate_gate.replication.standby.intent import DamagedIntentError, Intent, decode, encode
 
 log = structlog.get_logger()
@@ -22,7 +23,15 @@ class Intents:
     """
 
     def __init__(self, folder: Path) -> None:
+        """For a starting node: looks at what is in `folder`, which need not exist.
+
+        Raises:
+            NewerFormatError: a newer version has written an intent.
+            OSError: one cannot be read.
+        """
         self._folder = folder
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            INTENT.body(path.read_bytes(), path)
 
     async def put(self, intent: Intent) -> None:
         """Durable when this returns, and not before: then the first transaction may begin.
@@ -52,7 +61,7 @@ class Intents:
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700)
             fsync_dir(self._folder.parent)
-        write_durably(self._folder / intent.repository_id, encode(intent))
+        write_durably(self._folder / intent.repository_id, INTENT.header + encode(intent))
 
     def _remove(self, repository_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -69,7 +78,7 @@ class Intents:
                 path.unlink()  # half-written: nothing was changed for it
                 continue
             try:
-                found.append(decode(path.read_bytes()))
+                found.append(decode(INTENT.body(path.read_bytes(), path)))
             except DamagedIntentError as error:
                 log.error("intent_damaged", path=str(path), error=str(error))  # noqa: TRY400 - no bug of ours
                 path.unlink()

@@ -27,7 +27,7 @@ from stargate_gate.errors import (
 from stargate_gate.replication.peer.connection import Credentials, Peer
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.replication.standby.equality import Equality, InStep
+from stargate_gate.replication.standby.equality import InStep
 from stargate_gate.replication.standby.hearing import SessionEndedError
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.ref_writer import NotReapedError, Writer
@@ -37,6 +37,7 @@ from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.store import Repository, Store
+from stargate_gate.status import Equality, MirrorStatus
 
 log = structlog.get_logger()
 
@@ -61,46 +62,6 @@ class MirrorSettings:
     parallel_fetches: int = 4
 
 
-@dataclass(frozen=True)
-class MirrorStatus:
-    """How this standby follows.
-
-    leader               whom it follows, or tries to; None: nobody
-    behind_changes       repositories that it knows to differ from the leader's; None: not known
-    last_error           one line; None while all is well
-    fully_checked_term   the newest term whose leader it has once been equal to
-    failing              names of repositories that could not be made equal, at the last try
-    behind               names of repositories that it knows to differ, or knew to when it last heard of them
-    level                connected, and everything that the leader has told of is here
-    position             of the leader's feed, up to which everything is here; 0: nobody knows
-    alone_s              for how long it has not been connected to anybody; 0.0 while it is
-    in_step              when it was last equal to a leader; None: never
-    refilling            how far it is, while the first list of a connection is not confirmed
-    problem              why the leader does not reach this node, if it does not
-    differs              values that should be the same on both nodes and are not, one line each
-    notes                what is wrong with single repositories, though they hold up nothing; a line each
-    orphans              names of repositories that are here, and that the leader has lost
-    """
-
-    connected: bool
-    leader: str | None
-    term: int
-    behind_changes: int | None
-    last_error: str | None
-    fully_checked_term: int | None
-    failing: tuple[str, ...]
-    behind: tuple[str, ...] = ()
-    level: bool = False
-    position: int = 0
-    alone_s: float = 0.0
-    in_step: Equality | None = None
-    refilling: Refilling | None = None
-    problem: str | None = None
-    differs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    orphans: tuple[str, ...] = ()
-
-
 class Mirror:
     """One per node. One `follow` at a time; `end` from anywhere.
 
@@ -109,7 +70,7 @@ class Mirror:
     on_checked  called with (term, position) when everything up to there is here, and was checked
     on_change   something that `status` tells of connection or leader has changed
     enroll      awaited with the incarnation of a membership of this node; on disk when it returns
-    on_applied  awaited after a repository was written to, for maintenance
+    on_applied  awaited after a repository was written to, for housekeeping
 
     Raises:
         ConfigurationError: a key file cannot be used.
@@ -220,20 +181,20 @@ class Mirror:
         if failing:
             error = f"{failing[0].name}: {failing[0].error}"
         refilling = session.refilling() if session is not None and self._connected else None
+        level = self._connected and session is not None and session.level
+        in_step = self.in_step.newest
         return MirrorStatus(
             connected=self._connected,
             leader=record.leader.name if record is not None else None,
-            term=record.term if record is not None else 0,
             behind_changes=_behind(session, refilling) if self._connected else None,
             last_error=error,
-            fully_checked_term=self._checked[0] if self._checked is not None else None,
-            failing=tuple(str(job.name) for job in failing),
             behind=_at_work(session) if session is not None else self._behind,
-            level=self._connected and session is not None and session.level,
+            behind_s=0.0 if level else _since(in_step),
+            level=level,
             position=self._position(),
-            alone_s=0.0 if self._connected else time.monotonic() - self._alone_since,
-            in_step=self.in_step.newest,
-            refilling=refilling,
+            not_connected_s=None if self._connected else time.monotonic() - self._alone_since,
+            in_step=in_step,
+            refill=refilling.status() if refilling is not None else None,
             problem=(session.introductions.problem or None) if session is not None else None,
             differs=self._differs(session),
             notes=session.notes.lines if session is not None else (),
@@ -350,6 +311,11 @@ class Mirror:
     def _changed(self) -> None:
         if self._on_change is not None:
             self._on_change()
+
+
+def _since(in_step: Equality | None) -> float | None:
+    """For how many seconds this node has not been equal to a leader; None: not known."""
+    return max(0.0, time.time() - in_step.at) if in_step is not None and in_step.at > 0 else None
 
 
 def _behind(session: Session | None, refilling: Refilling | None) -> int | None:

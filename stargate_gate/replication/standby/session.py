@@ -254,7 +254,8 @@ class Session:
             raise SessionEndedError(str(out_of_place(message)))
         if message.protocol != PROTOCOL:
             raise SessionEndedError(
-                f"{message.leader.name} speaks another version of the feed: update one of us"
+                f"{message.leader.name} speaks version {message.protocol} of the feed, and this node "
+                f"version {PROTOCOL}: update the older node"
             )
         if (message.term, message.leader) != (self._term, self.leader):
             found = f"{message.leader.name} with term {message.term}"

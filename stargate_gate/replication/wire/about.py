@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from stargate_gate.config.model import Config
 from stargate_gate.election.port import Member
+from stargate_gate.status import Refill
 
 MAX_SETTINGS = 64  # that a peer may send; there are some ten
 MAX_SETTING_CHARACTERS = 1000
@@ -66,6 +67,10 @@ class Refilling:
     total: int
     received_bytes: int
     bytes_per_s: int
+
+    def status(self) -> Refill:
+        """The same, for status reports."""
+        return Refill(self.done, self.total, self.received_bytes, self.bytes_per_s)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@
 
 A repository is called by its id, and its name is told besides: an operator may change that at any time.
 
+Each line carries the feed's version as "v"; a line without one is of version 3. A newer line is refused.
+Join and Welcome say it as "protocol" besides, so that the other side can answer with the reason.
+
 All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
 bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
 """
@@ -33,6 +36,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import UsageError
+from stargate_gate.formats import FEED
 from stargate_gate.replication.wire.about import (
     About,
     Reached,
@@ -58,7 +62,7 @@ from stargate_gate.replication.wire.fields import (
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.plan import RefChange
 
-PROTOCOL = 3  # raised when an older node could misunderstand
+PROTOCOL = FEED.number  # raised when an older node could misunderstand
 MAX_LINE_BYTES = 1024 * 1024  # a part is a tenth of this; a ref name has 4096 bytes, escaped up to six times
 PART_CHARACTERS = 64 * 1024  # of names and ids in one line of a list
 MAX_DELTA_CHANGES = 1000  # beyond that a full comparison is as cheap
@@ -342,12 +346,13 @@ _TYPES: Mapping[str, type[Any]] = {
     "unreadable": Unreadable,
 }
 _WORDS = {kind: word for word, kind in _TYPES.items()}
+_HANDSHAKE = frozenset({Join, Welcome, Refused})  # whose readers answer a newer version with the reason
 _FIELDS = {kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _TYPES.values()}
 
 
 def encode(message: Message) -> bytes:
     """The line for `message`, with its end of line; longer than MAX_LINE_BYTES only by a caller's mistake."""
-    value: dict[str, Any] = {"type": _WORDS[type(message)]}
+    value: dict[str, Any] = {"v": PROTOCOL, "type": _WORDS[type(message)]}
     for name, kind in _FIELDS[type(message)]:
         value[name] = _encode(getattr(message, name), kind)
     return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
@@ -362,11 +367,23 @@ def decode(line: bytes) -> Message:
     try:
         value = json.loads(line)
         kind = _TYPES[value["type"]]
+        if kind not in _HANDSHAKE:
+            _require_readable(value.get("v", PROTOCOL))
         read = {name: _reader(name, of)(value[name]) for name, of in _FIELDS[kind]}
+    except MessageError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise MessageError(f"not a message of the feed: {line[:100]!r}: {error!r}") from error
     message: Message = kind(**read)
     return message
+
+
+def _require_readable(version: Any) -> None:
+    if read_number(version) > PROTOCOL:
+        raise MessageError(
+            f"the other node speaks version {version} of the feed, and this node up to {PROTOCOL}: "
+            f"update stargate on this node"
+        )
 
 
 def expect(line: bytes, kind: type[T]) -> T:

@@ -1,0 +1,116 @@
+"""What each package reports about itself: frozen values, one kind once. Pure; imports no other package.
+
+replication/, address/ and the election fill them from memory; node/ puts them together into one report;
+health/ shows that as text, as JSON and as metrics; control/ uses some for its answers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+AddressState = Literal["claimed", "claiming", "released", "releasing"]
+
+
+@dataclass(frozen=True)
+class AddressReport:
+    """One floating address, as far as this node moves it.
+
+    state    "claimed": it leads here; "released": it does not; "claiming", "releasing": not known to
+             be so yet
+    problem  what failed last; None once it is as it should be
+    """
+
+    name: str
+    state: AddressState
+    problem: str | None = None
+
+    @property
+    def wanted(self) -> Literal["claimed", "released"]:
+        """What it should be."""
+        return "claimed" if self.state in {"claimed", "claiming"} else "released"
+
+    def trouble(self) -> str | None:
+        """What an operator should know, in one line."""
+        return None if self.problem is None else f"{self.name} is not {self.wanted}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Refill:
+    """How far a standby is with the first list of a connection.
+
+    done, total     repositories that differed from the leader's; both 0 while it compares
+    received_bytes  of this connection
+    bytes_per_s     of the last seconds
+    """
+
+    done: int
+    total: int
+    received_bytes: int
+    bytes_per_s: int
+
+
+@dataclass(frozen=True)
+class StandbyStatus:
+    """A connected standby as the leader sees it. The lags are upper bounds; None: not known.
+
+    refill   how far it is, while it is being checked
+    problem  why it is not found where it says that it is; None if it is, or nobody has looked yet
+    differs  values that should be the same on both nodes and are not, one line each
+    """
+
+    name: str
+    in_sync: bool
+    lag_changes: int | None = None
+    lag_s: float | None = None
+    refill: Refill | None = None
+    problem: str | None = None
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Equality:
+    """When everything of a leader's was on a standby.
+
+    position  of the feed of `term`
+    at        seconds since 1970, by the leader's clock; 0: not known
+    """
+
+    term: int
+    position: int
+    at: int
+
+
+@dataclass(frozen=True)
+class MirrorStatus:
+    """How a standby follows, as it sees it itself. None: not known.
+
+    leader           whom it follows, or tries to
+    behind_changes   repositories that it knows to differ from the leader's
+    behind_s         for how long it has not been equal to its leader
+    last_error       one line; None while all is well
+    level            connected, and everything that the leader has told of is here
+    position         of the leader's feed, up to which everything is here; 0: nobody knows
+    not_connected_s  for how long; None while it is connected
+    in_step          when it was last equal to a leader; None: never
+    refill           how far it is, while the first list of a connection is not confirmed
+    problem          why the leader does not find this node where it says that it is; None if it does
+    behind           names of repositories that it knows to differ, or knew to when it last heard of them
+    differs          values that should be the same on both nodes and are not, one line each
+    notes            what is wrong with single repositories, though they hold up nothing; a line each
+    orphans          names of repositories that are here, and that the leader has lost
+    """
+
+    connected: bool
+    leader: str | None = None
+    behind_changes: int | None = None
+    behind_s: float | None = None
+    last_error: str | None = None
+    level: bool = False
+    position: int = 0
+    not_connected_s: float | None = None
+    in_step: Equality | None = None
+    refill: Refill | None = None
+    problem: str | None = None
+    behind: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
