@@ -9,16 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.election.port import Member
-from stargate_gate.replication.leader.events import (
-    Event as TermEvent,
-)
-from stargate_gate.replication.leader.events import (
-    Heard,
-    LookedUp,
-    ReachTried,
-    RepositoriesListed,
-    Sent,
-)
+from stargate_gate.replication.leader.events import Event as TermEvent
+from stargate_gate.replication.leader.events import Heard, LookedUp, ReachTried, RepositoriesListed, Sent
 from stargate_gate.replication.leader.instructions import (
     EndLink,
     ListRepositories,
@@ -35,8 +27,8 @@ from tests.simulation.network import BrokenError
 
 if TYPE_CHECKING:
     from tests.simulation.disk import Line
-    from tests.simulation.leading import Leading
     from tests.simulation.network import Connection
+    from tests.simulation.term_shell import TermShell
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 3 * HEARTBEAT_S
@@ -47,12 +39,12 @@ NEVER_S = 1e9
 class StandbyConnection:
     """One standby's connection, on the leader."""
 
-    def __init__(self, leading: "Leading", number: int, connection: "Connection", member: Member) -> None:
+    def __init__(self, shell: "TermShell", number: int, connection: "Connection", member: Member) -> None:
         self.number = number
         self.member = member
         self.ended = False
-        self._leading = leading
-        self._engine = leading.world.engine
+        self._shell = shell
+        self._engine = shell.world.engine
         self._connection = connection
         self._to_send: deque[Send] = deque()
         self._more = Event()
@@ -69,7 +61,7 @@ class StandbyConnection:
         if not self.ended:
             self.ended = True
             self._connection.close(self._connection.leader)
-            self._leading.process.start("end link", self._end(reason))
+            self._shell.process.start("end link", self._end(reason))
 
     def take(self, instruction: Send | ListRepositories | LookUp | Reach | EndLink) -> None:
         """Carry it out."""
@@ -85,38 +77,38 @@ class StandbyConnection:
                 self._start("reach", self._reach(instruction.member))
             case EndLink():
                 if instruction.reason.startswith("it speaks of term"):
-                    self._leading.world.cover("a standby speaks of another term")
+                    self._shell.world.cover("a standby speaks of another term")
                 self.end(instruction.reason)
 
     def check_now(self) -> None:
         """The next full list is due."""
-        self._leading.check_now(self.member)
+        self._shell.check_now(self.member)
 
     def _start(self, name: str, steps: Steps) -> None:
         self._tasks = [task for task in self._tasks if task.alive]
-        self._tasks.append(self._leading.process.start(f"feed {name}", steps))
+        self._tasks.append(self._shell.process.start(f"feed {name}", steps))
 
     def _handle(self, event: TermEvent) -> None:
         if not self.ended:
-            self._leading.handle(event)
+            self._shell.handle(event)
 
     def _end(self, reason: str) -> Steps:
         yield
         for task in self._tasks:
             self._engine.end(task)
-        self._leading.connection_ended(self.number, reason)
+        self._shell.connection_ended(self.number, reason)
 
     def _listen(self) -> Steps:
         try:
             while not self.ended:
                 message = yield from self._connection.receive(self._connection.leader, NEVER_S)
-                confirmed = self._leading.confirmed_list(self.member)
+                confirmed = self._shell.confirmed_list(self.member)
                 self._handle(Heard(self._engine.now, self.number, message))
-                if isinstance(message, Checked) and self._leading.confirmed_list(self.member) == confirmed:
-                    self._leading.world.cover("an older list is confirmed")
+                if isinstance(message, Checked) and self._shell.confirmed_list(self.member) == confirmed:
+                    self._shell.world.cover("an older list is confirmed")
                 yield
         except BrokenError:
-            self._leading.world.cover("a standby's connection ends")
+            self._shell.world.cover("a standby's connection ends")
         self.end("the connection has ended")
 
     def _send(self) -> Steps:
@@ -130,7 +122,7 @@ class StandbyConnection:
                     if isinstance(message, ListBegin):
                         self._check = message.check
                     elif isinstance(message, ListEnd):
-                        self._leading.world.cover("a full list is sent")
+                        self._shell.world.cover("a full list is sent")
                 yield
                 self._handle(Sent(self._engine.now, self.number))
         except BrokenError:
@@ -138,13 +130,13 @@ class StandbyConnection:
 
     def _list(self) -> Steps:
         yield
-        self._handle(RepositoriesListed(self._engine.now, self.number, self._leading.names()))
+        self._handle(RepositoriesListed(self._engine.now, self.number, self._shell.names()))
 
     def _look_up(self, names: Iterable[Any]) -> Steps:
         """Each is looked up at a moment of its own; its line goes along, for the ledger."""
         listed: list[Listed] = []
         for name in names:
-            found = yield from self._leading.listed(name)
+            found = yield from self._shell.listed(name)
             if found is not None:
                 entry, line = found
                 listed.append(entry)
@@ -154,7 +146,7 @@ class StandbyConnection:
     def _reach(self, member: Member) -> Steps:
         """The leader dials the standby; until it has found it, that does not join."""
         yield
-        world = self._leading.world
+        world = self._shell.world
         node = next((one for one in world.nodes if one.member == member), None)
         problem = None
         if node is None or self._engine.now < node.unreached_until:
@@ -175,8 +167,8 @@ class Reading:
 class Clock:
     """Wakes the term when it wants to be woken."""
 
-    def __init__(self, leading: "Leading", tick: Callable[[float], None]) -> None:
-        self._engine = leading.world.engine
+    def __init__(self, shell: "TermShell", tick: Callable[[float], None]) -> None:
+        self._engine = shell.world.engine
         self._tick = tick
         self._at: float | None = None
         self._moved = Event()
