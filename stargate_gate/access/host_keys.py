@@ -1,4 +1,4 @@
-"""The keys of this node: its SSH host keys, and the public half of the cluster's key."""
+"""Reads private keys from files: the node's SSH host keys and the cluster's key."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ def load_host_keys(paths: Sequence[Path]) -> list[asyncssh.SSHKey]:
     problems: list[str] = []
     for path in paths:
         try:
-            keys.append(_load_private(path))
-        except ValueError as error:
-            problems.append(f"ssh.host_keys: {path}: {error}")
+            keys.append(load_private_key("ssh.host_keys", path))
+        except ConfigurationError as error:
+            problems += error.problems
     kinds = [key.get_algorithm() for key in keys]
     problems += [
         f"ssh.host_keys: there are several keys of type {kind}: keep one"
@@ -63,10 +63,7 @@ def public_key_of(path: Path) -> bytes:
     Raises:
         ConfigurationError: as `load_host_keys`, for cluster.key.
     """
-    try:
-        return _load_private(path).public_data
-    except ValueError as error:
-        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+    return load_private_key("cluster.key", path).public_data
 
 
 def pass_secret_of(path: Path) -> bytes:
@@ -75,10 +72,7 @@ def pass_secret_of(path: Path) -> bytes:
     Raises:
         ConfigurationError: as `public_key_of`.
     """
-    try:
-        return secret_of(_load_private(path).export_private_key("pkcs8-der"))
-    except ValueError as error:
-        raise ConfigurationError([f"cluster.key: {path}: {error}"]) from error
+    return secret_of(load_private_key("cluster.key", path).export_private_key("pkcs8-der"))
 
 
 def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
@@ -86,22 +80,29 @@ def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
     return tuple(key.get_fingerprint() for key in keys)
 
 
-def _load_private(path: Path) -> asyncssh.SSHKey:
-    """Raises ValueError with a remedy."""
+def load_private_key(config_key: str, path: Path) -> asyncssh.SSHKey:
+    """The private key in the file at `path`, which `config_key` of the YAML file names.
+
+    Raises:
+        ConfigurationError: it is missing, damaged, encrypted or open to others; it says what to do.
+    """
     try:
         content, info = read_regular(path, MAX_KEY_BYTES)
     except OSError as error:
-        raise ValueError(
-            f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"
-        ) from error
+        problem = f"it cannot be read ({error.strerror}); make one with ssh-keygen -t ed25519 -N '' -f {path}"
+        raise ConfigurationError([f"{config_key}: {path}: {problem}"]) from error
     if open_to_others(info):
-        raise ValueError(f"others than its owner can read it: chmod 600 {path}")
+        raise ConfigurationError(
+            [f"{config_key}: {path}: others than its owner can read it: chmod 600 {path}"]
+        )
     try:
         return asyncssh.import_private_key(content)
     except asyncssh.KeyEncryptionError as error:
-        raise ValueError("it is encrypted; a server needs one without a passphrase") from error
+        problem = "it is encrypted; a server needs one without a passphrase"
+        raise ConfigurationError([f"{config_key}: {path}: {problem}"]) from error
     except asyncssh.KeyImportError as error:
-        raise ValueError("it holds no private key that can be read") from error
+        problem = "it holds no private key that can be read"
+        raise ConfigurationError([f"{config_key}: {path}: {problem}"]) from error
 
 
 def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
-from stargate_gate.config.endpoint import Endpoint
+from stargate_gate.config.endpoint import LABEL, Endpoint
 from stargate_gate.config.section import Section
 from stargate_gate.config.values import (
     IpAddress,
@@ -24,7 +24,6 @@ MAX_INTERFACE_LENGTH = 15  # IFNAMSIZ of Linux without the final NUL
 MAX_DNS_LENGTH = 253  # RFC 1035, section 2.3.4, without the final dot
 
 _INTERFACE = re.compile(r"[^\s/:%]+")
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 def _as_text(value: object, what: str) -> str:
@@ -83,7 +82,7 @@ def read_interface(value: object) -> str:
 def read_dns_name(value: object) -> str:
     """A name in the DNS, without the final dot."""
     text = _as_text(value, "a name, as in 'stargate.example.org'").removesuffix(".")
-    if len(text) > MAX_DNS_LENGTH or not all(_LABEL.fullmatch(label) for label in text.split(".")):
+    if len(text) > MAX_DNS_LENGTH or not all(LABEL.fullmatch(label) for label in text.split(".")):
         raise ValueError(
             f"{shortened(text)!r} is no name for the DNS; write one as in 'stargate.example.org'"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_PORT = 65535
 MAX_NAME_LENGTH = 253  # RFC 1035, section 2.3.4, as text without the final dot
 
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SHAPE = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<port>[^:]*)")
 
@@ -86,7 +86,7 @@ def _name_or_ipv4(host: str, port: int) -> str:
         except ValueError:
             raise ValueError(f"{host[:60]!r} is no IPv4 address; write four numbers up to 255") from None
     labels = host.removesuffix(".").split(".")
-    if len(host) > MAX_NAME_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(host) > MAX_NAME_LENGTH or not all(LABEL.fullmatch(label) for label in labels):
         raise ValueError(f"{host[:60]!r} is no host name; write letters, digits, '-' and dots, or an address")
     return host
 

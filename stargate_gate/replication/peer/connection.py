@@ -20,9 +20,8 @@ import asyncssh
 from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.kex import get_kex_algs
 
-from stargate_gate.aio.foreign_files import read_regular
+from stargate_gate.access.host_keys import load_private_key
 from stargate_gate.config.endpoint import Endpoint
-from stargate_gate.config.files import MAX_KEY_BYTES
 from stargate_gate.errors import ConfigurationError, StargateError, UnavailableError
 from stargate_gate.net.algorithms import MACS, PEER_CIPHERS, PEER_KEY_EXCHANGES, available
 from stargate_gate.net.peer_pass import NONCE_BYTES, make_pass, secret_of
@@ -52,8 +51,10 @@ class Credentials:
         Raises:
             ConfigurationError: one of them is missing, damaged or encrypted.
         """
-        own = _read("cluster.key", cluster_key)
-        return cls(own, tuple(_read("ssh.host_keys", path).convert_to_public() for path in host_keys))
+        own = load_private_key("cluster.key", cluster_key)
+        return cls(
+            own, tuple(load_private_key("ssh.host_keys", path).convert_to_public() for path in host_keys)
+        )
 
     def fresh_pass(self) -> str:
         """What lets this node in while strangers crowd the other one's listener; see net/peer_pass.py."""
@@ -288,21 +289,6 @@ def _options(credentials: Credentials) -> dict[str, object]:
         "keepalive_interval": KEEPALIVE_S,
         "client_version": f"Stargate {credentials.fresh_pass()}",
     }
-
-
-def _read(key_path: str, path: Path) -> asyncssh.SSHKey:
-    try:
-        content, _ = read_regular(path, MAX_KEY_BYTES)
-        return asyncssh.import_private_key(content)
-    except OSError as error:
-        problem = error.strerror
-    except asyncssh.KeyEncryptionError:
-        problem = "it is encrypted"
-    except asyncssh.KeyImportError:
-        problem = "it holds no private key"
-    raise ConfigurationError(
-        [f"{key_path}: {path} cannot be used ({problem}): name a private key without a passphrase"]
-    )
 
 
 def _one_line(error: BaseException) -> str:

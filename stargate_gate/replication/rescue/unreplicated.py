@@ -21,21 +21,16 @@ A fact is one change of that memory, and one line of the journal's file:
 Forgetting too little only rescues more; so nothing but Mark, Unknown and Forced has to be on disk at once.
 """
 
-import json
-import re
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from stargate_gate.datadir.checked_lines import checked_line, read_checked_line
 from stargate_gate.replication.wire.numbers import FIRST_POSITION, UNNUMBERED
 
 MAX_REFS = 1000  # of one repository and term, by name; beyond it is "any ref", a line instead of megabytes
 COMPACT_AT_LINES = 10_000  # of the file, about a megabyte
 COMPACT_SHARE = 4  # and so many times as many as would do
-
-
-_LINE = re.compile(rb"([0-9a-f]{8}) (.*)")
 
 
 class DamagedError(ValueError):
@@ -333,11 +328,7 @@ def distrusted(forced_term: int) -> tuple[Fact, ...]:
 
 def encode(facts: Iterable[Fact]) -> bytes:
     """A line for each: its CRC-32, and the fact as JSON. Odd bytes of refs are escaped surrogates."""
-    lines = []
-    for fact in facts:
-        body = json.dumps([_WORDS[type(fact)], *vars(fact).values()], separators=(",", ":")).encode("ascii")
-        lines.append(b"%08x %b\n" % (zlib.crc32(body), body))
-    return b"".join(lines)
+    return b"".join(checked_line([_WORDS[type(fact)], *vars(fact).values()]) for fact in facts)
 
 
 def decode(content: bytes) -> list[Fact]:
@@ -351,11 +342,12 @@ def decode(content: bytes) -> list[Fact]:
 
 
 def _decode_line(line: bytes) -> Fact:
-    found = _LINE.fullmatch(line)
-    if found is None or int(found[1], 16) != zlib.crc32(found[2]):
-        raise DamagedError(f"damaged line {line[:80]!r}")
     try:
-        word, *values = json.loads(found[2])
+        content = read_checked_line(line)
+    except ValueError as error:
+        raise DamagedError(f"damaged line {line[:80]!r}") from error
+    try:
+        word, *values = content
         values = [tuple(value) if isinstance(value, list) else value for value in values]
         fact: Fact = _KINDS[word](*values)
     except (ValueError, KeyError, TypeError) as error:

@@ -6,15 +6,11 @@ and a crash in between leaves some of them: with `a` gone and `a/b` not there ye
 leader has acknowledged would be gone from here.
 """
 
-import json
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stargate_gate.datadir.checked_lines import checked_line, read_checked_line
 from stargate_gate.repos.plan import RefChange
-
-_CONTENT = re.compile(rb"([0-9a-f]{8}) (.*)\n", re.DOTALL)
 
 Transactions = Sequence[Sequence[RefChange]]
 
@@ -76,8 +72,7 @@ def encode(intent: Intent) -> bytes:
         intent.head,
         [[[change.ref, change.old, change.new] for change in changes] for changes in intent.transactions],
     ]
-    body = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+    return checked_line(value)
 
 
 def decode(content: bytes) -> Intent:
@@ -86,11 +81,12 @@ def decode(content: bytes) -> Intent:
     Raises:
         DamagedIntentError: it is not what was written.
     """
-    found = _CONTENT.fullmatch(content)
-    if found is None or int(found[1], 16) != zlib.crc32(found[2]):
-        raise DamagedIntentError("its checksum does not fit")
     try:
-        identity, name, head, transactions = json.loads(found[2])
+        value = read_checked_line(content[:-1] if content.endswith(b"\n") else b"")
+    except ValueError as error:
+        raise DamagedIntentError("its checksum does not fit") from error
+    try:
+        identity, name, head, transactions = value
         return Intent(
             identity,
             name,
