@@ -1,4 +1,4 @@
-"""A term of a leader: its record, as election/term.py keeps it, and its beginning and end (node/lifecycle.py).
+"""A term of a leader: its record (as election/term.py), its beginning and end (as node/lifecycle.py).
 
 What replication decides is decided by the product's LeaderTerm, which term_shell.py surrounds.
 """
