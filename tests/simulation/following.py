@@ -254,7 +254,8 @@ class Session:
                 self.world.cover("what equals a list is not settled")
                 different[one.id] = one.name
             else:
-                line = self.connection.lines[complete.check, repo.id]
+                own = self.process.disk.line(repo.name)  # a list of another connection has none
+                line = self.connection.lines.get((complete.check, repo.id), own)
                 self.world.ledger.equal(self.process.disk, repo.name, line)
         for identity, name in {**different, **busy}.items():
             self.work.add(Compare(self.term, 0, name, identity), self.world.engine.now)

@@ -282,7 +282,7 @@ class TermShell:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def connect(self, connection: "Connection", member: Member, instance: str) -> None:
+    def connect(self, connection: "Connection", member: Member, instance: str = "") -> None:
         """A standby has introduced itself."""
         if member in self.core.links:
             self.world.cover("a standby is connected twice")
