@@ -1,1 +1,1 @@
-"""Who may come in and do what: keys of users, their options, allowed source addresses, host keys."""
+"""Who may come in and what they may do: keys of users and their options, allowed addresses, host keys."""

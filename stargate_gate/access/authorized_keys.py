@@ -1,7 +1,7 @@
-"""Whose key may do what: an authorized_keys file, read line by line. Pure; key_file.py watches the file.
+"""Whose key may do what: the content of an authorized_keys file. Pure; key_file.py watches the file.
 
-One broken line costs that line and nothing else, and is reported by its number. sshd(8) tells the
-format; what of it is honoured is in key_options.py.
+It is read line by line: a broken line is reported by its number, and all others count. The format is that of
+sshd(8); which options have an effect is in key_options.py.
 """
 
 import base64
@@ -22,13 +22,13 @@ from stargate_gate.printable import printable
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 150 000 keys
-DIGEST_DIGITS = 12  # enough to tell files apart, and to be compared by eye
-MAX_REASONS = 3  # lines with one key that are told of
+DIGEST_DIGITS = 12  # enough to tell files apart, and short enough for people to compare
+MAX_REASONS = 3  # lines with the same key that a log line explains
 MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a quarter of this
-MAX_PROBLEMS = 50  # lines that are described one by one; what a status page can still show
+MAX_PROBLEMS = 50  # lines that are described one by one; more would not fit on a status page
 CHUNK_LINES = 100  # between two calls of `pause`: about a millisecond of work
 
-NO_OPTIONS = KeyOptions()  # one for all lines without: a large file has many
+NO_OPTIONS = KeyOptions()  # shared by all lines without options, to save memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class KeyEntry:
         return f"from= does not match {source}"
 
     def identity(self, source: str) -> Identity:
-        """Who a client is that has proved to hold this key."""
+        """The identity of a client that has proved this key."""
         fingerprint = fingerprint_of(self.blob)
         user = printable(self.options.user or self.comment or fingerprint, MAX_USER_LENGTH)
         return Identity(user, self.options.access, fingerprint, source)
@@ -61,12 +61,12 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class AuthorizedKeys:
-    """A whole file. `problems` are finished lines for operators, each with its line number.
+    """A whole file.
 
-    `lines` counts what is neither blank nor a comment, usable or not.
-
-    digest  the same for two files that let in the same keys with the same options, in words for people;
-            comments count only where they name the user. Of the keys nothing can be told from it
+    problems  texts for operators, each with its line number
+    lines     how many lines are neither blank nor a comment, usable or not
+    digest    a text for people: the same for two files that let in the same keys with the same options.
+              Comments count only where they name the user. It reveals nothing of the keys
     """
 
     entries: tuple[KeyEntry, ...] = ()
@@ -80,7 +80,7 @@ class AuthorizedKeys:
         return next((entry for entry in self._by_blob.get(blob, ()) if entry.allows(source, now)), None)
 
     def why_not(self, blob: bytes, source: str, now: datetime) -> str:
-        """Why `find` has none: a few words for the log, which stand after the key's fingerprint."""
+        """Why `find` returns None: a few words for the log, to follow the key's fingerprint."""
         entries = self._by_blob.get(blob, ())
         if not entries:
             return "is not in authorized_keys"
@@ -92,8 +92,8 @@ class AuthorizedKeys:
 def parse_authorized_keys(content: bytes, pause: Callable[[], None] = lambda: None) -> AuthorizedKeys:
     """Read a whole file; never raises. Empty is fine: then nobody may log in.
 
-    `pause` is called after every `CHUNK_LINES` lines, so that a thread that parses a large file can
-    leave the processor to others. What `keyblocks.problem_of_whole` refuses is not for this.
+    `pause` is called after every `CHUNK_LINES` lines, so that a thread that parses a large file can let other
+    threads run. Check the content with `key_blocks.problem_of_whole` first.
     """
     reader = _Lines()
     for number, raw in enumerate(content.removeprefix(UTF8_BOM).split(b"\n"), start=1):
@@ -111,12 +111,12 @@ class _Lines:
         self._entries: list[KeyEntry] = []
         self._known: set[int] = set()
         self._problems: list[str] = []
-        self._untold = 0
+        self._not_described = 0
         self._lines = 0
         self._block: Block | None = None
 
     def take(self, line: bytes, number: int) -> None:
-        """The next line, without blanks around it."""
+        """The next line, stripped of blanks."""
         if self._block is not None and self._inside(line):
             return
         if not line or line.startswith(b"#"):
@@ -124,16 +124,16 @@ class _Lines:
         self._lines += 1
         self._block = block_at(line)
         if self._block is not None:
-            self._tell(number, f"{self._block.text}; these lines are ignored")
+            self._report(number, f"{self._block.text}; these lines are ignored")
             return
         try:
             self._add(parse_line(line, number))
         except ValueError as error:
-            self._tell(number, f"{printable(str(error), 200)}; this line is ignored")
+            self._report(number, f"{printable(str(error), 200)}; this line is ignored")
 
     def _inside(self, line: bytes) -> bool:
-        """Whether `line` belongs to the block that has begun. One without an end ends before the next key."""
-        assert self._block is not None  # noqa: S101
+        """Whether `line` belongs to the block that has begun. Without an end it ends before the next key."""
+        assert self._block is not None  # noqa: S101 # checked by `take`
         if self._block.ends.match(line):
             self._block = None
             return True
@@ -147,34 +147,34 @@ class _Lines:
     def _add(self, entry: KeyEntry) -> None:
         earlier = self._by_blob.get(entry.blob, ())
         if earlier and earlier[0].options.sources is None and earlier[0].options.valid_before is None:
-            self._tell(entry.line, f"the same key stands in line {earlier[0].line}, which wins")
+            self._report(entry.line, f"the same key stands in line {earlier[0].line}, which wins")
         self._by_blob[entry.blob] = (*earlier, entry)
         self._entries.append(entry)
         self._known.add(digest_of_entry(entry))
 
-    def _tell(self, number: int, text: str) -> None:
+    def _report(self, number: int, text: str) -> None:
         if len(self._problems) < MAX_PROBLEMS:
             self._problems.append(f"line {number}: {text}")
         else:
-            self._untold += 1
+            self._not_described += 1
 
     def finished(self) -> AuthorizedKeys:
         """The file."""
-        if self._untold:
-            self._problems.append(f"{self._untold} more lines have problems")
+        if self._not_described:
+            self._problems.append(f"{self._not_described} more lines have problems")
         digest = digest_of(self._known)
         return AuthorizedKeys(tuple(self._entries), tuple(self._problems), self._lines, self._by_blob, digest)
 
 
 def digest_of_entry(entry: KeyEntry) -> int:
-    """Of the key, its options, and its comment where that names the user."""
+    """A hash of the key, its options, and its comment if that names the user."""
     user = "" if entry.options.user else entry.comment
     text = f"{entry.blob.hex()} {entry.options} {user}"
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest())
 
 
 def digest_of(known: AbstractSet[int]) -> str:
-    """Of all entries, in words: their sum, so that their order does not matter."""
+    """The digest of a file, from the hashes of its entries. Their order does not matter."""
     if not known:
         return "0 keys"
     whole = hashlib.sha256(str(sum(known)).encode()).hexdigest()[:DIGEST_DIGITS]
@@ -184,7 +184,7 @@ def digest_of(known: AbstractSet[int]) -> str:
 def parse_line(raw: bytes, number: int) -> KeyEntry:
     """One line that is neither blank nor a comment.
 
-    The key is read before the options are, and only a line that has one is ever quoted: see key_blocks.py.
+    The key is read before the options, and no message quotes a line without a public key: see key_blocks.py.
 
     Raises:
         ValueError: it cannot be used; the message says why.
@@ -209,7 +209,7 @@ def fingerprint_of(blob: bytes) -> str:
 
 
 def parse_public_key(key_type: str, encoded: str) -> bytes:
-    """The key's blob, if it really holds one key of `key_type`.
+    """The blob of a key; checks that it holds one key of `key_type`.
 
     Raises:
         ValueError: it is damaged or too weak.
@@ -242,7 +242,7 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def _is_ed25519(fields: Sequence[bytes], extra: int = 0) -> bool:
-    return len(fields) == 1 + extra and len(fields[0]) == 32  # noqa: PLR2004  # RFC 8709, section 4
+    return len(fields) == 1 + extra and len(fields[0]) == 32  # noqa: PLR2004 # bytes of a key: RFC 8709, section 4
 
 
 def _is_ecdsa(fields: Sequence[bytes], curve: bytes, coordinate: int, extra: int = 0) -> bool:
@@ -250,12 +250,12 @@ def _is_ecdsa(fields: Sequence[bytes], curve: bytes, coordinate: int, extra: int
         len(fields) == 2 + extra
         and fields[0] == curve
         and len(fields[1]) == 1 + 2 * coordinate
-        and fields[1][0] == 4  # noqa: PLR2004
+        and fields[1][0] == 4  # noqa: PLR2004 # marks an uncompressed point
     )
 
 
 def _is_rsa(fields: Sequence[bytes]) -> bool:
-    return len(fields) == 2 and int.from_bytes(fields[1], "big").bit_length() >= MIN_RSA_BITS  # noqa: PLR2004
+    return len(fields) == 2 and int.from_bytes(fields[1], "big").bit_length() >= MIN_RSA_BITS  # noqa: PLR2004 # exponent and modulus
 
 
 KEY_TYPES: Mapping[str, Callable[[Sequence[bytes]], bool]] = {

@@ -1,8 +1,8 @@
-"""What stock OpenSSH is told about a key: lines as AuthorizedKeysCommand gives them. Pure.
+"""Lines of authorized_keys for stock OpenSSH, as an AuthorizedKeysCommand prints them. Pure.
 
-The same entries, in the same order, as the node's own listener goes through them. A line that
-authorized_keys.py refuses is no entry, so it is not here either. sshd checks what depends on the client's
-address and on how a security key was used; time is looked at here, for sshd asks anew at each login.
+They have the same keys in the same order as the node's own listener uses. A line that authorized_keys.py
+refuses is left out. sshd checks the client's address and how a security key was used. The expiry time is
+checked here, since sshd runs the command at each login.
 """
 
 import base64
@@ -12,15 +12,15 @@ from datetime import datetime
 
 from stargate_gate.access.authorized_keys import KeyEntry, parse_authorized_keys
 
-LAST_GROUP = 4  # characters of base64 in which two spellings of one key may differ
+LAST_GROUP = 4  # characters of base64; the last ones may be written in more than one way
 
 
 def sshd_lines(content: bytes, blob: bytes, now: datetime, shell: Sequence[str]) -> tuple[str, ...]:
-    """What the authorized_keys file `content` has for the offered key `blob` at `now` (aware).
+    """The lines for the offered key `blob` at `now` (aware), from the authorized_keys file `content`.
 
-    `shell` is the command line of stargate-shell up to where the user follows. Each line forces it,
-    and `restrict`s everything that sshd could do besides; sshd takes the first that fits. () if there
-    is none.
+    Each line forces the command `shell` (the command line of stargate-shell, to which user and access are
+    added), and has `restrict` against everything else that sshd could do. sshd takes the first line that
+    fits. () if there is none.
     """
     keys = parse_authorized_keys(_about(content, blob))
     lines = (_line(entry, shell) for entry in keys.entries if entry.blob == blob and _lasts(entry, now))
@@ -28,7 +28,7 @@ def sshd_lines(content: bytes, blob: bytes, now: datetime, shell: Sequence[str])
 
 
 def _about(content: bytes, blob: bytes) -> bytes:
-    """The lines that can hold that key: to parse ten thousand others would take longer than all the rest."""
+    """The lines that may have that key. To parse thousands of others would take most of the time."""
     spelled = base64.b64encode(blob)[:-LAST_GROUP]
     return b"\n".join(line for line in content.split(b"\n") if spelled in line)
 
@@ -56,5 +56,5 @@ def _line(entry: KeyEntry, shell: Sequence[str]) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes, of which sshd(8) knows one escape: a quote."""
+    """`text` in double quotes. sshd(8) knows only one escape: that of a quote."""
     return '"' + text.replace('"', '\\"') + '"'

@@ -39,10 +39,10 @@ def load_host_keys(paths: Sequence[Path]) -> list[asyncssh.SSHKey]:
 
 
 def load_or_make_host_keys(state: Path) -> list[asyncssh.SSHKey]:
-    """The host key of a single node, made at its first start: ed25519, 0600.
+    """The host key of a single node: ed25519, mode 0600. It is made at the first start.
 
     Raises:
-        ConfigurationError: it cannot be read, or not be made.
+        ConfigurationError: it cannot be read or made.
     """
     path = state / KEY_FILE
     try:
@@ -67,7 +67,7 @@ def public_key_of(path: Path) -> bytes:
 
 
 def pass_secret_of(path: Path) -> bytes:
-    """What the nodes that have the private key in `path` make passes with; see net/peer_pass.py.
+    """The secret for passes of nodes that have the private key in `path`; see net/peer_pass.py.
 
     Raises:
         ConfigurationError: as `public_key_of`.
@@ -76,7 +76,7 @@ def pass_secret_of(path: Path) -> bytes:
 
 
 def fingerprints(keys: Sequence[asyncssh.SSHKey]) -> tuple[str, ...]:
-    """As ssh-keygen -l prints them."""
+    """The fingerprints of `keys`, as ssh-keygen -l prints them."""
     return tuple(key.get_fingerprint() for key in keys)
 
 
@@ -106,10 +106,13 @@ def load_private_key(config_key: str, path: Path) -> asyncssh.SSHKey:
 
 
 def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
-    """All nodes are one host behind one address: a key that differs would look like an attack.
+    """Check that this node has the leader's host keys.
+
+    Clients see all nodes as one host behind one address. After a failover another host key would look to them
+    like an attack.
 
     Raises:
-        ConfigurationError: this node's host keys are not the leader's.
+        ConfigurationError: this node's host keys differ from the leader's.
     """
     if frozenset(record.host_keys) != mine:
         theirs = ", ".join(sorted(record.host_keys))

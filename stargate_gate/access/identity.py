@@ -1,19 +1,19 @@
-"""Who is asking, and how much they may do."""
+"""Who a client is, and what it may do."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Access: TypeAlias = Literal["read", "write", "admin", "peer"]
 
-MAX_USER_LENGTH = 100  # a log line stays a line
+MAX_USER_LENGTH = 100  # characters; it is in every log line of a session
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Made from the key that really authenticated, and from nothing that the client says.
+    """Comes from the key that the client has proved, and never from what a client says.
 
-    user         STARGATE_USER of the key's entry, else its comment, else the fingerprint
-    access       "peer" is the cluster's own key, and never comes from authorized_keys
+    user         STARGATE_USER of the key's line in authorized_keys, else its comment, else the fingerprint
+    access       "peer" for the cluster's own key only; authorized_keys cannot give it
     fingerprint  "SHA256:…", as ssh-keygen -l prints it
     source       the client's address, without a port
     """

@@ -1,8 +1,8 @@
-"""What people put into an authorized_keys file although it is no line of it: named, and never shown. Pure.
+"""What people put into an authorized_keys file by mistake: private keys, other formats and encodings. Pure.
 
-A private key that was put there by mistake must not go on from there into logs and status pages: that
-is one rule for all texts about such files. They may quote a line only after a whole public key was
-found in it; of anything else they say what it is and what to do.
+A private key in that file must not get from there into logs and status pages. So texts about such a file
+quote a line only if a whole public key was found in it. About anything else they say what it is and what to
+do, and never show it.
 """
 
 import re
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 UTF8_BOM = b"\xef\xbb\xbf"  # Windows editors put it in front of a text
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-LOOKED_AT_BYTES = 4096  # enough to tell UTF-16 without a mark from UTF-8: half of its bytes are zero
+LOOKED_AT_BYTES = 4096  # enough to recognise UTF-16 without a mark: half of its bytes are zero
 MAX_LINES = 200_000  # each is parsed by Python, at some 15 microseconds; keys are about a line each
 
 
 @dataclass(frozen=True)
 class Block:
-    """Several lines that belong together: how the first begins, how the last begins, and what to say."""
+    """Lines that belong together: how the first and the last of them begin, and the message about them."""
 
     begins: re.Pattern[bytes]
     ends: re.Pattern[bytes]
@@ -56,12 +56,12 @@ BLOCKS = (
 
 
 def block_at(line: bytes) -> Block | None:
-    """The block that begins with `line`, which has no blanks around it."""
+    """The block that begins with `line`, which is stripped of blanks."""
     return next((block for block in BLOCKS if block.begins.match(line)), None)
 
 
 def problem_of_whole(content: bytes) -> str | None:
-    """Why the file `content` cannot be taken for lines at all; None if it can."""
+    """Why `content` cannot be read as lines of keys; None if it can."""
     if content.startswith(UTF16_BOMS) or b"\0" in content[:LOOKED_AT_BYTES]:
         return "it is not UTF-8 text (UTF-16?): save it as UTF-8"
     if content.count(b"\n") > MAX_LINES:

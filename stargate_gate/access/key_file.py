@@ -1,13 +1,13 @@
-"""The authorized_keys file as it is now: a thread of its own reads it, and what was read is swapped in.
+"""The authorized_keys file: a thread reads it, and the event loop uses the keys that were read last.
 
-The event loop only ever looks at what is in memory. Everything that can take long happens in the thread:
-to look at the file (on a network volume that waits for the server), to read it, and to parse it. Parsing
-is work for Python, so the thread would slow the loop down by holding the interpreter; it lets go of it
-for a moment after each hundred lines, and of the processor for half of the time.
+The event loop uses only what is in memory. Everything that can take long happens in the thread: to look at
+the file (on a network volume this waits for the server), to read it, and to parse it. Parsing holds the
+interpreter's lock and would slow the loop down. So the thread sleeps for a moment after each hundred lines,
+about half of the time in all.
 
-A login asks for a fresh look and waits for it, but no longer than `LOOK_WAIT_S`: so a key counts from the
-next login on, and a file that takes long, or hangs, delays logins by that much and stops nothing. Until
-what is new has been read, the keys read before stay in force.
+A login asks for a fresh look and waits for it for `LOOK_WAIT_S` at most. So a new key counts from the next
+login on, and a file that is slow or hangs delays each login by that time and stops nothing. The keys that
+were read before stay in force until the new ones were read.
 """
 
 import asyncio
@@ -27,31 +27,30 @@ from stargate_gate.aio.foreign_files import read_regular
 
 log = structlog.get_logger()
 
-RACY_S = (
-    2.0  # two changes within one tick of a file system's clock look alike; HFS+, SMB and FAT tick in 1 to 2 s
-)
-WATCH_S = 5.0  # without logins the file is looked at that often, so that status knows of it
-LOOK_WAIT_S = 0.5  # what a login waits for a fresh look; a small file on a local disk takes a millisecond
-FIRST_WAIT_S = 2.0  # what a starting node waits for its keys; it serves its peers without them
-SLOW_S = 5.0  # a look that takes longer is told to operators
+# Two changes within one tick of the file system's clock look like one; HFS+, SMB and FAT tick in 1 to 2 s.
+RACY_S = 2.0
+WATCH_S = 5.0  # between looks when there are no logins, for status
+LOOK_WAIT_S = 0.5  # a login waits for a fresh look; a small file on a local disk takes a millisecond
+FIRST_WAIT_S = 2.0  # a starting node waits for its keys; it can serve its peers without them
+SLOW_S = 5.0  # status has a warning if a look takes longer
 PAUSE_S = 0.001  # after each chunk of lines: about as long as the chunk took
 OPEN_TO_WRITE = 0o002
 
 
 @dataclass(frozen=True)
 class KeysInForce:
-    """What the last look has left. `trouble` says why the file as it is now could not be read."""
+    """The result of the last look. `trouble`: why the file as it is now could not be read."""
 
     keys: AuthorizedKeys = field(default_factory=AuthorizedKeys)
     trouble: str | None = None
 
 
 def read_authorized_keys(path: Path) -> AuthorizedKeys:
-    """The file at `path` as it is now, for who only looks at it once. Blocks.
+    """Read the file at `path` once. Blocks.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no file of keys at all.
+        ValueError: it is not a file of keys.
     """
     content, _ = read_regular(path, MAX_FILE_BYTES)
     if (problem := problem_of_whole(content)) is not None:
@@ -60,17 +59,17 @@ def read_authorized_keys(path: Path) -> AuthorizedKeys:
 
 
 class KeyReader:
-    """What the thread does: looks at one file, and reads it again if it has changed. Blocks."""
+    """Reads one file again whenever it has changed. Runs in the thread of `KeyFile`. Blocks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._signature: tuple[int, ...] | None = None
         self._digest = b""
-        self._ever = False
+        self._read_once = False
         self.in_force = KeysInForce()
 
     def look(self, *, anew: bool = False) -> KeysInForce:
-        """The keys in force now. Never raises. Reads only what has changed, or `anew`."""
+        """The keys in force now. Reads the file only if it has changed, or if `anew`. Never raises."""
         try:
             if anew or self._signature is None or _signature(self._path.stat()) != self._signature:
                 self._read()
@@ -93,19 +92,19 @@ class KeyReader:
         if (problem := problem_of_whole(content)) is not None:
             raise ValueError(problem)
         keys = parse_authorized_keys(content, lambda: time.sleep(PAUSE_S))
-        self._digest, self._ever = digest, True
+        self._digest, self._read_once = digest, True
         self.in_force = KeysInForce(keys)
         log.info("authorized_keys_read", path=str(self._path), keys=len(keys.entries), lines=keys.lines)
         for problem in keys.problems:
             log.warning("authorized_keys_problem", path=str(self._path), problem=problem)
 
     def _report_trouble(self, what: str) -> None:
-        so = (
+        effect = (
             "the keys read last stay in force"
-            if self._ever
+            if self._read_once
             else "nobody can log in: put public keys there, one a line"
         )
-        trouble = f"{what}; {so}"
+        trouble = f"{what}; {effect}"
         if trouble != self.in_force.trouble:
             log.warning("authorized_keys_unreadable", path=str(self._path), trouble=trouble)
         self.in_force = KeysInForce(self.in_force.keys, trouble)
@@ -119,7 +118,7 @@ class KeyFile:
         self._reader = KeyReader(path)
         self._asked = threading.Condition()
         self._wanted = 0  # the number of the last look that was asked for
-        self._begun_for = 0  # the number that the look that runs, or ran last, was begun for
+        self._begun_for = 0  # the value of `_wanted` when the last look began
         self._anew = False
         self._closed = False
         self._looking_since: float | None = None
@@ -134,7 +133,7 @@ class KeyFile:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What operators should know of this file, as finished lines; empty when all is well."""
+        """Texts about this file for `status`; empty when all is well."""
         in_force = self._reader.in_force
         trouble = [in_force.trouble] if in_force.trouble is not None else []
         taking_s = self._taking_s()
@@ -147,31 +146,31 @@ class KeyFile:
         return tuple(f"{self._path}: {problem}" for problem in (*trouble, *in_force.keys.problems))
 
     async def start(self) -> None:
-        """Begin. Returns after the first look, or after `FIRST_WAIT_S`."""
+        """Start the thread. Returns after the first look, or after `FIRST_WAIT_S`."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         await self._wait_for_look(FIRST_WAIT_S)
 
     def close(self) -> None:
-        """End the thread; one that hangs is left behind. Harmless when repeated."""
+        """End the thread. One that hangs in a system call is left behind. Can be called twice."""
         with self._asked:
             self._closed = True
             self._asked.notify()
 
     async def look(self) -> AuthorizedKeys:
-        """The keys in force after a fresh look, or as they are if that takes longer than `LOOK_WAIT_S`."""
+        """Look at the file, but wait for that `LOOK_WAIT_S` at most; the keys in force then."""
         await self._wait_for_look(max(0.0, LOOK_WAIT_S - self._taking_s()))
         return self.keys
 
     def reload(self) -> None:
-        """Read the file anew, whether or not it seems to have changed. Returns at once."""
+        """Have the file read again, even if it seems unchanged. Returns at once."""
         with self._asked:
             self._anew = True
             self._wanted += 1
             self._asked.notify()
 
     async def _wait_for_look(self, limit_s: float) -> None:
-        """Ask for a look that begins after this call, and wait for its end, at most `limit_s` seconds."""
+        """Ask for a look that begins after this call, and wait `limit_s` seconds at most for its end."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         with self._asked:
@@ -191,7 +190,7 @@ class KeyFile:
                 self._waiting.remove(waiting)
 
     def _taking_s(self) -> float:
-        """For how long the look that runs has been running; 0.0 if none runs."""
+        """How long the current look has taken so far; 0.0 if there is none."""
         since = self._looking_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -209,17 +208,18 @@ class KeyFile:
                 self._looking_since = time.monotonic()
             self._look(anew=anew)
             self._looking_since = None
+            # Only those who had asked when the look began: a later change of the file may not have been seen.
             with self._asked:
                 ended = [done for number, done in self._waiting if number <= self._begun_for]
-            self._tell(ended)
+            self._wake(ended)
 
     def _look(self, *, anew: bool) -> None:
         try:
             self._reader.look(anew=anew)
-        except Exception:  # whatever it was, the next change of the file is looked at all the same
+        except Exception:  # the thread must go on, so that the next change of the file is read
             log.exception("authorized_keys_reader_failed", path=str(self._path))
 
-    def _tell(self, ended: list[asyncio.Future[None]]) -> None:
+    def _wake(self, ended: list[asyncio.Future[None]]) -> None:
         if not ended or self._loop is None:
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -1,8 +1,8 @@
-"""The options in front of a key in authorized_keys: sshd(8), AUTHORIZED_KEYS FILE FORMAT. Pure.
+"""The options before a key in authorized_keys: sshd(8), AUTHORIZED_KEYS FILE FORMAT. Pure.
 
-An option that restricts in a way Stargate does not do makes its line unusable: to ignore it would
-give more than the operator wrote. What only concerns things that Stargate never offers (terminals,
-forwarding, rc files) is accepted and has no effect.
+If an option restricts a key in a way that Stargate does not support, its line is refused: to ignore the
+option would allow more than the operator wrote. Options about things that Stargate never offers (terminals,
+forwarding, rc files) are accepted and have no effect.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ EXPIRY_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by numbe
 
 @dataclass(frozen=True)
 class KeyOptions:
-    """What the options of one line say. `valid_before` is in UTC."""
+    """The options of one line. `valid_before` is in UTC."""
 
     user: str | None = None
     access: UserAccess = "write"
@@ -72,7 +72,7 @@ def parse_options(text: str) -> KeyOptions:
     """All options of one line.
 
     Raises:
-        ValueError: an option is unknown, unsupported, damaged or contradicts another.
+        ValueError: an option is unknown, unsupported or damaged, or it contradicts another.
     """
     reader = _Reader()
     for name, value in _options(text):
@@ -98,7 +98,7 @@ class _Reader:
         self.verify_required = False
 
     def take(self, name: str, value: str | None) -> None:
-        """One option; its name in lower case.
+        """The next option. `name` is in lower case.
 
         Raises:
             ValueError: as `parse_options`.
@@ -132,7 +132,7 @@ class _Reader:
         if not equals or not name:
             raise ValueError(f"environment={value!r} is not NAME=value")
         if not name.upper().startswith("STARGATE_"):
-            return  # git never sees the environment of a key
+            return  # without effect: git does not get the environment of a key
         if name not in {"STARGATE_USER", "STARGATE_ACCESS"}:
             raise ValueError(f"the variable {name} is not known; there are STARGATE_USER and STARGATE_ACCESS")
         if name in self.environment:
@@ -146,14 +146,14 @@ def parse_expiry(text: str) -> datetime:
     """The value of `expiry-time=`, in UTC: YYYYMMDD[HHMM[SS]], local time unless a Z follows.
 
     Raises:
-        ValueError: it is no such time.
+        ValueError: it does not have this form, or there is no such time.
     """
     digits, zone = (text[:-1], UTC) if text[-1:] in {"Z", "z"} else (text, None)
     form = EXPIRY_FORMATS.get(len(digits))
     if form is None or not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"expiry-time={text!r} is not YYYYMMDD[HHMM[SS]][Z]")
     try:
-        # Without a zone, astimezone takes it as local time: that is what sshd does.
+        # Without a zone astimezone assumes local time, as sshd does.
         return datetime.strptime(digits, form).replace(tzinfo=zone).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"expiry-time={text!r} is no time that exists") from error
@@ -181,7 +181,7 @@ def _options(text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _quoted(text: str, name: str) -> tuple[str, str]:
-    """The value in double quotes that `text` begins with, and what follows it. Only a quote is escaped."""
+    """The value in double quotes at the beginning of `text`, and the rest. Only a quote can be escaped."""
     if not text.startswith('"'):
         raise ValueError(f"the value of {name}= is not in double quotes")
     end = 1

@@ -1,8 +1,8 @@
-"""The `from=` option of an authorized_keys line: which addresses a key may be used from. Pure.
+"""The `from=` option of an authorized_keys line: the addresses from which a key may be used. Pure.
 
-As in sshd(8), AUTHORIZED_KEYS FILE FORMAT, and PATTERNS in ssh_config(5): addresses, address/length,
-wildcards `*` and `?`, and `!` in front of what is excluded. Names are never looked up: a pattern that
-is a host name matches no client.
+As in sshd(8), AUTHORIZED_KEYS FILE FORMAT, and ssh_config(5), PATTERNS: addresses, address/length, wildcards
+`*` and `?`, and `!` before an item that is excluded. Names are never looked up, so a pattern that is a host
+name matches no client.
 """
 
 import ipaddress
@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+from stargate_gate.net.addresses import Address, normal_address
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-f:.*?]+")  # a wildcard that some address can match
@@ -18,9 +19,10 @@ _ADDRESS_LIKE = re.compile(r"[0-9a-f:.*?]+")  # a wildcard that some address can
 
 @dataclass(frozen=True)
 class SourcePattern:
-    """One comma-separated item. `network` is None for a wildcard, which `regex` holds instead.
+    """One comma-separated item.
 
-    `text` is the item without its "!", as sshd should read it.
+    network, regex  one of them is None: an address or network, or a pattern with wildcards
+    text            the item without "!", for sshd
     """
 
     excludes: bool
@@ -29,7 +31,7 @@ class SourcePattern:
     text: str
 
     def matches(self, address: Address) -> bool:
-        """Whether this item names `address`; says nothing of `excludes`."""
+        """Whether `address` is one of this item's, excluded or not."""
         if self.network is not None:
             return address.version == self.network.version and address in self.network
         return self.regex is not None and self.regex.fullmatch(str(address)) is not None
@@ -37,12 +39,12 @@ class SourcePattern:
 
 @dataclass(frozen=True)
 class Sources:
-    """A whole `from=` list."""
+    """The whole value of `from=`."""
 
     patterns: tuple[SourcePattern, ...]
 
     def allow(self, source: str) -> bool:
-        """Whether a client at `source` may use the key. An exclusion beats every inclusion."""
+        """Whether a client at the address `source` may use the key. An excluding item wins."""
         try:
             address = normal_address(source)
         except ValueError:
@@ -51,34 +53,15 @@ class Sources:
         return bool(hits) and not any(hits)
 
     def for_sshd(self) -> str | None:
-        """A `from=` value with which sshd allows what `allow` does; None: nobody.
+        """A value of `from=` for which sshd decides as `allow` does; None if no client may use the key.
 
-        sshd may be told to look names up (UseDNS): what could only be a name, and so matches nobody
-        here, is left out.
+        sshd may be configured to look up names (UseDNS). Items that can only be names match no client here,
+        so they are left out.
         """
         addresses = [p for p in self.patterns if p.network is not None or _ADDRESS_LIKE.fullmatch(p.text)]
         if all(pattern.excludes for pattern in addresses):
             return None
         return ",".join(f"{'!' if pattern.excludes else ''}{pattern.text}" for pattern in addresses)
-
-
-def normal_address(text: str) -> Address:
-    """`text` as an address; an IPv4 client of an IPv6 socket is an IPv4 client; no zone.
-
-    Raises:
-        ValueError: it is no address.
-    """
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def client_address(text: str) -> str:
-    """`text` as logs and messages show a client's address: an IPv4 client of an IPv6 socket by its own."""
-    try:
-        return str(normal_address(text))
-    except ValueError:
-        return text
 
 
 def parse_sources(text: str) -> Sources:
@@ -109,12 +92,12 @@ def _parse_item(item: str) -> SourcePattern:
 
 
 def _glob(pattern: str) -> str:
-    """`pattern` as a regular expression for `fullmatch` that takes time in proportion to both texts at most.
+    """`pattern` as a regular expression for `fullmatch` that never takes long.
 
-    A plain ".*" for each star tries all ways to share the text out among the stars, which grows without
-    bound: "********z" took seconds. But the first place where the piece after a star fits leaves the most
-    text for the rest, so there is no need to try another one: an atomic group "(?>...)" never does.
-    Only the last star is free, and the end of the text decides where it ends.
+    With ".*" for each star, `re` tries all ways to divide the text among the stars: "********z" took
+    seconds. But the first place where the piece after a star fits is always good enough, since it leaves the
+    most text for the rest. So each star but the last is in an atomic group "(?>...)", in which `re` tries
+    only the first place. The end of the text decides where the last star ends.
     """
     first, *pieces = [_literal(piece) for piece in pattern.split("*")]
     if not pieces:

@@ -1,4 +1,4 @@
-"""What a node keeps on its own disk: paths, identity, durable small files, local locks.
+"""A node's own disk: paths, the data_dir's id, durable small files, local locks, records of writers.
 
-May import: errors, exitcodes.
+May import: aio, printable, formats, errors, exitcodes.
 """

@@ -1,4 +1,4 @@
-"""Small files that hold the old or the new content after a crash or power loss, never half."""
+"""Durable small files: after a crash or power loss they have the old or the new content, never a part."""
 
 import contextlib
 import errno
@@ -12,11 +12,11 @@ from typing import Any
 
 from stargate_gate.formats import Format
 
-_LEVELS = 50  # at a time: below so many, shutil.rmtree has no trouble
+_LEVELS = 50  # that are moved up at a time; shutil.rmtree can remove this many
 
 
 def fsync_dir(path: Path) -> None:
-    """Put the names in the directory `path` on disk: a rename is not durable without it."""
+    """Put the names in the directory `path` on disk. Without it, a rename in it is not durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -28,7 +28,7 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `content`: write beside it, fsync, rename, fsync the directory.
 
     Raises:
-        OSError: the old content is still there, whole.
+        OSError: the old content is still there, unchanged.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -46,9 +46,10 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the folder `path` and everything in it, however deep: shutil.rmtree calls itself at each level.
+    """Remove the folder `path` and everything in it, however deep.
 
-    Folders that are deep are first moved up, some levels at a time.
+    shutil.rmtree calls itself at each level, and fails if there are too many. So deep folders are moved up
+    first.
 
     Raises:
         OSError: not all of it is gone.
@@ -56,7 +57,7 @@ def remove_tree(path: Path) -> None:
     while True:
         try:
             shutil.rmtree(path)
-        except (RecursionError, OSError) as error:  # so many levels, or so many open folders
+        except (RecursionError, OSError) as error:  # too many levels, or too many open folders
             if isinstance(error, OSError) and error.errno != errno.EMFILE:
                 raise
             if not _move_up(path):
@@ -66,7 +67,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _move_up(top: Path) -> bool:
-    """Move a folder that is many levels below `top` to `top` itself; whether there was one."""
+    """Move the folders that are _LEVELS levels below `top` to `top`. Returns whether there are any."""
     level = [str(top)]
     for _ in range(_LEVELS):
         below: list[str] = []

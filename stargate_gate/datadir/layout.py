@@ -16,25 +16,25 @@ from stargate_gate.formats import LAYOUT
 
 IDENTITY = "state/data_dir_id"
 FOLDERS = ("repositories", "trash", "hooks", "run", "run/writers", "state")
-# What may be in a folder that is no data_dir yet: what a first start that was cut off has made, what
-# operators may put there before it, and what mkfs makes on a disk of its own.
+# What may be in a folder that is not a data_dir yet: what a first start that was interrupted has made, what
+# operators may put there before, and what mkfs makes on a new disk.
 BEFORE_THE_FIRST_START = frozenset({*FOLDERS, LAYOUT.where, "authorized_keys", "lost+found"})
-PUT_ASIDE = "state."  # what the runbook makes of an old `state` when the lock volume is gone for good
-SHOWN = 3  # names in a line
+PUT_ASIDE = "state."  # the runbook renames an old `state` to this when the lock volume is lost
+SHOWN = 3  # names in a message
 ID_BYTES = 16  # 128 random bits: two data_dirs never share an id
-NODE_NAME = "node_name"  # in state/: what the node was called at its first start
+NODE_NAME = "node_name"  # in state/: the name of the node at its first start
 MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
 class DataDir:
-    """A node's own disk. Made by `open_data_dir`; `id` is random and lives as long as the folder.
+    """The data_dir of a node, from `open_data_dir`. `id` is random and never changes.
 
     repositories/  the bare repositories, org/app.git
     trash/         deleted repositories, until repositories.trash_days have passed
     hooks/         the hooks that every repository's core.hooksPath names
-    run/           what is meaningless after a reboot: locks, sockets, records of running processes
-    state/         what must outlive everything: ids, the highest term seen
+    run/           what has no meaning after a reboot: locks, sockets, records of running processes
+    state/         what must never be lost: ids, the highest term seen
     """
 
     root: Path
@@ -47,7 +47,7 @@ class DataDir:
 
     @property
     def trash(self) -> Path:
-        """Where deleted repositories wait; on the same file system, so that moving is a rename."""
+        """Where deleted repositories are kept; on the same file system, so that a rename moves them there."""
         return self.root / "trash"
 
     @property
@@ -87,17 +87,17 @@ class DataDir:
 
     @property
     def control_socket(self) -> Path:
-        """Where the commands about a running node reach it."""
+        """The socket by which commands talk to the running node."""
         return self.root / CONTROL_SOCKET
 
 
 def open_data_dir(root: Path) -> DataDir:
-    """Make what is missing of the data_dir at `root` (0700), and read or make its id.
+    """Make what is missing in the data_dir at `root` (0700), and read or make its id. Called at every start.
 
     Raises:
-        ConfigurationError: it cannot be made, is no directory, belongs to somebody else, is read-only, has
-            parts on several file systems, holds what is not stargate's or what a newer version has written
-            (then nothing of it is changed, its mode neither), or its id is damaged.
+        ConfigurationError: it cannot be made, is no directory, belongs to another user, is read-only, is on
+            several file systems, or its id is damaged. Or it contains files that are not stargate's or that a
+            newer version has written; then nothing in it is changed, not even its mode.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,9 +147,9 @@ def _read_layout(path: Path) -> bool:
 
 
 def foreign_things(root: Path) -> str | None:
-    """Why the folder at `root` must not become a data_dir: it holds what is not stargate's. Else None.
+    """Why the folder at `root` must not become a data_dir: it contains other files. None if it may.
 
-    A folder that has the id of a data_dir is one, whatever else somebody has put there.
+    A folder with the id of a data_dir is one, whatever else is in it.
 
     Raises:
         OSError: it cannot be read.
@@ -166,9 +166,10 @@ def foreign_things(root: Path) -> str | None:
 
 
 def _try_a_rename(root: Path) -> None:
-    """A deletion moves a repository from repositories/ to trash/. Try it with an empty folder.
+    """Try to move an empty folder from repositories/ to trash/, as a deletion does.
 
-    A link or a mount below the data_dir makes that impossible, and would show at the first deletion only.
+    A link or a mount below the data_dir makes that impossible. Without this, it would be noticed only at the
+    first deletion.
     """
     probe = f".probe-{os.getpid()}"
     here, there = root / "repositories" / probe, root / "trash" / probe
@@ -191,12 +192,12 @@ def _try_a_rename(root: Path) -> None:
 
 
 def keep_name(datadir: DataDir, name: str, *, is_host_name: bool) -> None:
-    """Remember the node's name at its first start. Later the host's name may not take its place.
+    """Store the node's name at its first start. Later, a new host name must not replace it.
 
-    is_host_name  node.name is not in the YAML file, so `name` is what the host is called now
+    is_host_name  node.name is not in the YAML file, so `name` is the host's name
 
     Raises:
-        ConfigurationError: the host has been given another name; the cluster knows this node by the old one.
+        ConfigurationError: the host has another name now; the cluster knows this node by the old one.
         OSError: the name cannot be read or written.
     """
     path = datadir.state / NODE_NAME

@@ -1,8 +1,8 @@
-"""The local locks of a data_dir: one node per data_dir, who leads here, who writes here.
+"""The local locks of a data_dir: the node lock and the leading lock.
 
-Plain flock(2) on local files, never on the shared volume. A lock belongs to the open file
-description: whoever inherits the descriptor holds the lock with it, even after a `kill -9` of the
-node. So every descriptor is close-on-exec, except where inheriting is the point (the writers lock).
+They use flock(2) on local files, not on the shared volume. A lock belongs to the open file description: a
+process that inherits the descriptor holds the lock, too, even after a `kill -9` of the node. So every
+descriptor is close-on-exec, except that of the writers lock (writers.py), which is meant to be inherited.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import UnavailableError
 
 TOKEN_BYTES = 32
-PROBE_GRACE_S = 1.0  # flock(1) ends by itself at its limit; this is for a machine that was asleep
-FLOCK_CONFLICT = 75  # what we ask flock(1) to exit with at its limit
+PROBE_GRACE_S = 1.0  # flock(1) ends by itself at its limit, but a machine that was asleep is late
+FLOCK_CONFLICT = 75  # the exit status that flock(1) is told to use at its limit
 
 
 def open_lock_file(path: str | os.PathLike[str]) -> int:
-    """A close-on-exec descriptor of the lock file at `path`, made 0600 if missing, links refused."""
+    """A close-on-exec descriptor of the lock file at `path`, made if missing (0600). A link is refused."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def try_lock(fd: int, kind: int) -> bool:
-    """Take the flock `kind` (LOCK_EX or LOCK_SH) on `fd` if it is free right now."""
+    """Take the flock `kind` (LOCK_EX or LOCK_SH) on `fd` if it is free now. Returns whether it was."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -37,21 +37,21 @@ def try_lock(fd: int, kind: int) -> bool:
 
 
 class NodeLock:
-    """Held by the one `stargate serve` that owns a data_dir, from start to end."""
+    """Held exclusively by a running `stargate serve`, so that a data_dir has one node only."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     @classmethod
     def acquire(cls, datadir: DataDir) -> Self:
-        """Take it, at once or not at all.
+        """Take it without waiting.
 
         Raises:
             UnavailableError: another node runs on this data_dir.
         """
         fd = open_lock_file(datadir.node_lock)
         try:
-            _take_or_tell_owner(fd)
+            _take_or_name_owner(fd)
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         except BaseException:
@@ -60,7 +60,7 @@ class NodeLock:
         return cls(fd)
 
     def close(self) -> None:
-        """Let go. Harmless when repeated."""
+        """Release it. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -72,7 +72,7 @@ class NodeLock:
         self.close()
 
 
-def _take_or_tell_owner(fd: int) -> None:
+def _take_or_name_owner(fd: int) -> None:
     if try_lock(fd, fcntl.LOCK_EX):
         return
     owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
@@ -83,9 +83,9 @@ def _take_or_tell_owner(fd: int) -> None:
 
 
 class LeadingLock:
-    """Held while this node leads. The pre-receive hook asks the kernel for it, so it goes with the node.
+    """Held exclusively while this node leads. The pre-receive hook tries it to see if a node leads here.
 
-    Not for two tasks at a time.
+    The kernel releases it when the node dies. Only one task may use this object at a time.
     """
 
     def __init__(self, datadir: DataDir) -> None:
@@ -94,23 +94,18 @@ class LeadingLock:
         self._token = ""
 
     @property
-    def held(self) -> bool:
-        """Between `acquire` and `release`."""
-        return self._fd is not None
-
-    @property
     def token(self) -> str:
         """The token of this leadership, "" when not held."""
         return self._token
 
     async def acquire(self, limit_s: float) -> str:
-        """Take the lock and write a fresh token into its file; returns the token (64 hex digits).
+        """Take the lock and write a new token into its file; returns the token (64 hex digits).
 
-        Hooks that probe hold the lock for a moment, again and again, so this waits in the kernel's
-        queue, by way of flock(1): non-blocking attempts were starved.
+        Hooks that test the lock hold it for a moment, again and again. So this waits in the kernel's queue,
+        by running flock(1); attempts without waiting failed nearly always (tried).
 
         Raises:
-            UnavailableError: not had within `limit_s` seconds, or flock(1) is missing.
+            UnavailableError: it was not free within `limit_s` seconds, or flock(1) is missing.
             OSError: the file cannot be opened or written.
         """
         if self._fd is not None:
@@ -129,7 +124,7 @@ class LeadingLock:
         return token
 
     def release(self) -> None:
-        """Forget the token and let go. Harmless when not held."""
+        """Remove the token and release the lock. Idempotent."""
         fd, self._fd, self._token = self._fd, None, ""
         if fd is None:
             return
@@ -141,10 +136,10 @@ class LeadingLock:
 
 
 async def _lock_in_kernel_queue(fd: int, limit_s: float) -> None:
-    """Wait for the exclusive flock on `fd` with a child that shares the descriptor for that long.
+    """Wait for the exclusive flock on `fd` in a child process that inherits the descriptor.
 
-    The child is flock(1) from util-linux. The lock it takes belongs to the shared open file
-    description, so it stays with `fd` when the child has ended. A cancelled wait ends the child.
+    The child is flock(1) from util-linux. The lock that it takes belongs to the shared open file description,
+    so `fd` still has it when the child has ended. If the wait is cancelled, the child is killed.
     """
     if try_lock(fd, fcntl.LOCK_EX):
         return

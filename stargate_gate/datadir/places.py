@@ -1,3 +1,3 @@
-"""Names inside a data_dir that programs need which cannot wait for layout.py to load."""
+"""The path of the control socket, for programs that must start fast and so do not import layout.py."""
 
 CONTROL_SOCKET = "run/control.sock"

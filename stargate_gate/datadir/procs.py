@@ -1,4 +1,4 @@
-"""Telling a process from another that got its number later: (pid, start time, boot id). proc(5)."""
+"""Identifies processes by pid, start time and boot id, so that a reused pid is not mistaken; see proc(5)."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-# Places after the name in brackets of fields 5 and 22 of /proc/PID/stat; the first one there is 3.
+# Positions of fields 5 and 22 of /proc/PID/stat after the name in brackets, where field 3 is the first.
 _GROUP = 2
 _START = 19
 _TIMES = slice(11, 15)  # utime, stime, and those of children that were waited for: fields 14 to 17
@@ -25,11 +25,11 @@ class ProcessId:
     boot: str
 
     def alive(self) -> bool:
-        """Whether that very process still runs; a zombie does not."""
+        """Whether this process still runs; a zombie does not."""
         return process_id(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal this very process, never another with its number; False if it is gone.
+        """Signal this process, never another one with the same pid. False if it is gone.
 
         Raises:
             PermissionError: it belongs to somebody else.
@@ -37,7 +37,7 @@ class ProcessId:
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:
-            # Gone, or a kernel without pidfds, where the check just before has to be enough.
+            # It is gone, or the kernel has no pidfds: then checking just before the signal must do.
             return self._send_by_number(number)
         try:
             if not self.alive():
@@ -50,7 +50,7 @@ class ProcessId:
         return True
 
     def send_group(self, number: signal.Signals) -> bool:
-        """Signal the process group that this process leads; False if it is gone or leads none."""
+        """Signal the process group that this process leads. False if it is gone or leads none."""
         try:
             if not self.alive() or os.getpgid(self.pid) != self.pid:
                 return False
@@ -70,32 +70,32 @@ class ProcessId:
 
 
 def boot_id() -> str:
-    """The random id of this boot of the kernel."""
+    """The kernel's random id of this boot."""
     return (PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def process_id(pid: int) -> ProcessId | None:
-    """Who runs under `pid` now; None if nobody does, or only a zombie."""
+    """The process that runs with `pid` now; None if there is none, or only a zombie."""
     fields = _living(pid)
     return ProcessId(pid, int(fields[_START]), boot_id()) if fields else None
 
 
 def group_lives(group: int) -> bool:
-    """Whether any process of the process group `group` still runs; zombies do not."""
+    """Whether any process of the process group `group` still runs; zombies do not count."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    # Zombies count for the kernel until their parent, often process 1, gets round to them.
+    # The kernel counts zombies until their parent, often process 1, has reaped them.
     return any(fields[_GROUP] == b"%d" % group for fields in map(_living, _pids()) if fields)
 
 
 def cpu_s(pid: int) -> float:
-    """The processor time that `pid` and everything it has started have used so far, in seconds.
+    """The processor time that `pid` and all its descendants have used so far, in seconds.
 
-    As far as /proc shows it: a few milliseconds may be missing while a child ends. 0 if nobody is there.
+    It comes from /proc: a few milliseconds may be missing while a child ends. 0 if there is no such process.
     """
     return sum(_ticks(one) for one in _tree(pid)) / _TICKS_PER_S
 
@@ -114,7 +114,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _living(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat after the name; none if nobody runs there, or only a zombie."""
+    """The fields of /proc/PID/stat after the name; empty if there is no such process, or only a zombie."""
     try:
         fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -123,9 +123,9 @@ def _living(pid: int) -> list[bytes]:
 
 
 def holders_of(path: Path) -> list[ProcessId]:
-    """The processes, other than this one, that have the file at `path` open, as far as /proc shows them.
+    """The processes except this one that have the file at `path` open, as far as /proc shows them.
 
-    An flock on an inherited descriptor belongs to all who have it open, and /proc/locks names only
+    A flock on an inherited descriptor belongs to all processes that have it open, but /proc/locks names only
     the one that took it.
     """
     try:
@@ -148,7 +148,7 @@ def _pids() -> Iterator[int]:
 def _has_open(pid: int, wanted: os.stat_result) -> bool:
     folder = PROC / str(pid) / "fd"
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):  # noqa: PTH208 - names are all that is needed, and cheap
+        for name in os.listdir(folder):  # noqa: PTH208 - names are enough, and cheap
             with contextlib.suppress(OSError):
                 info = (folder / name).stat()
                 if stat.S_ISREG(info.st_mode) and os.path.samestat(info, wanted):

@@ -1,11 +1,11 @@
-"""Users by name and number, for messages about files that belong to somebody else."""
+"""Names of users, for messages about files that belong to another user."""
 
 import os
 import pwd
 
 
 def user(uid: int | None = None) -> str:
-    """`git (uid 2222)`; without a number the user of this process. A number without a name stands alone."""
+    """`git (uid 2222)`, or `uid 2222` if it has no name. Without `uid`, the user of this process."""
     number = os.geteuid() if uid is None else uid
     try:
         return f"{pwd.getpwuid(number).pw_name} (uid {number})"
@@ -14,7 +14,7 @@ def user(uid: int | None = None) -> str:
 
 
 def run_as(uid: int) -> str:
-    """How root runs a program as that user."""
+    """The command by which root runs stargate as that user."""
     try:
         return f"runuser -u {pwd.getpwuid(uid).pw_name} -- stargate ..."
     except KeyError:

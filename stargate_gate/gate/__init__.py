@@ -1,4 +1,4 @@
-"""The front door: SSH listener, identities, commands, the decision, the relay.
+"""Serves requests: decides who may run what, runs git, and acknowledges a push when the standbys have it.
 
-May import: election (port and views), repos, config, datadir, errors, exitcodes; asyncssh.
+May import: access, repos, config, datadir, net, aio, errors; asyncssh in ssh/ only.
 """

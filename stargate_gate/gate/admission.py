@@ -1,26 +1,33 @@
-"""Who may run now, who waits, and who is refused: the shares of a node's sessions. Pure.
+"""Which sessions run now, which wait, and which are refused.
 
-Theory. A session costs a git process, so a node runs a bounded number of them. What one client holds,
-others lack; so three rules stand below that bound:
+Theory. A session costs a git process, so a node runs a bounded number of sessions. What one client uses,
+others cannot have. So there are shares below that bound:
 
-- pushes and reads have a pool each, and neither can take what belongs to the other;
-- of both pools together one key, and one address, holds its share at most, and one key has a share of the
-  pushes as well: a push that its client does not go on with holds its place for as long as relay.py allows;
-- who comes over a bound waits for a short while, in a queue that is bounded too. A free place goes to the
-  waiting key that has the fewest sessions running; among equals, to whoever came first. So a key that
-  waits a hundred times is served as often as a key that waits once.
+- Pushes and reads have a pool each, and neither can use the other's.
+- One key, and one address, may have `per_key` and `per_address` sessions of both pools together, and one key
+  `pushes_per_key` pushes: a push whose client does not go on keeps its share for as long as relay.py allows.
+- A request over one of these bounds waits for a few seconds, in a queue that is bounded, too. A free share
+  goes to the waiting key that has the fewest sessions running, and among equals to the request that came
+  first. So a key with a hundred waiting requests is served as often as a key with one.
 
-Peers do not come here: the sync set depends on them.
+Peers are not counted here: the sync set depends on them.
+
+`Admission` decides, and is pure; `AdmissionQueue` lets sessions wait for its decisions.
 """
 
-import ipaddress
+import asyncio
+import itertools
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Pool: TypeAlias = Literal["push", "read"]
+from stargate_gate.access.identity import Identity
+from stargate_gate.errors import UnavailableError
+from stargate_gate.net.addresses import network_of
 
-IPV6_CLIENT_BITS = 64  # whoever has one IPv6 address has all of its /64
+Pool: TypeAlias = Literal["push", "read"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,17 @@ class Shares:
 
     @property
     def may_wait(self) -> int:
-        """How many requests wait at most: as many as may run."""
+        """How many requests may wait: as many as may run."""
         return self.reads + self.pushes
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One request for a turn. `number` tells it from all others, and is larger for who came later.
+    """One request for a session.
 
+    number   unique; later requests have larger numbers
     key      whose: a fingerprint, or a user's name
-    address  from where; "" if that is not known, which is never too many
+    address  of the client; a text that is not an address is not counted by address
     """
 
     number: int
@@ -60,7 +68,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Refusal:
-    """It may not run, and not wait either. `text` is for the client."""
+    """The request may neither run nor wait. `text` is for the client."""
 
     text: str
 
@@ -69,7 +77,7 @@ Verdict: TypeAlias = Literal["run", "wait"] | Refusal
 
 
 class Admission:
-    """Who runs and who waits at this moment. Every claim that came must leave."""
+    """The claims that run and wait now. Every claim that `enter` did not refuse must `leave`. Pure."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
@@ -78,46 +86,41 @@ class Admission:
         self._by_pool: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
         self._pushes_by_key: Counter[str] = Counter()
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
         self._waiting_by_key: Counter[str] = Counter()
 
-    @property
-    def running(self) -> int:
-        """How many run."""
-        return len(self._running)
-
-    def come(self, claim: Claim) -> Verdict:
-        """A new claim: it runs, or waits, or is refused, and then it need not leave."""
-        why_not = self.in_the_way(claim)
-        if why_not is None:
+    def enter(self, claim: Claim) -> Verdict:
+        """A new claim. It runs or waits from now on, unless it is refused."""
+        reason = self.exceeded(claim)
+        if reason is None:
             self._run(claim)
             return "run"
         if (
             len(self._waiting) >= self._shares.may_wait
             or self._waiting_by_key[claim.key] >= self._shares.per_key
         ):
-            return Refusal(why_not)
+            return Refusal(reason)
         self._waiting[claim.number] = claim
         self._waiting_by_key[claim.key] += 1
         return "wait"
 
     def leave(self, claim: Claim) -> tuple[Claim, ...]:
-        """A claim ran or waited, and does no more; the claims whose turn has come by that: they run now."""
+        """A claim no longer runs or waits. Returns the waiting claims that run from now on instead."""
         if self._running.pop(claim.number, None) is not None:
             self._count(claim, -1)
         elif self._waiting.pop(claim.number, None) is not None:
             self._waiting_by_key[claim.key] -= 1
-        called: list[Claim] = []
+        started: list[Claim] = []
         while (following := self._next()) is not None:
             del self._waiting[following.number]
             self._waiting_by_key[following.key] -= 1
             self._run(following)
-            called.append(following)
+            started.append(following)
         self._forget_zeros()
-        return tuple(called)
+        return tuple(started)
 
-    def in_the_way(self, claim: Claim) -> str | None:
-        """Which bound `claim` would exceed if it ran now, in words for the client; None: it may run."""
+    def exceeded(self, claim: Claim) -> str | None:
+        """The bound that `claim` would exceed if it ran now, in words for the client; None: it may run."""
         shares = self._shares
         most = shares.pushes if claim.pool == "push" else shares.reads
         if self._by_pool[claim.pool] >= most:
@@ -127,14 +130,14 @@ class Admission:
         if claim.pool == "push" and self._pushes_by_key[claim.key] >= shares.pushes_per_key:
             return f"{shares.pushes_per_key} pushes of your key run here already: try again later"
         network = network_of(claim.address)
-        if network and self._by_address[network] >= shares.per_address:
+        if network is not None and self._by_network[network] >= shares.per_address:
             return (
                 f"{shares.per_address} sessions run from {network} already, as many as may: try again later"
             )
         return None
 
     def _next(self) -> Claim | None:
-        able = (claim for claim in self._waiting.values() if self.in_the_way(claim) is None)
+        able = (claim for claim in self._waiting.values() if self.exceeded(claim) is None)
         return min(able, key=lambda claim: (self._by_key[claim.key], claim.number), default=None)
 
     def _run(self, claim: Claim) -> None:
@@ -146,23 +149,52 @@ class Admission:
         self._by_key[claim.key] += change
         if claim.pool == "push":
             self._pushes_by_key[claim.key] += change
-        self._by_address[network_of(claim.address)] += change
+        if (network := network_of(claim.address)) is not None:
+            self._by_network[network] += change
 
     def _forget_zeros(self) -> None:
-        """A node runs for months, and clients come from everywhere."""
-        for counter in (self._by_key, self._pushes_by_key, self._by_address, self._waiting_by_key):
+        """Without this the counters would grow for months, by each key and network that ever came."""
+        for counter in (self._by_key, self._pushes_by_key, self._by_network, self._waiting_by_key):
             for name in [name for name, count in counter.items() if count <= 0]:
                 del counter[name]
 
 
-def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, the /64 of an IPv6 address, "" for what is neither."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, IPV6_CLIENT_BITS), strict=False))
+class AdmissionQueue:
+    """Lets a session run within its shares, or refuses it after `wait_s` seconds."""
+
+    def __init__(self, shares: Shares, wait_s: float) -> None:
+        self._admission = Admission(shares)
+        self._wait_s = wait_s
+        self._numbers = itertools.count()
+        self._may_run: dict[int, asyncio.Event] = {}  # by number of the waiting claim
+
+    @asynccontextmanager
+    async def session(self, identity: Identity, pool: Pool) -> AsyncIterator[None]:
+        """The scope of one session of `identity`: entered when it may run.
+
+        Raises:
+            UnavailableError: on entering, if no share became free in time, or too many wait already.
+        """
+        claim = Claim(next(self._numbers), pool, identity.fingerprint or identity.user, identity.source)
+        verdict = self._admission.enter(claim)
+        if isinstance(verdict, Refusal):
+            raise UnavailableError(verdict.text)
+        try:
+            if verdict == "wait":
+                await self._wait(claim)
+            yield
+        finally:
+            for started in self._admission.leave(claim):
+                self._may_run[started.number].set()
+
+    async def _wait(self, claim: Claim) -> None:
+        may_run = self._may_run[claim.number] = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await may_run.wait()
+        except TimeoutError:
+            if not may_run.is_set():
+                text = self._admission.exceeded(claim)
+                raise UnavailableError(text or "too many sessions wait here, try again later") from None
+        finally:
+            del self._may_run[claim.number]

@@ -1,7 +1,12 @@
-"""What a client asks for: the raw command of an SSH exec request as one frozen value. Pure.
+"""What a client asks for, and whether it may have it: three decisions about one SSH exec request. Pure.
 
-The command is split into words with the quoting that git clients use (sq_quote_buf in git's quote.c);
-nothing in it is ever given to a shell.
+    parse_command   which command is it?                          a bad one is refused with 64
+    authorise       may this identity ask for it at all?          if not: 77
+    gate            does this node take writes?                   if not: 9, "not leader"
+
+A command is split into words with the quoting that git clients use (sq_quote_buf in git's quote.c). Nothing
+in it is ever given to a shell. `authorise` and `gate` return the error that the caller raises: its exit code
+is for programs, its message for people.
 """
 
 import difflib
@@ -10,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from stargate_gate.errors import UsageError
+from stargate_gate.access.identity import Identity
+from stargate_gate.errors import NotAllowedError, NotLeaderError, StargateError, UsageError
 from stargate_gate.repos.names import RepositoryName, parse_repository_name
 
 Service: TypeAlias = Literal["upload-pack", "receive-pack", "upload-archive"]
@@ -42,24 +48,24 @@ class GitService:
 
 @dataclass(frozen=True)
 class Health:
-    """Does this node work?"""
+    """Whether this node works."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Does this node lead and take writes?"""
+    """Whether this node leads and takes writes."""
 
 
 @dataclass(frozen=True)
 class ShowStatus:
-    """The status page, for people or as JSON."""
+    """The status of this node, for people or as JSON."""
 
     json: bool = False
 
 
 @dataclass(frozen=True)
 class RepoList:
-    """All names, one a line."""
+    """The names of all repositories, one a line."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +78,14 @@ class RepoCreate:
 
 @dataclass(frozen=True)
 class RepoDelete:
-    """Into the trash."""
+    """Moves a repository into the trash."""
 
     name: RepositoryName
 
 
 @dataclass(frozen=True)
 class PeerCommand:
-    """What only the cluster's own key may run: feed, refs of a repository, who this is."""
+    """A command that only the cluster's own key may run, as its words: see PEER_COMMANDS."""
 
     words: tuple[str, ...]
 
@@ -94,7 +100,7 @@ PEER_COMMANDS = ("stargate-feed", "stargate-refs", "stargate-whoami")
 
 
 def is_git_service(raw: str | None) -> Service | None:
-    """Which git service `raw` asks for, however badly: git clients want refusals as pkt-lines."""
+    """The git service that `raw` asks for, even with bad arguments: its refusal has to be a pkt-line."""
     words = (raw or "").split(None, 2)
     first = words[0] if words else ""
     program = f"git-{words[1]}" if first == "git" and len(words) > 1 else first
@@ -103,7 +109,7 @@ def is_git_service(raw: str | None) -> Service | None:
 
 
 def program_of(raw: str | None) -> str:
-    """The program that `raw` asks for, however badly; "greeting" for a plain `ssh`. For counting."""
+    """The program that `raw` asks for, for metrics; "greeting" for a plain `ssh`. Never raises."""
     if (service := is_git_service(raw)) is not None:
         return f"git-{service}"
     words = (raw or "").split(None, 1)
@@ -114,7 +120,7 @@ def parse_command(raw: str | None) -> Command:
     """The command that `raw` is; None, blank or "help" is a plain `ssh`.
 
     Raises:
-        UsageError: it is unknown, or its arguments cannot be meant; the message is for the client.
+        UsageError: it is unknown, or its arguments are invalid. The message is for the client.
     """
     if raw is None or raw.strip() in WELCOME_WORDS:
         return Welcome()
@@ -172,7 +178,7 @@ def _parse_git(program: str, arguments: list[str]) -> Command:
 
 
 def unknown_command(program: str) -> UsageError:
-    """The refusal of a program that is not served to this client."""
+    """The refusal of a program that there is not, or not for this client."""
     shown = program[:MAX_SHOWN]
     close = difflib.get_close_matches(shown, KNOWN_WORDS, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
@@ -192,3 +198,87 @@ def _parse_repo(arguments: list[str]) -> Command:
         case (["delete"], [name], []):
             return RepoDelete(parse_repository_name(name))
     raise UsageError("usage: repo list | repo create NAME [--object-format=sha256] | repo delete NAME")
+
+
+@dataclass(frozen=True)
+class GateView:
+    """Who leads, as this node knows it now.
+
+    accepting      this node takes writes
+    leader         the node that leads, if this node knows it
+    leader_url     "ssh://host:port" of `leader`
+    leader_alive   this node hears from `leader` now
+    stepping_down  this node has led and takes no writes any more. `leader` is then the node that takes over;
+                   None if there is none, or it has not been chosen yet
+    """
+
+    accepting: bool
+    node: str
+    leader: str | None
+    leader_url: str | None
+    leader_alive: bool
+    stepping_down: bool = False
+
+
+def authorise(identity: Identity, command: Command) -> StargateError | None:
+    """Why `identity` may not ask for `command`; None if it may. Who leads does not matter here."""
+    match command:
+        case PeerCommand(words=words) if identity.access != "peer":
+            return unknown_command(words[0])
+        case GitService(writes=True) if identity.access not in {"write", "admin", "peer"}:
+            return _not_allowed(identity, "push")
+        case RepoCreate() | RepoDelete() if identity.access != "admin":
+            return _not_allowed(identity, "create or delete repositories")
+    return None
+
+
+def revoked() -> NotAllowedError:
+    """The refusal of a client whose key was removed while it was connected."""
+    return NotAllowedError("not allowed: your key may not log in any more; ask an operator")
+
+
+def _not_allowed(identity: Identity, action: str) -> NotAllowedError:
+    return NotAllowedError(
+        f"not allowed: {identity.user} has {identity.access} access and may not {action}; ask an operator"
+    )
+
+
+def writes(command: Command) -> bool:
+    """Whether `command` changes something, and so has to pass the gate."""
+    return isinstance(command, RepoCreate | RepoDelete) or (
+        isinstance(command, GitService) and command.writes
+    )
+
+
+def gate(
+    view: GateView, address: str | None = None, name: RepositoryName | None = None
+) -> NotLeaderError | None:
+    """Why this node takes no writes; None if it takes them. "not leader" is always in the message."""
+    if view.accepting:
+        return None
+    return NotLeaderError(not_leader_message(view, address, name))
+
+
+def not_leader_message(view: GateView, address: str | None = None, name: RepositoryName | None = None) -> str:
+    """One line for clients: what this node is, who leads, and where to go.
+
+    address  the address that follows the leader, as host:port
+    name     the repository that was asked for. With both, the line has the URL that the user should use
+    """
+    if view.stepping_down and not view.leader_alive:
+        then = f"{view.leader} takes over: push again" if view.leader else "try again"
+        return f"not leader: {view.node} is stepping down; {then}"
+    if view.leader == view.node:
+        return f"not leader: {view.node} takes no writes at the moment, try again"
+    if view.leader is None or not view.leader_alive:
+        return f"not leader: {view.node} is a standby; no leader is known yet, try again"
+    path = "" if name is None else f"/{name}"
+    own = _with_login(view.leader_url) if view.leader_url else ""
+    at = "" if not own else f" at {own}" if address else f" at {own}{path}"
+    where = "" if not address else f"; {'push to' if path else 'use'} ssh://git@{address}{path}"
+    return f"not leader: {view.node} is a standby; the leader is {view.leader}{at}{where}"
+
+
+def _with_login(url: str) -> str:
+    """`url` with the login name, as git users write it."""
+    return url if "@" in url else url.replace("ssh://", "ssh://git@", 1)

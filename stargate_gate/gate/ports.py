@@ -1,6 +1,6 @@
-"""What the gate asks of the rest of the node, and what it works on. node/node.py fills these in.
+"""What the gate needs from the rest of the node, as protocols. node/node.py passes the implementations.
 
-All protocols, no code: the gate knows neither the elector nor the feed.
+So the gate knows neither the election nor the replication.
 """
 
 from collections.abc import Mapping
@@ -9,29 +9,29 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stargate_gate.access.identity import Identity
-from stargate_gate.gate.commands import PeerCommand
+from stargate_gate.gate.commands import GateView, PeerCommand
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 
 
 class Channel(Protocol):
-    """One exec request of a client. An SSH channel is one; so may be a local socket.
+    """The streams of one exec request: an SSH channel, or a local socket.
 
-    Every call raises ConnectionError once the client is gone, and in writes also once it has taken
-    nothing for the stall limit.
+    Each call raises ConnectionError once the client is gone; writes also if it has taken nothing for the
+    stall limit.
     """
 
     async def read(self, n: int) -> bytes:
-        """Up to `n` bytes that the client sent; b"" at its end of file. Holds the client back."""
+        """Up to `n` bytes from the client; b"" at its end of file. Lets the client send as many again."""
 
     async def write(self, data: bytes) -> None:
-        """Send to the client's stdout; returns when it is on its way and not buffered here."""
+        """Send to the client's stdout. Returns when it was sent and is not buffered here."""
 
     async def write_error(self, data: bytes) -> None:
-        """Send to the client's stderr, likewise."""
+        """Send to the client's stderr. Returns as `write`."""
 
     async def exit(self, status: int) -> None:
-        """Send the exit status after everything else, and close; waits for the last byte to be out."""
+        """Send the exit status after everything else, and close. Waits until the last byte was sent."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Request:
     """One exec request.
 
     command       as the client sent it; None for a plain `ssh`
-    git_protocol  the client's GIT_PROTOCOL, unchecked; nothing else of its environment is read
-    terminal      the client asked for a terminal: it wants lines to end in CR LF
-    revoked       the key has been taken away since the connection was made: nothing may run
+    git_protocol  the client's GIT_PROTOCOL, not checked; nothing else of its environment is read
+    terminal      the client asked for a terminal, so lines have to end in CR LF
+    revoked       the key was removed since the connection was made, so nothing may run
     """
 
     identity: Identity
@@ -52,34 +52,16 @@ class Request:
     revoked: bool = False
 
 
-@dataclass(frozen=True)
-class GateView:
-    """Leadership as of now. `leader_url` is "ssh://host:port"; `term` 0 means unknown.
-
-    stepping_down  this node led and takes no writes any more. `leader` is then the node that takes over,
-                   None if there is none or it is not chosen yet
-    """
-
-    accepting: bool
-    node: str
-    leader: str | None
-    leader_url: str | None
-    leader_alive: bool
-    term: int
-    reason: str
-    stepping_down: bool = False
-
-
 class Changes(Protocol):
-    """What a write tells of itself, and waits for, in the term that it was let in to.
+    """How one write announces its changes to the standbys and waits for them, in the term it was let in to.
 
-    Positions count the changes of that term. After its end, `replicated` raises and nobody is told.
+    Positions count the changes of that term. After its end `replicated` raises, and no standby gets anything.
     """
 
     async def writing(self, identity: RepositoryIdentity) -> None:
-        """Something may be written there from now on.
+        """Called before anything is written there.
 
-        Durably noted when this returns, so that a crash cannot hide what was not replicated.
+        It is noted on disk when this returns, so that a crash cannot hide values that no standby has.
 
         Raises:
             OSError: it cannot be noted.
@@ -87,10 +69,10 @@ class Changes(Protocol):
         """
 
     async def written(self, identity: RepositoryIdentity) -> int:
-        """What `writing` announced has ended, and git is reaped: as `pushed`."""
+        """Called after `writing` when git has been reaped. Otherwise as `pushed`."""
 
     async def pushed(self, identity: RepositoryIdentity) -> int:
-        """Tell the standbys what it holds now, wherever it lies; the position that covers it.
+        """Send the standbys what the repository holds now, even if it was moved; the position of that.
 
         Raises:
             TryAgainError: it is not on disk.
@@ -98,85 +80,85 @@ class Changes(Protocol):
         """
 
     async def created(self, identity: RepositoryIdentity) -> int:
-        """A new repository is there, durably; the position that covers it."""
+        """A new repository is on disk. Returns the position of its creation."""
 
     async def deleted(self, name: RepositoryName, identity: str) -> int:
-        """The repository of that id is in the trash, durably; the position that covers that."""
+        """The repository with that id is in the trash, on disk. Returns the position of its deletion."""
 
     async def replicated(self, identity: str, position: int) -> None:
-        """Wait until every member of the sync set has the repository of that id as it was at `position`.
+        """Wait until every member of the sync set has the repository with that id as of `position`.
 
-        Returns at once in mode async. The wait has its own limit.
+        Returns at once in mode async. The time of the wait is limited by its own settings.
 
         Raises:
-            TryAgainError: not in time, or nobody is there in mode strict.
+            TryAgainError: not in time; or, in mode strict, there is no member.
             NotLeaderError: the term is over.
         """
 
     def sync_set(self) -> frozenset[str]:
-        """The names of the standbys in the sync set now; none where nobody is waited for."""
+        """The names of the standbys in the sync set now; empty if no standby is waited for."""
 
     def waits_for(self, identity: str, position: int) -> Mapping[str, int]:
-        """Whom `replicated` waits for: the standbys' names, and the bytes that each has got of it."""
+        """The standbys that `replicated` waits for: name → bytes that it has received of the change."""
 
 
 class Leadership(Protocol):
-    """May writes start, and may they go on?"""
+    """Whether this node leads."""
 
     def view(self) -> GateView:
         """As of now, from memory."""
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
+        """Wait until this node takes writes, or knows a live leader, or is not to let requests wait any more.
 
-        The view as it is then, or at the limit.
+        Returns the view at that moment, or at the limit.
         """
 
     def token(self) -> str:
-        """The leading lock's token; the pre-receive hook asks for it."""
+        """The leading lock's token, which the pre-receive hook requires."""
 
     def still_leads(self) -> bool:
-        """This node leads, provably, at this moment; also while it steps down and takes no new writes."""
+        """Whether this node can prove now that it leads. It may do so while it steps down, too."""
 
     def writing(self) -> AbstractAsyncContextManager[Changes]:
-        """The scope of one write, which gets the changes of the term that it is let in to.
+        """The scope of one write, with the changes of the term that the write is let in to.
 
-        Entered before its process starts, left after it was reaped.
+        Entered before the process of the write starts, left after the process was reaped.
 
         Raises:
-            NotLeaderError: on entering, if writes are not accepted.
-            LeadershipLostError: on leaving, if leadership was lost meanwhile; the body was cancelled.
+            NotLeaderError: on entering, if this node takes no writes.
+            LeadershipLostError: on leaving, if leadership was lost; the body was cancelled then.
         """
 
 
 class Peers(Protocol):
-    """Runs what only the cluster key may run."""
+    """Serves other nodes of the cluster."""
 
     def worked_for(self, identity: str, peer_of: str) -> None:
-        """Git has used the processor on that repository for the peer at the address `peer_of`."""
+        """Git has used the processor on that repository, for the peer at the address `peer_of`."""
 
     async def run(self, command: PeerCommand, channel: Channel, peer_of: str) -> int:
-        """Serve one peer at the address `peer_of`; returns the exit status."""
+        """Serve one command of the peer at the address `peer_of`; returns the exit status."""
 
 
 class Meter(Protocol):
-    """Counts what happened."""
+    """Counts requests, for metrics."""
 
     def session_ended(self, command: str, exit_status: int | None, duration_s: float) -> None:
-        """One request: its program, "greeting" for a plain `ssh`; None: the client was gone before."""
+        """One request has ended. `command` is from `program_of`; no status: the client was gone before."""
 
     def push_refused(self, reason: str) -> None:
-        """Stargate itself refused a push; `reason` is one of a few fixed words."""
+        """The gate has refused a push. `reason` is one of a few fixed words."""
 
 
 class Reports(Protocol):
-    """How the node does, from memory."""
+    """The state of this node, from memory."""
 
     def healthy(self) -> tuple[bool, str]:
-        """Does it work; one line for people."""
+        """Whether this node works, and one line for people."""
 
     def ready(self) -> tuple[bool, str]:
-        """Does it lead and take writes; one line for people."""
+        """Whether this node leads and takes writes, and one line for people."""
 
     def status(self, *, as_json: bool = False) -> tuple[int, str]:
         """The exit status of `status` (0 well, 1 warning, 2 critical, 3 unknown), and the report."""

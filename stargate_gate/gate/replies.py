@@ -1,4 +1,4 @@
-"""What the gate says itself, as git clients and people want it."""
+"""The gate's own texts, in the form that git clients, scripts and people need."""
 
 from stargate_gate.access.identity import Identity
 from stargate_gate.errors import StargateError
@@ -6,7 +6,7 @@ from stargate_gate.gate.commands import Service
 from stargate_gate.gate.ports import Channel
 from stargate_gate.repos.pktline import error_line
 
-DEEDS = {
+ALLOWED = {
     "read": "clone and fetch",
     "write": "clone, fetch and push",
     "admin": "clone, fetch and push, and create and delete repositories",
@@ -17,11 +17,11 @@ DEEDS = {
 async def refuse(
     channel: Channel, refusal: StargateError, service: Service | None, *, begun: bool, terminal: bool
 ) -> None:
-    """Say why not, in one line, where the client looks for it.
+    """Send the reason of a refusal, in one line, to where the client looks for it.
 
-    Git's clients print an ERR pkt-line as "fatal: remote error: ..." and spare the user their advice
-    on access rights; it has to be the first thing on stdout, so not after git has `begun` to talk.
-    Scripts that run receive-pack find the line on stderr too.
+    Git's clients print an ERR pkt-line as "fatal: remote error: ..." without their usual advice on access
+    rights. It has to be the first thing on stdout, so it is not sent when git has `begun` to write. For
+    receive-pack the line also goes to stderr, where scripts look for it.
     """
     message = " ".join(refusal.message.splitlines())
     if service is not None and not begun:
@@ -31,18 +31,18 @@ async def refuse(
 
 
 async def say(channel: Channel, text: str, *, terminal: bool) -> None:
-    """Lines for people or scripts, on stdout."""
+    """Send lines for people or scripts to stdout."""
     await channel.write(as_text(text, terminal=terminal))
 
 
 def as_text(text: str, *, terminal: bool) -> bytes:
-    """`text` with an end of line; CR LF for a client whose terminal is in raw mode."""
+    """`text` with an end of line at its end. A client's terminal is in raw mode and needs CR LF."""
     lines = text.rstrip("\n") + "\n"
     return (lines.replace("\n", "\r\n") if terminal else lines).encode("utf-8", "replace")
 
 
 def welcome(identity: Identity, node: str) -> str:
-    """What a plain `ssh` shows."""
+    """The answer to a plain `ssh`."""
     commands = [
         "git clone ssh://HOST:PORT/org/app      a repository; push works likewise",
         "repo list                              the names of all repositories",
@@ -55,5 +55,5 @@ def welcome(identity: Identity, node: str) -> str:
     lines = "\n".join(f"  {command}" for command in commands)
     return (
         f"Hello {identity.user}, this is Stargate on {node}. There is no shell here.\n"
-        f"Your key has {identity.access} access: you may {DEEDS[identity.access]}.\n{lines}\n"
+        f"Your key has {identity.access} access: you may {ALLOWED[identity.access]}.\n{lines}\n"
     )

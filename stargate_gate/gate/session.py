@@ -1,7 +1,16 @@
-"""One request from its first byte to its exit status: `Gate.handle`. Independent of asyncssh.
+"""One request, from the command to the exit status: `Gate.handle`. Knows nothing of asyncssh.
 
-parse (64) → authorise (77) → gate (9) → find or create (66) → run git → replicate (75) → gate again (9)
-→ release git's report → exit status
+    parse the command       64    commands.parse_command
+    authorise               77    commands.authorise
+    gate                     9    `_pass_gate`: does this node take writes?
+    wait for a free share   69    admission.AdmissionQueue
+    gate again               9    it may have closed meanwhile
+    find or create          66
+    run git                       repos/process.py, relay.py
+    replicate, still leads  75, 9 push/acknowledge.py
+    send git's report, exit status
+
+The number is the exit status if the stage refuses. Reads skip the stages about writing.
 """
 
 import asyncio
@@ -15,7 +24,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from stargate_gate.access.identity import Identity
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import cancel_and_wait, finish
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -24,9 +33,7 @@ from stargate_gate.errors import (
     UnavailableError,
 )
 from stargate_gate.exitcodes import ExitCode
-from stargate_gate.gate import decision
-from stargate_gate.gate.admission import Pool, Shares
-from stargate_gate.gate.admission_queue import Turns
+from stargate_gate.gate.admission import AdmissionQueue, Pool, Shares
 from stargate_gate.gate.commands import (
     Command,
     GitService,
@@ -38,14 +45,17 @@ from stargate_gate.gate.commands import (
     RepoList,
     ShowStatus,
     Welcome,
+    authorise,
+    gate,
     is_git_service,
     parse_command,
     program_of,
+    revoked,
+    writes,
 )
 from stargate_gate.gate.ports import Changes, Channel, Leadership, Meter, Peers, Reports, Request
-from stargate_gate.gate.push.acknowledge import Push, reason_of, vouch, without_change
-from stargate_gate.gate.push.pumps import Answer, PushPumps
-from stargate_gate.gate.relay import relay
+from stargate_gate.gate.push.acknowledge import Push, reason_of, wait_replicated, without_change
+from stargate_gate.gate.relay import HeldReport, PushRelay, relay
 from stargate_gate.gate.replies import refuse, say, welcome
 from stargate_gate.printable import printable
 from stargate_gate.repos.git import git_environment, service_argv, valid_git_protocol
@@ -56,10 +66,10 @@ from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 
-WAITING_EVERY_S = 2.0  # a line of progress for a push that waits for its replicas
-CPU_EVERY_S = 1.0  # how often it is looked whether git works for a peer
+WAITING_EVERY_S = 2.0  # between lines of progress for a client that waits for the sync set
+CPU_EVERY_S = 1.0  # between looks at the processor time that git has used for a peer
 MAX_LOGGED_COMMAND = 200  # characters
-REASONS = {  # why a push was refused, as it is counted
+REASONS = {  # of a refused push, in metrics
     ExitCode.NOT_LEADER: "not_leader",
     ExitCode.NOT_ALLOWED: "not_allowed",
     ExitCode.NO_REPOSITORY: "no_repository",
@@ -71,14 +81,15 @@ REASONS = {  # why a push was refused, as it is counted
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What of the configuration concerns requests.
+    """The part of the configuration that concerns requests.
 
-    hooks  the folder that holds pre-receive
-    spill  a folder for unnamed files: what is too long for the memory, for as long as a request takes
-    handover_wait_s, drain_s  how long a push waits for a leader; the second comes on top of the first
-           where this node is stepping down
-    shares, queue_wait_s  who may run at the same time, and how long the others wait for it
-    address  what users put in their URLs, as host:port; None: this node's own
+    hooks            the folder with the pre-receive hook
+    spill            a folder for unnamed files that keep what is too long for memory during a request
+    handover_wait_s  how long a push waits for a leader
+    drain_s          is added to that while this node is stepping down
+    shares           how many sessions may run at a time
+    queue_wait_s     how long others wait for a share
+    address          what users put in their URLs, as host:port; None: the address of this node
     """
 
     hooks: Path
@@ -92,8 +103,8 @@ class GateSettings:
 
 
 @dataclass
-class _Visit:
-    """One request while it is served: its channel, counted, and what its log line will say."""
+class _Session:
+    """One request while it is served: a `Channel` that counts bytes, and the content of the log line."""
 
     request: Request
     channel: Channel
@@ -127,7 +138,7 @@ class _Visit:
         await say(self, text, terminal=self.request.terminal)
 
     def log(self, status: int | None, ended: str) -> None:
-        """The one line per session. `exit` is None when the client was gone before its status."""
+        """Write the log line of this session. `exit` is None if the client was gone before its status."""
         log.info(
             "session",
             user=self.request.identity.user,
@@ -145,9 +156,9 @@ class _Visit:
 
 
 class Gate:
-    """The front door's decisions and deeds. One per node; `handle` runs many times at once."""
+    """Serves requests. One per node; `handle` runs many times concurrently."""
 
-    def __init__(  # noqa: PLR0917  # node/node.py passes its parts in this order
+    def __init__(  # noqa: PLR0917  # node/node.py passes its parts, each of another type
         self,
         store: Store,
         processes: GitProcesses,
@@ -164,42 +175,36 @@ class Gate:
         self._reports = reports
         self._meter = meter
         self._settings = settings
-        self._turns = Turns(settings.shares, settings.queue_wait_s)
-        self._peers_running = 0
-
-    @property
-    def running(self) -> int:
-        """Requests that work on repositories at this moment, peers' included."""
-        return self._turns.running + self._peers_running
+        self._admission = AdmissionQueue(settings.shares, settings.queue_wait_s)
 
     async def handle(self, request: Request, channel: Channel) -> int | None:
-        """Serve one request to its end; None if the client was gone before its exit status.
+        """Serve one request to its end. Returns its exit status; None if the client was gone before that.
 
-        Never raises but CancelledError (the client is gone, or the node stops); then everything
-        that ran for the request has ended and was reaped.
+        Raises nothing but CancelledError: the client is gone, or the node stops. When this returns or raises,
+        every process that ran for the request was reaped.
         """
-        visit = _Visit(request, channel)
+        session = _Session(request, channel)
         status: int | None = None
         ended = "cancelled"
         with bound_contextvars(session=request.session_id):
             try:
-                answer = await self._answer(visit)
-                await visit.exit(answer)
+                answer = await self._answer(session)
+                await session.exit(answer)
                 status, ended = answer, "exit"
             except ConnectionError as error:
                 ended = str(error) or "the client is gone"
             finally:
-                visit.log(status, ended)
-                self._meter.session_ended(program_of(request.command), status, visit.duration_s)
+                session.log(status, ended)
+                self._meter.session_ended(program_of(request.command), status, session.duration_s)
         return status
 
-    async def _answer(self, visit: _Visit) -> int:
-        """The exit status, after all output; refusals and failures are said here."""
+    async def _answer(self, session: _Session) -> int:
+        """The exit status, after all output was sent. Sends refusals and errors to the client."""
         try:
-            return await self._serve(visit)
+            return await self._serve(session)
         except GitFailedError as error:
             log.exception("session_failed", error=str(error))
-            refusal: StargateError = _internal(visit.request)
+            refusal: StargateError = _internal(session.request)
         except StargateError as error:
             refusal = error
         except ConnectionError:
@@ -208,28 +213,30 @@ class Gate:
             refusal = UnavailableError("nothing was sent either way for too long; the session is ended")
         except Exception as error:
             log.exception("session_failed", error=repr(error))
-            refusal = _internal(visit.request)
-        visit.refusal = refusal.message
-        service = is_git_service(visit.request.command)
+            refusal = _internal(session.request)
+        session.refusal = refusal.message
+        service = is_git_service(session.request.command)
         if service == "receive-pack":
             self._meter.push_refused(REASONS.get(refusal.exit_code, "other"))
-        await refuse(visit, refusal, service, begun=visit.bytes_out > 0, terminal=visit.request.terminal)
+        await refuse(
+            session, refusal, service, begun=session.bytes_out > 0, terminal=session.request.terminal
+        )
         return refusal.exit_code
 
-    async def _serve(self, visit: _Visit) -> int:
-        if visit.request.revoked:
-            raise decision.revoked()
-        command = parse_command(visit.request.command)
+    async def _serve(self, session: _Session) -> int:
+        if session.request.revoked:
+            raise revoked()
+        command = parse_command(session.request.command)
         if isinstance(command, GitService | RepoCreate | RepoDelete):
-            visit.repository = str(command.name)
-        if refusal := decision.authorise(visit.request.identity, command):
+            session.repository = str(command.name)
+        if refusal := authorise(session.request.identity, command):
             raise refusal
-        if decision.writes(command):
+        if writes(command):
             await self._pass_gate(command)
-        return await self._run(command, visit)
+        return await self._run(command, session)
 
     async def _pass_gate(self, command: Command) -> None:
-        """Return if this node takes writes. A node that knows no live leader waits for one."""
+        """Return if this node takes writes, else raise. If it knows no live leader it waits for one first."""
         view = self._leadership.view()
         if not view.accepting and not view.leader_alive:
             limit_s = self._settings.handover_wait_s
@@ -238,46 +245,48 @@ class Gate:
             log.debug("push_waits_for_leader", limit_s=limit_s)
             view = await self._leadership.wait_decided(limit_s)
         name = command.name if isinstance(command, GitService) else None
-        if refusal := decision.gate(view, self._settings.address, name):
+        if refusal := gate(view, self._settings.address, name):
             raise refusal
 
-    async def _run(self, command: Command, visit: _Visit) -> int:
+    async def _run(self, command: Command, session: _Session) -> int:
         match command:
             case Welcome():
-                await visit.say(welcome(visit.request.identity, self._leadership.view().node))
+                await session.say(welcome(session.request.identity, self._leadership.view().node))
             case Health():
-                return await self._report(visit, self._reports.healthy(), ExitCode.UNAVAILABLE)
+                return await self._report(session, self._reports.healthy(), ExitCode.UNAVAILABLE)
             case Ready():
-                return await self._report(visit, self._reports.ready(), ExitCode.NOT_LEADER)
+                return await self._report(session, self._reports.ready(), ExitCode.NOT_LEADER)
             case ShowStatus(json=json):
                 level, text = self._reports.status(as_json=json)
-                await visit.say(text)
+                await session.say(text)
                 return level
             case PeerCommand():
-                return await self._peers.run(command, visit, visit.request.identity.source)
+                return await self._peers.run(command, session, session.request.identity.source)
             case _:
-                return await self._run_counted(command, visit)
+                return await self._run_counted(command, session)
         return ExitCode.OK
 
-    async def _report(self, visit: _Visit, report: tuple[bool, str], otherwise: ExitCode) -> int:
+    async def _report(self, session: _Session, report: tuple[bool, str], otherwise: ExitCode) -> int:
         well, line = report
         if well:
-            await visit.say(line)
+            await session.say(line)
             return ExitCode.OK
-        visit.refusal = line
-        await refuse(visit, StargateError(line), service=None, begun=False, terminal=visit.request.terminal)
+        session.refusal = line
+        await refuse(
+            session, StargateError(line), service=None, begun=False, terminal=session.request.terminal
+        )
         return otherwise
 
-    async def _run_counted(self, command: Command, visit: _Visit) -> int:
-        """What costs processes and disk: bounded. Peers always come in: the sync set depends on it."""
-        async with self._turn(visit.request.identity, "push" if decision.writes(command) else "read"):
-            if decision.writes(command):
-                await self._pass_gate(command)  # it may have closed while this one waited for its turn
+    async def _run_counted(self, command: Command, session: _Session) -> int:
+        """Commands that cost processes and disk: their number is limited."""
+        async with self._admitted(session.request.identity, "push" if writes(command) else "read"):
+            if writes(command):
+                await self._pass_gate(command)  # it may have closed while this request waited for a share
             match command:
                 case GitService(writes=True):
-                    return await self._receive_pack(command, visit)
+                    return await self._receive_pack(command, session)
                 case GitService():
-                    return await self._read_service(command, visit)
+                    return await self._read_service(command, session)
                 case RepoCreate():
                     await self._create(command)
                 case RepoDelete():
@@ -285,97 +294,102 @@ class Gate:
                 case RepoList():
                     names = sorted(str(repository.name) for repository in await self._store.list())
                     if names:
-                        await visit.say("\n".join(names))
+                        await session.say("\n".join(names))
             return ExitCode.OK
 
     @asynccontextmanager
-    async def _turn(self, identity: Identity, pool: Pool) -> AsyncIterator[None]:
-        if identity.access != "peer":
-            async with self._turns.turn(identity, pool):
-                yield
-            return
-        self._peers_running += 1
-        try:
+    async def _admitted(self, identity: Identity, pool: Pool) -> AsyncIterator[None]:
+        """The scope of a session within the shares. Peers need none: the sync set depends on them."""
+        if identity.access == "peer":
             yield
-        finally:
-            self._peers_running -= 1
+            return
+        async with self._admission.session(identity, pool):
+            yield
 
-    async def _read_service(self, command: GitService, visit: _Visit) -> int:
+    async def _read_service(self, command: GitService, session: _Session) -> int:
         repository = await self._existing(command.name)
         process = await self._processes.start(
-            self._argv(command, repository, visit), env=self._environment(visit), writes=None
+            self._argv(command, repository, session), env=self._environment(session), writes=None
         )
-        if visit.request.identity.access != "peer":
-            return await relay(process, visit)
+        if session.request.identity.access != "peer":
+            return await relay(process, session)
         identity = self._store.register.identity(repository).id
-        watch = asyncio.create_task(self._watch(process, identity, visit), name="watch-cpu")
+        reporting = asyncio.create_task(self._report_cpu(process, identity, session), name="report-cpu")
         try:
-            return await relay(process, visit)
+            return await relay(process, session)
         finally:
-            watch.cancel()
+            await cancel_and_wait(reporting)
 
-    async def _watch(self, process: GitProcess, identity: str, visit: _Visit) -> None:
-        """Git may work for a peer for minutes before it sends a byte: it is told that this is no silence."""
+    async def _report_cpu(self, process: GitProcess, identity: str, session: _Session) -> None:
+        """Tell the feed that git works for the peer, as it may for minutes without a byte: it is not late."""
         before = 0.0
 
         def used(cpu_s: float) -> None:
             nonlocal before
             if cpu_s > before:
-                self._peers.worked_for(identity, visit.request.identity.source)
+                self._peers.worked_for(identity, session.request.identity.source)
             before = max(before, cpu_s)
 
         await process.watch_cpu(CPU_EVERY_S, used)
 
-    async def _receive_pack(self, command: GitService, visit: _Visit) -> int:
-        answer = Answer()
+    async def _receive_pack(self, command: GitService, session: _Session) -> int:
+        """A push. If it is not acknowledged, git's report is sent with each ref refused before the error is.
+
+        The order matters for what a client believes: it takes a ref as pushed when a report says so, whatever
+        the exit status is.
+        """
+        held = HeldReport()
         try:
             async with self._leadership.writing() as changes:
-                return await self._push(command, visit, answer, changes)
+                return await self._push(command, session, held, changes)
         except LeadershipLostError as error:
-            await answer.revise(visit, reason_of(error))
-            if visit.push is None or await visit.push.changed_nothing():
+            # The body was cancelled and git was reaped, so the refs can be looked at. A push that certainly
+            # changed nothing can be repeated at the next leader; of any other the outcome is unknown.
+            await held.rewrite(session, reason_of(error))
+            if session.push is None or await session.push.changed_nothing():
                 raise without_change(error) from error
             raise
         except StargateError as error:
-            await answer.revise(visit, reason_of(error))
+            await held.rewrite(session, reason_of(error))
             raise
 
-    async def _push(self, command: GitService, visit: _Visit, answer: Answer, changes: Changes) -> int:
-        """Run receive-pack. If it is killed, `GitProcesses` sweeps what it left behind."""
+    async def _push(self, command: GitService, session: _Session, held: HeldReport, changes: Changes) -> int:
+        """Run receive-pack. If git is killed, `GitProcesses` removes the files that it left."""
         repository, position = await self._find_or_create(command.name, changes)
-        peer = visit.request.identity.access == "peer"
+        peer = session.request.identity.access == "peer"
         push = Push(repository, position, self._store, changes, self._leadership, waits=not peer)
-        visit.push = push
+        session.push = push
         process = await self._processes.start(
-            self._argv(command, repository, visit),
-            env=self._environment(visit, STARGATE_GATE_TOKEN=self._leadership.token()),
+            self._argv(command, repository, session),
+            env=self._environment(session, STARGATE_GATE_TOKEN=self._leadership.token()),
             writes=repository.path,
         )
         try:
-            status = await PushPumps(process, visit, push, answer, self._settings.spill).run()
+            status = await PushRelay(process, session, push, held, self._settings.spill).run()
         finally:
-            await finish(push.tell())
-        await self._vouch_aloud(push, answer, visit)
+            # Also if the client is gone or the push is cancelled: git may have changed refs before that, and
+            # the standbys must get them.
+            await finish(push.announce())
+        await self._wait_replicated(push, held, session)
         if (warning := push.warning()) is not None:
-            await answer.remark(visit, warning)
-        await answer.release(visit)
+            await held.send_message(session, warning)
+        await held.release(session)
         return status
 
-    async def _vouch_aloud(self, push: Push, answer: Answer, visit: _Visit) -> None:
-        """As `push.vouch`; a client that waits longer sees for whom, every WAITING_EVERY_S."""
-        vouching = asyncio.create_task(push.vouch(), name="vouch")
+    async def _wait_replicated(self, push: Push, held: HeldReport, session: _Session) -> None:
+        """As `push.wait_replicated`. Every WAITING_EVERY_S the client is told which standbys it waits for."""
+        waiting = asyncio.create_task(push.wait_replicated(), name="wait-replicated")
         try:
-            while not (await asyncio.wait({vouching}, timeout=WAITING_EVERY_S))[0]:
-                line = None if answer.quiet else push.waits_for(visit.bytes_in)
+            while not (await asyncio.wait({waiting}, timeout=WAITING_EVERY_S))[0]:
+                line = None if held.quiet else push.waits_for(session.bytes_in)
                 if line is not None:
-                    await answer.remark(visit, line, on_stderr=False)
+                    await held.send_message(session, line, or_stderr=False)
         finally:
-            vouching.cancel()
-            await asyncio.wait({vouching})
-        vouching.result()
+            await cancel_and_wait(waiting)
+        waiting.result()
 
     async def _find_or_create(self, name: RepositoryName, changes: Changes) -> tuple[Repository, int]:
-        """With the position that covers its creation, if it was made now."""
+        """The repository, and the position of its creation if it was created now, else 0."""
         if not self._settings.create_on_push:
             return await self._existing(name), 0
         repository, created = await self._store.ensure(name)
@@ -385,7 +399,7 @@ class Gate:
         return repository, await finish(changes.created(identity))
 
     async def _existing(self, name: RepositoryName) -> Repository:
-        """The repository of that name. A copied-in one is adopted first, so that its config is safe."""
+        """The repository of that name. If somebody has copied it in, it gets a safe config first."""
         if self._store.find(name) is None:
             raise _missing(name)
         return await self._store.require(name)
@@ -395,7 +409,7 @@ class Gate:
             repository = await self._store.create(command.name, object_format=command.object_format)
             identity = self._store.register.identity(repository)
             position = await finish(changes.created(identity))
-            await vouch(changes, self._leadership, identity.id, position)
+            await wait_replicated(changes, self._leadership, identity.id, position)
 
     async def _delete(self, command: RepoDelete) -> None:
         async with self._leadership.writing() as changes:
@@ -403,18 +417,18 @@ class Gate:
                 raise _missing(command.name)
             identity = await self._store.delete(command.name)
             position = await finish(changes.deleted(command.name, identity))
-            await vouch(changes, self._leadership, identity, position)
+            await wait_replicated(changes, self._leadership, identity, position)
 
-    def _argv(self, command: GitService, repository: Repository, visit: _Visit) -> list[str]:
-        peer = visit.request.identity.access == "peer"
+    def _argv(self, command: GitService, repository: Repository, session: _Session) -> list[str]:
+        peer = session.request.identity.access == "peer"
         return service_argv(command.service, repository, peer=peer, hooks=self._settings.hooks)
 
-    def _environment(self, visit: _Visit, **more: str) -> dict[str, str]:
-        """What git and its hooks see; of the client's environment a well-formed GIT_PROTOCOL only."""
-        protocol = valid_git_protocol(visit.request.git_protocol)
+    def _environment(self, session: _Session, **more: str) -> dict[str, str]:
+        """The environment of git and its hooks. Of the client's it has only a well-formed GIT_PROTOCOL."""
+        protocol = valid_git_protocol(session.request.git_protocol)
         if protocol is not None:
             more["GIT_PROTOCOL"] = protocol
-        return git_environment(extra={"STARGATE_USER": visit.request.identity.user, **more})
+        return git_environment(extra={"STARGATE_USER": session.request.identity.user, **more})
 
 
 def _missing(name: RepositoryName) -> NoSuchRepositoryError:

@@ -6,9 +6,7 @@ body is read, and what is not HTTP is closed without a word in the log.
 """
 
 import asyncio
-import errno
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -20,7 +18,9 @@ from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import StatusSource
-from stargate_gate.net.crowding import Standing, block_of, first_to_go, heaviest
+from stargate_gate.net.addresses import network_of
+from stargate_gate.net.crowding import Place, most_frequent, place_to_free
+from stargate_gate.net.listening import cannot_listen
 
 CONNECTION_LIMIT_S = 5.0  # from accept to close: bounds slow senders and slow readers alike
 MAX_CONNECTIONS = 100  # more than monitoring needs; one more takes another one's place (net/crowding.py)
@@ -46,7 +46,7 @@ class HealthServer:
         self._metrics = metrics
         self._listen = tuple(listen)
         self._servers: list[asyncio.Server] = []
-        self._connections: dict[_Bounded, Standing[_Bounded]] = {}
+        self._connections: dict[_Bounded, Place[_Bounded]] = {}
         self._http = web.Server(
             self._answer,
             logger=_quiet_logger(),
@@ -78,7 +78,7 @@ class HealthServer:
                 )
             except OSError as error:
                 await self.close()
-                raise UnavailableError(_cannot_listen(endpoint, error)) from error
+                raise UnavailableError(cannot_listen("health.listen", endpoint, error)) from error
             self._servers.append(server)
             bound.extend(Endpoint(*sock.getsockname()[:2]) for sock in server.sockets)
         log.info("health_listening", addresses=[str(endpoint) for endpoint in bound])
@@ -156,7 +156,7 @@ class _Bounded(asyncio.Protocol):
     two requests, not how slowly one may come in.
     """
 
-    def __init__(self, inner: asyncio.Protocol, connections: dict["_Bounded", Standing["_Bounded"]]) -> None:
+    def __init__(self, inner: asyncio.Protocol, connections: dict["_Bounded", Place["_Bounded"]]) -> None:
         self._inner = inner
         self._connections = connections
         self._transport: asyncio.Transport | None = None
@@ -171,21 +171,22 @@ class _Bounded(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        block, now_s = block_of(str(peer[0]) if peer else "unknown"), time.monotonic()
-        self._make_room(block, now_s)
-        self._connections[self] = Standing(self, block, now_s)
+        address, now_s = str(peer[0]) if peer else "unknown", time.monotonic()
+        network = network_of(address) or address
+        self._make_room(network, now_s)
+        self._connections[self] = Place(self, network, now_s)
         self._limit = asyncio.get_running_loop().call_later(CONNECTION_LIMIT_S, self.abort)
         self._inner.connection_made(transport)
 
-    def _make_room(self, block: str, now_s: float) -> None:
-        standing = list(self._connections.values())
-        if sum(one.block == block for one in standing) >= MAX_CONNECTIONS_PER_ADDRESS:
-            crowded = block
-        elif len(standing) >= MAX_CONNECTIONS:
-            crowded, _ = heaviest(one.block for one in standing)
+    def _make_room(self, network: str, now_s: float) -> None:
+        places = list(self._connections.values())
+        if sum(place.network == network for place in places) >= MAX_CONNECTIONS_PER_ADDRESS:
+            crowded = network
+        elif len(places) >= MAX_CONNECTIONS:
+            crowded, _ = most_frequent(place.network for place in places)
         else:
             return
-        oldest = first_to_go(standing, crowded, now_s)
+        oldest = place_to_free(places, crowded, now_s)
         if oldest is not None:
             del self._connections[oldest.connection]
             oldest.connection.abort()
@@ -218,11 +219,3 @@ def _quiet_logger() -> logging.Logger:
     quiet = logging.getLogger("stargate_gate.health.aiohttp")
     quiet.setLevel(logging.CRITICAL)
     return quiet
-
-
-def _cannot_listen(endpoint: Endpoint, error: OSError) -> str:
-    """In the words of `ssh.listen`; asyncio's own text would repeat the address."""
-    if error.errno == errno.EADDRINUSE:
-        return f"health.listen: {endpoint} is in use by another program: stop that, or choose another port"
-    why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
-    return f"health.listen: cannot listen on {endpoint} ({why}): name an address of this machine"

@@ -1,1 +1,1 @@
-"""What incoming and outgoing connections share: algorithms, places for connections, passes of nodes."""
+"""What incoming and outgoing connections share: algorithms, addresses, crowding, passes of nodes."""

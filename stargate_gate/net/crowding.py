@@ -1,55 +1,39 @@
-"""Who goes when there are more connections than places. Pure; the SSH and the HTTP listener use it.
+"""Which connection is closed when there are more connections than places. Pure.
 
-Places are shared by address: a newcomer from an address that has few gets one of the address that has most.
-So nobody who has only a few addresses can keep others out. An IPv6 network of 64 bits counts as one address,
-since whoever has one has all of them.
+The SSH listener and the HTTP listener use it. Places are shared by network (`addresses.network_of`): a new
+connection from a network that has few places gets one from the network that has most. So a client that has
+only a few addresses cannot keep others out.
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-IPV6_BLOCK_BITS = 64
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Standing(Generic[T]):
-    """One connection that has a place.
+class Place(Generic[T]):
+    """A place that a connection has.
 
-    block     as `block_of` its client's address
-    since_s   when it came, on a monotonic clock
-    progress  how far it has come; less goes first
+    network   of the client: `addresses.network_of` its address, or the text itself if that is no address
+    since_s   when the connection came, on a monotonic clock
+    progress  how far it has come with its login; the connection with the least is closed first
     """
 
     connection: T
-    block: str
+    network: str
     since_s: float
     progress: int = 0
 
 
-def block_of(address: str) -> str:
-    """What `address` counts as: itself, or its IPv6 network. A text that is no address counts as itself."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, IPV6_BLOCK_BITS), strict=False))
+def most_frequent(networks: Iterable[str]) -> tuple[str, int]:
+    """The network that occurs most often, and how often; ("", 0) if there is none."""
+    return next(iter(Counter(networks).most_common(1)), ("", 0))
 
 
-def heaviest(blocks: Iterable[str]) -> tuple[str, int]:
-    """The block that is there most often, and how often; ("", 0) if there is none."""
-    return next(iter(Counter(blocks).most_common(1)), ("", 0))
-
-
-def first_to_go(standing: Sequence[Standing[T]], block: str, came_before_s: float) -> Standing[T] | None:
-    """Of `block`, the one that has come least far, and of those the oldest; None if all came later."""
-    old = [one for one in standing if one.block == block and one.since_s <= came_before_s]
-    return min(old, key=lambda one: (one.progress, one.since_s), default=None)
+def place_to_free(places: Sequence[Place[T]], network: str, came_before_s: float) -> Place[T] | None:
+    """The place of `network` that is to be freed: least progress, then oldest; None if all came later."""
+    old = [place for place in places if place.network == network and place.since_s <= came_before_s]
+    return min(old, key=lambda place: (place.progress, place.since_s), default=None)

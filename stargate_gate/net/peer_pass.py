@@ -1,16 +1,16 @@
-"""What a node shows before it logs in to another one, so that strangers cannot keep it out. Pure.
+"""What a node shows before it logs in to another node, so that strangers cannot keep it out. Pure.
 
-A standby that starts again while strangers take every place of the listener must get in, or they have
-switched failover off, also when it comes from the strangers' own address. Who it is shows only at the end of
-a login, and for that it needs a place. So it says so in the first line of SSH, where RFC 4253, section 4.2,
-has room for a comment:
+Strangers can take all places of a listener in which a client may log in. If a standby that starts again got
+no place, there would be no failover any more. The listener cannot see that a connection is a standby's: its
+address may be the strangers' own, and its key is known only at the end of a login, which needs a place. So a
+node says it in the first line of SSH, where RFC 4253, section 4.2, has room for a comment:
 
     SSH-2.0-Stargate peer-<seconds since 1970>-<nonce>-<HMAC-SHA-256 of both>
 
-The key of the HMAC is made from the cluster's private key, which only nodes have. A pass is good once, and
-for WINDOW_S before and after its time. It gives nothing but one of a few places in which to log in: whoever
-copied one from the wire within that time must still prove the cluster's key. If the nodes' clocks differ by
-more, a pass does not count, and the standby queues with the others.
+The key of the HMAC is derived from the cluster's private key, which only nodes have. A pass is valid once,
+and for WINDOW_S before and after its time. It gives one of a few places in which to log in and nothing else:
+who has copied a pass from the wire must still prove the cluster's key. If the clocks of the nodes differ by
+more, the pass is not valid, and the standby waits for a place like other clients.
 """
 
 import hashlib
@@ -31,32 +31,32 @@ def secret_of(private_key: bytes) -> bytes:
 
 def make_pass(secret: bytes, now_s: float, nonce: bytes) -> str:
     """A pass to show at `now_s` (since 1970); `nonce` is NONCE_BYTES of randomness."""
-    said = f"peer-{int(now_s)}-{nonce.hex()}"
-    return f"{said}-{_mac(secret, said.encode())}"
+    signed = f"peer-{int(now_s)}-{nonce.hex()}"
+    return f"{signed}-{_mac(secret, signed.encode())}"
 
 
 @dataclass
 class Passes:
-    """Tells which passes count. Remembers those that it took until they are too old."""
+    """Checks passes on the listener's side. Remembers those that were used until they are too old."""
 
     secret: bytes
-    _taken: dict[bytes, int] = field(default_factory=dict)
+    _used: dict[bytes, int] = field(default_factory=dict)  # nonce → until when it could be used again
 
     def take(self, version_line: bytes, now_s: float) -> bool:
-        """Whether the first line of a client holds a pass that is good now; it is good no more after it."""
+        """Whether the first line of a client holds a pass that is valid now. It is used up by that."""
         found = _PASS.search(version_line)
         if found is None:
             return False
-        said = version_line[found.start() : found.end() - MAC_HEX - 1]
-        if not hmac.compare_digest(_mac(self.secret, said).encode(), found["mac"]):
+        signed = version_line[found.start() : found.end() - MAC_HEX - 1]
+        if not hmac.compare_digest(_mac(self.secret, signed).encode(), found["mac"]):
             return False
         made_s = int(found["time"])
-        if abs(now_s - made_s) > WINDOW_S or found["nonce"] in self._taken:
+        if abs(now_s - made_s) > WINDOW_S or found["nonce"] in self._used:
             return False
-        self._taken = {nonce: until_s for nonce, until_s in self._taken.items() if until_s > now_s}
-        self._taken[found["nonce"]] = made_s + WINDOW_S
+        self._used = {nonce: until_s for nonce, until_s in self._used.items() if until_s > now_s}
+        self._used[found["nonce"]] = made_s + WINDOW_S
         return True
 
 
-def _mac(secret: bytes, said: bytes) -> str:
-    return hmac.new(secret, said, hashlib.sha256).hexdigest()[:MAC_HEX]
+def _mac(secret: bytes, signed: bytes) -> str:
+    return hmac.new(secret, signed, hashlib.sha256).hexdigest()[:MAC_HEX]

@@ -17,7 +17,8 @@ from stargate_gate.errors import GitFailedError, StargateError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 

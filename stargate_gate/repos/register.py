@@ -1,7 +1,7 @@
-"""Which repository is which on this node: the shell around identities.py.
+"""Knows the repositories of this node by id. It reads and writes id files; identities.py decides.
 
-The leader gives ids, and sees to it that each is one folder's alone before anything is acknowledged of it:
-whoever serves a repository calls `identify` first. While nothing was moved, that costs three stat calls.
+The leader gives ids. Before it acknowledges anything about a repository, it makes sure that no other folder
+has the same id: every request calls `identify` first. If nothing was moved, that costs three stat calls.
 """
 
 import asyncio
@@ -31,29 +31,29 @@ from stargate_gate.repos.repository import Repository
 
 log = structlog.get_logger()
 
-SEARCH_AGAIN_S = 1.0  # that one is nowhere counts for others who ask so shortly after the search began
+SEARCH_AGAIN_S = 1.0  # a search that found nothing is valid for calls up to this long after it began
 ENOUGH_SEARCHES = 2
-MAX_SEARCHES = 5  # of folders that are being moved all the time
+MAX_SEARCHES = 5  # if folders are moved all the time
 
-Walk = Callable[[], Iterable[Repository]]
+FindAll = Callable[[], Iterable[Repository]]
 
 
 class Births(Protocol):
-    """Who is told of each repository that is new on this leader: made, copied in, or moved in."""
+    """Called for each repository that is new on this leader: created, copied in, or moved in."""
 
     async def expect(self, identity: str, name: RepositoryName) -> None:
-        """It is about to get that id. What is in it counts as not known replicated when this returns.
+        """It is about to get the id. When this returns, its content is noted as not replicated.
 
         Raises:
-            OSError: that is not noted; it must not get the id.
+            OSError: that could not be noted; it must not get the id.
         """
 
     async def born(self, identity: RepositoryIdentity) -> None:
-        """It is there."""
+        """It exists and has its id."""
 
 
 class NoBirths:
-    """Nobody is told."""
+    """Does nothing."""
 
     async def expect(self, identity: str, name: RepositoryName) -> None:
         """As `Births`."""
@@ -65,8 +65,8 @@ class NoBirths:
 class IdFiles:
     """The id files of this node's disk. The simulator has others, on a disk that it makes."""
 
-    def __init__(self, walk: Walk) -> None:
-        self._walk = walk
+    def __init__(self, find_all: FindAll) -> None:
+        self._find_all = find_all
 
     def look(self, path: Path, before: Look | None) -> Look:
         """As `identities.look`."""
@@ -86,7 +86,7 @@ class IdFiles:
 
     def _look_at_all(self, before: Mapping[Path, Look]) -> list[tuple[Repository, Look]]:
         found = []
-        for repository in self._walk():
+        for repository in self._find_all():
             with contextlib.suppress(OSError):
                 found.append((repository, look(repository.path, before.get(repository.path))))
         return found
@@ -113,16 +113,16 @@ class Register:
         self._searched_at: float | None = None
 
     async def census(self) -> Census:
-        """Look at everything there is, and know it from here on."""
+        """Search all folders, and take over what was found."""
         async with self._turn:
             return await self._search()
 
     async def identify(self, repository: Repository) -> None:
-        """Make certain whose id it has; on a leader, that it has one of its own. Harmless when repeated.
+        """Check which id it has; on a leader, give it one of its own if needed. Idempotent.
 
         Raises:
             NoSuchRepositoryError: it is gone.
-            UnavailableError: it cannot be made certain now.
+            UnavailableError: its id files cannot be read or written now.
         """
         try:
             if self._identities.is_known(repository, seen := self._look(repository.path)) and seen.home:
@@ -142,7 +142,7 @@ class Register:
             ) from error
 
     def identity(self, repository: Repository) -> RepositoryIdentity:
-        """Who it is, after `identify`. A few stat calls.
+        """Its identity, after `identify`. A few stat calls.
 
         Raises:
             NoSuchRepositoryError: it is gone.
@@ -157,7 +157,7 @@ class Register:
         return RepositoryIdentity(seen.id, seen.folder)
 
     async def whereabouts(self, identity: RepositoryIdentity) -> Repository | None:
-        """Where that very folder with that id lies now; None if it is gone, or is another one by now."""
+        """The repository with this id and this folder, wherever it was moved; None if it is gone."""
         for search in (False, True):
             if search:
                 async with self._turn:
@@ -170,7 +170,7 @@ class Register:
         return None
 
     async def by_id(self, identity: str, *, search: bool) -> Repository | None:
-        """The repository of that id. With `search`, it is looked for wherever it may have been moved to."""
+        """The repository of that id. With `search`, all folders are searched before None is returned."""
         if (found := self._found(identity)) is not None:
             return found
         if not search and self._identities.get(identity) is None:
@@ -181,21 +181,21 @@ class Register:
         return self._found(identity)
 
     def has(self, identity: str) -> bool:
-        """Whether there is one of that id, as far as is known."""
+        """Whether the last search found a repository of that id."""
         return self._identities.has(identity)
 
     def name_of(self, identity: str) -> RepositoryName | None:
-        """What it is called, as far as is known; of one that has gone, what it was called."""
+        """Its name as it is known; if it is gone, the name that it had."""
         known = self._identities.get(identity)
         return known.repository.name if known is not None else None
 
     def holds(self, repository: Repository, identity: RepositoryIdentity) -> bool:
-        """Whether it is the one that is known to have its id."""
+        """Whether this repository is the one that is known to have the id."""
         known = self._identities.get(identity.id)
         return known is not None and (known.repository, known.folder) == (repository, identity.folder)
 
     def put(self, repository: Repository) -> RepositoryIdentity:
-        """This node has made it, or has moved it there.
+        """Note a repository that this node has created or moved.
 
         Raises:
             NoSuchRepositoryError, UnavailableError: as `identity`.
@@ -205,18 +205,18 @@ class Register:
         return identity
 
     def renamed(self, before: Repository, after: Repository) -> None:
-        """Its folder was given another name by this node, if it was known at all."""
+        """Note that this node has renamed its folder, if the repository was known."""
         with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
             identity = self.identity(after)
             if self.holds(before, identity):
                 self._identities.put(identity.id, after, identity.folder)
 
     def forget(self, identity: str) -> None:
-        """It was deleted, or put away."""
+        """Forget a repository that was deleted or moved to the trash."""
         self._identities.forget(identity)
 
     def vanished(self) -> dict[str, Repository]:
-        """Those that were here, were not deleted here, and are not found any more: by id."""
+        """Repositories that were known, were not deleted by this node, and are not found: by id."""
         return self._identities.vanished()
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Register:
         return known.repository if known is not None and self._is(known.repository, identity) else None
 
     async def _search_twice(self, identity: str) -> None:
-        """Until that one is found, or two searches in a row have missed it: one alone may miss what moves."""
+        """Search until it is found or two searches in a row miss it: one search may miss a moving folder."""
         began, missed = self._now(), 0
         for _ in range(MAX_SEARCHES):
             await self._search()
@@ -256,16 +256,16 @@ class Register:
         return census
 
     async def _settle(self, repository: Repository) -> RepositoryIdentity | None:
-        """Let it have an id of its own; who it is, if that is new here. Raises OSError."""
+        """Make sure that it has an id of its own; returns its identity if it is new here. Raises OSError."""
         seen = self._look(repository.path)
         if seen.id is not None:
             known = self._identities.get(seen.id)
             if known is not None and known.folder != seen.folder:
-                await self._search()  # has it been moved, or was it copied?
+                await self._search()  # to find out whether it was moved or copied
                 known = self._identities.get(seen.id)
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)
-        elif (former := self._identities.id_of(seen.folder)) is not None:  # its file was damaged
+        elif (former := self._identities.id_of(seen.folder)) is not None:  # its id file was damaged
             await self._files.give_id(repository.path, former)
             self._identities.put(former, repository, seen.folder)
             return None
@@ -274,8 +274,8 @@ class Register:
     async def _take_for(
         self, repository: Repository, seen: Look, *, is_new: bool
     ) -> RepositoryIdentity | None:
-        """It has that id."""
-        assert seen.id is not None  # noqa: S101
+        """Note that it has the id that its file says."""
+        assert seen.id is not None  # noqa: S101 - the caller has checked
         if is_new:
             await self.births.expect(seen.id, repository.name)
         if not seen.home:
@@ -294,7 +294,7 @@ class Register:
         return RepositoryIdentity(identity, folder)
 
     async def _tell(self, identity: RepositoryIdentity) -> None:
-        """What fails here the next full list tells."""
+        """Report a new repository. If this fails, the next full list contains it all the same."""
         try:
             await self.births.born(identity)
         except StargateError as error:

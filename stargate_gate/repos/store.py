@@ -1,4 +1,8 @@
-"""The repositories of a node: find, create, delete, list. Names become paths here and nowhere else."""
+"""The repositories of a node: find, adopt, create, move, delete, list.
+
+Everything that is done to a repository as a whole goes through `Store`; only here is a client's name turned
+into a path. Users' requests use names, a mirror uses ids.
+"""
 
 import asyncio
 import builtins
@@ -39,7 +43,6 @@ from stargate_gate.repos.repository import (
 
 log = structlog.get_logger()
 
-__all__ = ["Repository", "Store"]
 
 INIT_LIMIT_S = 20.0
 ADOPTIONS_AT_ONCE = 4
@@ -51,7 +54,7 @@ _SYMBOLIC_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]+")
 
 
 class Store:
-    """Every repository on this node. Safe for many tasks at once; there is one per node."""
+    """All repositories of this node. There is one per node; many tasks may use it at once."""
 
     def __init__(
         self,
@@ -63,10 +66,10 @@ class Store:
         must_stay: Callable[[str], bool] = lambda _: False,
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """What the store asks of the node.
+        """What the store asks the node.
 
-        must_stay  asked with the id of a repository in the trash: whether it stays, whatever its age
-        leads      whether this node gives ids to what has none of its own
+        must_stay  called with the id of a repository in the trash: whether it must be kept, whatever its age
+        leads      whether this node leads, and so gives ids to repositories without one
         """
         self._datadir = datadir
         self._processes = processes
@@ -75,54 +78,54 @@ class Store:
         self._must_stay = must_stay
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
-        self._folders = asyncio.Lock()  # held while folders are made for a repository, or removed after one
+        self._folders = asyncio.Lock()  # held while folders of repositories are made, moved or removed
         self.register = Register(IdFiles(self._find_all), leads)
-        self._passed_over: dict[str, str] = {}  # by the last search: path → reason
+        self._skipped: dict[str, str] = {}  # by the last search: path → reason
 
     @property
     def not_served(self) -> tuple[str, ...]:
-        """What lies among the repositories and is not served, and why: a line each, by name.
+        """What is in the folder of repositories and is not served, and why: one line each, sorted.
 
-        As of the last list, and of requests since.
+        From the last `list`, and from requests since then.
         """
         root = self._datadir.repositories
         refused = {str(path.relative_to(root)): why for path, why in self._adoption.refused.items()}
-        return tuple(f"{path}: {why}" for path, why in sorted({**self._passed_over, **refused}.items()))
+        return tuple(f"{path}: {why}" for path, why in sorted({**self._skipped, **refused}.items()))
 
     @property
     def local_policies(self) -> tuple[str, ...]:
-        """Repositories with settings that other nodes may lack: a line each, with the keys, by name."""
+        """Repositories with settings that other nodes may lack: one line each, with the keys, sorted."""
         root = self._datadir.repositories
         found = {str(path.relative_to(root)): keys for path, keys in self._adoption.policies.items()}
         return tuple(f"{path}: {', '.join(keys)}" for path, keys in sorted(found.items()))
 
     @property
     def root(self) -> Path:
-        """The folder that all of them are below."""
+        """The folder that contains all repositories."""
         return self._datadir.repositories
 
-    def tell(self, births: Births) -> None:
-        """Who is told from now on of each repository that is new on this leader."""
+    def report_births_to(self, births: Births) -> None:
+        """From now on, call `births` for each repository that is new on this leader."""
         self.register.births = births
 
     def find(self, name: RepositoryName) -> Repository | None:
-        """The repository of that name, adopted or not yet; a few stat calls.
+        """The repository of that name, whether it is adopted or not; a few stat calls.
 
         Raises:
             UsageError: a part of the name is a repository or a file itself.
-            UnavailableError: what is there must not be served, like a link to another place.
+            UnavailableError: what is there must not be served, such as a link to another place.
         """
         return locate(self._datadir.repositories, name)
 
     def find_whole(self, name: RepositoryName) -> Repository | None:
-        """As `find`; None as well if what is there is no whole repository. See `remains`."""
+        """As `find`, but None if an incomplete repository is there. See `remains`."""
         try:
             return self.find(name)
         except BrokenRepositoryError:
             return None
 
     async def require(self, name: RepositoryName) -> Repository:
-        """The repository of that name, adopted if it was copied in; on a leader, with an id of its own.
+        """The repository of that name, ready to be served: adopted, and on a leader with an id of its own.
 
         Raises:
             NoSuchRepositoryError: there is none.
@@ -136,9 +139,9 @@ class Store:
         return repository
 
     async def by_id(self, identity: str, *, search: bool = False) -> Repository | None:
-        """The repository of that id, whatever its name, adopted; None if there is none.
+        """The adopted repository of that id, whatever its name; None if there is none.
 
-        search  look for it in every folder before saying so: an operator may have moved it
+        search  look in every folder before returning None, because an operator may have moved it
 
         Raises:
             UnavailableError: it is damaged.
@@ -147,7 +150,7 @@ class Store:
         return None if repository is None else await self.adopt(repository)
 
     async def adopt(self, repository: Repository) -> Repository:
-        """Make it safe to run git in; returns it, since its folder may get its .git by that.
+        """Make it safe to run git in the repository; returns it, because its folder may be renamed.
 
         Raises:
             UnavailableError: it must not be served, or it is damaged.
@@ -158,7 +161,7 @@ class Store:
         return adopted
 
     async def ensure(self, name: RepositoryName, *, object_format: str = "sha1") -> tuple[Repository, bool]:
-        """The repository of that name, and whether it was made now. Many at once get the same one."""
+        """The repository of that name, and whether it was created now. Safe for calls at the same time."""
         if self.find(name) is None:
             async with self._one_at_a_time(name):
                 if self.find(name) is None:
@@ -173,13 +176,13 @@ class Store:
         head: str | None = None,
         id: str | None = None,  # noqa: A002 - the word in the feed
     ) -> Repository:
-        """Make an empty repository, durably: it is there as a whole or not at all.
+        """Create an empty repository, durably: either the whole repository exists or nothing.
 
-        head  what HEAD says, if "ref: refs/…"; else the default branch
-        id    its id, if it is a copy of another node's; else a fresh one
+        head  the content of HEAD if it is "ref: refs/…"; else HEAD names the default branch
+        id    its id if it is a copy of another node's repository; else it gets a new one
 
         Raises:
-            UsageError: there is one, or there cannot be one of that name.
+            UsageError: the name is taken, or nothing can have that name.
             UnavailableError, OSError: it could not be made.
         """
         async with self._one_at_a_time(name):
@@ -188,9 +191,10 @@ class Store:
             return await self._create(name, object_format, head, id)
 
     async def delete(self, name: RepositoryName) -> str:
-        """Move the repository to the trash, durably, because a user wants it gone; the id that is gone.
+        """Move the repository to the trash, durably, because a user deletes it; returns its id.
 
-        Empty folders above it go. A copy that was not told from what it is a copy of goes under a fresh id.
+        Empty folders above it are removed. If it is a copy that has another repository's id, it gets a new id
+        in the trash.
 
         Raises:
             NoSuchRepositoryError: there is none.
@@ -208,15 +212,15 @@ class Store:
     # -- a mirror's side: repositories by id ------------------------------------------------------------
 
     async def census(self) -> Census:
-        """All repositories, by id, and those that have none of their own. Gives no ids, and adopts none."""
+        """All repositories by id, and those without an id of their own. Gives no ids and adopts nothing."""
         return await self.register.census()
 
     async def begin(
         self, name: RepositoryName, identity: str, *, object_format: str, head: str | None
     ) -> Repository:
-        """Make the repository of that id beside the others, where nobody finds it; `complete` ends that.
+        """Make the repository of that id where nobody finds it, until `complete` puts it into its place.
 
-        What an earlier try has left there is used, if it is of that object format.
+        What an earlier attempt left there is used if it has the same object format.
 
         Raises:
             UnavailableError, OSError, GitFailedError: it could not be made.
@@ -230,24 +234,24 @@ class Store:
     async def complete(
         self, made: Repository, name: RepositoryName, instead_of: Repository | None
     ) -> Repository:
-        """Put what was begun into its place, as a whole; `instead_of` goes to the trash before.
+        """Put the repository from `begin` into its place. Before that, `instead_of` is moved to the trash.
 
-        Killed in between, the node does the rest at its next start.
+        If the node is killed in between, it does the rest when it starts again.
 
         Raises:
-            UsageError: another repository has that name, or there can be none.
-            UnavailableError, OSError: it is not there.
+            UsageError: the name is taken by another repository, or nothing can have that name.
+            UnavailableError, OSError: it is not in its place.
         """
         if instead_of is None:
             return await finish(self._place_made(made, name, None))
-        async with self._processes.alone(instead_of.path):  # what works on the old one must not go on in it
+        async with self._processes.alone(instead_of.path):  # no running process may go on writing to it
             return await finish(self._place_made(made, name, instead_of))
 
     def remains(self, name: RepositoryName) -> Repository | None:
-        """What is left of a repository of that name that is no whole one any more; a few stat calls.
+        """The remains of a repository of that name that is not complete any more; a few stat calls.
 
-        A folder that has the id of one, or most of its parts: a power cut, or a backup without empty
-        folders, takes HEAD or refs/ away. To be taken for a deletion it has too much.
+        A folder with an id or with most parts of a repository. A power cut, or a backup without empty
+        folders, can lose HEAD or refs/. Such a folder must not count as a deleted repository.
         """
         for path in candidates(self._datadir.repositories, name):
             if is_remains(path):
@@ -255,39 +259,39 @@ class Store:
         return None
 
     async def move(self, repository: Repository, name: RepositoryName) -> Repository:
-        """Give it another name, which is free; durably.
+        """Give it another name, which must be free, durably.
 
         Raises:
-            UsageError: the name is taken, or there can be nothing of that name.
-            UnavailableError, OSError: it is where it was.
+            UsageError: the name is taken, or nothing can have that name.
+            UnavailableError, OSError: it was not moved.
         """
         return await finish(self._move(repository, name))
 
     async def exchange(self, one: Repository, other: Repository) -> tuple[Repository, Repository]:
-        """Let two repositories change names, durably; both, with their new names.
+        """Exchange the names of two repositories, durably; returns both with their new names.
 
         Raises:
-            OSError: perhaps one has an odd name now; see folders.py.
+            OSError: one of them may have a temporary name now; see folders.py.
         """
         return await finish(self._exchange(one, other))
 
     async def put_away(self, repository: Repository, *, deleted: bool, entry_id: str | None = None) -> None:
         """Move it to the trash, durably.
 
-        deleted   a user wants it gone
-        entry_id  what it is called there, if it has no id of its own
+        deleted   a user has deleted it
+        entry_id  the id to use in the trash if it has no id of its own
 
         Raises:
-            OSError: it is where it was.
+            OSError: it was not moved.
         """
         await finish(self._to_trash(repository, deleted=deleted, entry_id=entry_id))
 
     async def was_deleted(self, identity: str) -> bool:
-        """Whether a user has deleted the repository of that id; known for as long as the trash is kept."""
+        """Whether a user has deleted the repository of that id. Known as long as it is in the trash."""
         return await asyncio.to_thread(trash.was_deleted, self._datadir.trash, identity)
 
     async def list(self) -> list[Repository]:
-        """All repositories, by name. Those copied in are adopted; what cannot be served is reported once."""
+        """All repositories, sorted by name. New ones are adopted; one that cannot be is logged once."""
         found = await asyncio.to_thread(self._find_all)
         slots = asyncio.Semaphore(ADOPTIONS_AT_ONCE)
         served = []
@@ -305,20 +309,21 @@ class Store:
         return sorted(served, key=lambda repository: repository.name)
 
     async def empty_trash(self, now: datetime) -> builtins.list[str]:
-        """Remove for good what was deleted more than trash_days before `now`; the names."""
+        """Remove for good what was deleted more than trash_days before `now`; returns the names."""
         return await asyncio.to_thread(
             trash.empty_trash, self._datadir.trash, self._keep, now, self._must_stay
         )
 
     async def in_trash(self, identity: str) -> Repository | None:
-        """The repository of that id, as it lies in the trash; the one deleted last, if it is there twice."""
+        """The repository of that id in the trash; if there are several, the one that was moved there last."""
         return await asyncio.to_thread(trash.in_trash, self._datadir.trash, identity)
 
     async def settle_head(self, repository: Repository) -> str | None:
-        """Let HEAD follow the first branch pushed; the new HEAD ("ref: …"), or None if it stays.
+        """Let HEAD name a branch that exists; returns the new HEAD ("ref: …"), or None if it has not changed.
 
-        HEAD moves when the branch it names is not there and others are: to the default branch, main or
-        master, or else to the first by name. Costs no process while that branch is a loose ref.
+        Called after a push. If the branch that HEAD names does not exist and others do, HEAD changes to the
+        default branch, main or master if one of these exists, else to the first by name. Starts no process if
+        the branch is a loose ref.
 
         Raises:
             GitFailedError, OSError: HEAD could not be read or changed.
@@ -339,7 +344,7 @@ class Store:
         return f"ref: {target}"
 
     async def _is_born(self, repository: Repository, head: str) -> bool:
-        """Whether the branch that HEAD names is there, maybe packed."""
+        """Whether the branch that HEAD names exists; it may be packed."""
         argv = repository_argv(
             repository, "show-ref", "--verify", "--quiet", "--", os.fsdecode(encode_ref(head))
         )
@@ -364,7 +369,7 @@ class Store:
         return repository
 
     async def _init(self, new: Path, object_format: str, head: str | None, identity: str) -> None:
-        """Make an empty repository at `new`, and put it on disk."""
+        """Make an empty repository at `new`, durably."""
         if object_format not in OBJECT_FORMATS:
             raise UsageError(f"no object format {object_format!a}: sha1 or sha256")
         argv = git_argv("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
@@ -414,7 +419,7 @@ class Store:
         return first, second
 
     async def _to_trash(self, repository: Repository, *, deleted: bool, entry_id: str | None = None) -> str:
-        """Under its own id, if it is known to be the one that has it; the id in the trash."""
+        """Move it to the trash under its own id if it is known to have that id; returns the id there."""
         own = None
         with contextlib.suppress(UnavailableError, NoSuchRepositoryError):
             identity = self.register.identity(repository)
@@ -439,18 +444,18 @@ class Store:
         found = [*find_all(self._datadir.repositories, skipped.__setitem__)]
         self._adoption.forget_all_but([repository.path for repository in found])
         for path, reason in skipped.items():
-            if self._passed_over.get(path) != reason:
+            if self._skipped.get(path) != reason:
                 log.warning("not_a_repository_to_serve", path=path, reason=reason)
-        self._passed_over = skipped
+        self._skipped = skipped
         return found
 
     def _one_at_a_time(self, name: RepositoryName) -> asyncio.Lock:
-        """The turn of all who would create or delete a repository of that name."""
+        """The lock for creating or deleting a repository of that name."""
         return self._by_name.setdefault(name, asyncio.Lock())
 
 
 def _unborn(path: Path) -> str | None:
-    """The branch that HEAD names, unless it is certainly there."""
+    """The branch that HEAD names; None if it is a loose ref, and so exists, or if HEAD names no branch."""
     head = read_head(path)
     if not head.startswith("ref: "):
         return None
@@ -459,7 +464,7 @@ def _unborn(path: Path) -> str | None:
 
 
 def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
-    """Write what git init does not, and put all on disk, bottom up."""
+    """Write what `git init` does not, and put everything on disk, bottom up."""
     write_fresh_config(new, object_format, datadir)
     give_id(new, identity)
     head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()

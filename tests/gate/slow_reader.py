@@ -40,7 +40,7 @@ class SlowReader:
         total = 0
         while data := await channel.read(65536):
             total += len(data)
-            self.buffered = max(self.buffered, channel.buffered_bytes)  # type: ignore[attr-defined]
+            self.buffered = max(self.buffered, channel._received_bytes)  # type: ignore[attr-defined]
             await asyncio.sleep(PAUSE_S)
         await channel.write(f"{total}\n".encode())
         await channel.exit(0)

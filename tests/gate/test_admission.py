@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stargate_gate.gate.admission import Admission, Claim, Refusal, Shares, network_of
+from stargate_gate.gate.admission import Admission, Claim, Refusal, Shares
 
 NUMBERS = itertools.count()
 
@@ -17,23 +17,27 @@ def claim(key: str, pool: str = "read", address: str = "") -> Claim:
 
 
 def test_reads_do_not_keep_pushes_out() -> None:
-    """A pool each, both ways."""
-    desk = Admission(Shares(reads=2, pushes=1, per_key=9, per_address=9))
-    assert [desk.come(claim(key)) for key in "abc"] == ["run", "run", "wait"]
-    assert desk.come(claim("d", "push")) == "run"
-    assert desk.come(claim("e", "push")) == "wait"
+    """Each has a pool of its own."""
+    admission = Admission(Shares(reads=2, pushes=1, per_key=9, per_address=9))
+    assert [admission.enter(claim(key)) for key in "abc"] == ["run", "run", "wait"]
+    assert admission.enter(claim("d", "push")) == "run"
+    assert admission.enter(claim("e", "push")) == "wait"
 
 
 def test_one_key_has_its_share_and_no_more() -> None:
-    """Of both pools together; others go on."""
-    desk = Admission(Shares(reads=9, pushes=9, per_key=2, per_address=9))
-    assert [desk.come(claim("a")), desk.come(claim("a", "push")), desk.come(claim("a"))] == [
+    """Its sessions of both pools count. Other keys are not affected."""
+    admission = Admission(Shares(reads=9, pushes=9, per_key=2, per_address=9))
+    assert [
+        admission.enter(claim("a")),
+        admission.enter(claim("a", "push")),
+        admission.enter(claim("a")),
+    ] == [
         "run",
         "run",
         "wait",
     ]
-    assert desk.come(claim("b")) == "run"
-    assert "2 sessions of your key" in str(desk.in_the_way(claim("a")))
+    assert admission.enter(claim("b")) == "run"
+    assert "2 sessions of your key" in str(admission.exceeded(claim("a")))
 
 
 @pytest.mark.parametrize(
@@ -50,30 +54,29 @@ def test_one_key_has_its_share_and_no_more() -> None:
     ],
 )
 def test_one_address_has_its_share(one: str, other: str, same: bool) -> None:  # noqa: FBT001
-    """An IPv6 network of 64 bits is one client; what is not known is nobody's."""
-    desk = Admission(Shares(reads=9, pushes=9, per_key=9, per_address=1))
-    assert desk.come(claim("a", address=one)) == "run"
-    assert (desk.come(claim("b", address=other)) == "wait") is same
-    assert network_of("nonsense") == ""
+    """An IPv6 network of 64 bits counts as one address. An unknown address is not counted."""
+    admission = Admission(Shares(reads=9, pushes=9, per_key=9, per_address=1))
+    assert admission.enter(claim("a", address=one)) == "run"
+    assert (admission.enter(claim("b", address=other)) == "wait") is same
 
 
 def test_the_next_turn_is_for_the_key_that_has_least() -> None:
-    """A key that waits many times is not served before one that waits once; else in the order of coming."""
-    desk = Admission(Shares(reads=2, pushes=9, per_key=9, per_address=9))
+    """Not the key with most waiting requests is next. Among equal keys the request that came first is."""
+    admission = Admission(Shares(reads=2, pushes=9, per_key=9, per_address=9))
     running = [claim("a"), claim("b")]
     waiting = [claim("a"), claim("a"), claim("c"), claim("b")]
-    assert [desk.come(one) for one in (*running, *waiting)] == ["run"] * 2 + ["wait"] * 4
-    assert desk.leave(running[1]) == (waiting[2],)  # c has none running
-    assert desk.leave(waiting[2]) == (waiting[3],)  # b has none running now, a has one
-    assert desk.leave(running[0]) == (waiting[0],)
+    assert [admission.enter(one) for one in (*running, *waiting)] == ["run"] * 2 + ["wait"] * 4
+    assert admission.leave(running[1]) == (waiting[2],)  # c has none running
+    assert admission.leave(waiting[2]) == (waiting[3],)  # b has none running now, a has one
+    assert admission.leave(running[0]) == (waiting[0],)
 
 
 def test_who_waits_is_bounded() -> None:
-    """Also for one key, so that the others find room in the queue."""
-    desk = Admission(Shares(reads=2, pushes=2, per_key=1, per_address=9))
-    assert [desk.come(claim("a")) for _ in range(2)] == ["run", "wait"]
-    assert isinstance(desk.come(claim("a")), Refusal)
-    assert [desk.come(claim(key)) for key in "bcdef"] == ["run", "wait", "wait", "wait", Refusal(_FULL)]
+    """In all, and for one key, so that it cannot fill the queue."""
+    admission = Admission(Shares(reads=2, pushes=2, per_key=1, per_address=9))
+    assert [admission.enter(claim("a")) for _ in range(2)] == ["run", "wait"]
+    assert isinstance(admission.enter(claim("a")), Refusal)
+    assert [admission.enter(claim(key)) for key in "bcdef"] == ["run", "wait", "wait", "wait", Refusal(_FULL)]
 
 
 _FULL = "this node serves as many sessions as it may, try again later"
@@ -83,27 +86,27 @@ _FULL = "this node serves as many sessions as it may, try again later"
     st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.sampled_from(["push", "read"])), max_size=60)
 )
 def test_whatever_comes_and_goes_the_bounds_hold(steps: list[tuple[bool, str, str]]) -> None:
-    """And nobody waits while there is room for them."""
+    """And no request waits that could run."""
     shares = Shares(reads=3, pushes=2, per_key=3, per_address=4)
-    desk = Admission(shares)
+    admission = Admission(shares)
     running: dict[int, Claim] = {}
     waiting: dict[int, Claim] = {}
     for comes, key, pool in steps:
         if comes:
             new = claim(key, pool, "192.0.2.1")
-            verdict = desk.come(new)
+            verdict = admission.enter(new)
             if not isinstance(verdict, Refusal):
                 (running if verdict == "run" else waiting)[new.number] = new
         elif running or waiting:
             going = next(iter((running | waiting).values()))
             running.pop(going.number, None)
             waiting.pop(going.number, None)
-            for called in desk.leave(going):
+            for called in admission.leave(going):
                 running[called.number] = waiting.pop(called.number)
-        assert desk.running == len(running)
+        assert len(admission._running) == len(running)
         assert sum(one.pool == "read" for one in running.values()) <= shares.reads
         assert sum(one.pool == "push" for one in running.values()) <= shares.pushes
         assert all(sum(one.key == key for one in running.values()) <= shares.per_key for key in "abc")
         assert len(running) <= shares.per_address
         assert len(waiting) <= shares.may_wait
-        assert all(desk.in_the_way(one) for one in waiting.values())
+        assert all(admission.exceeded(one) for one in waiting.values())

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from stargate_gate.gate.ssh.login_places import PATIENCE_S, PlaceLimits, drop_chance, judge
-from stargate_gate.net.crowding import Standing, block_of
+from stargate_gate.net.addresses import network_of
+from stargate_gate.net.crowding import Place
 from stargate_gate.net.peer_pass import WINDOW_S, Passes, make_pass
 
 LIMITS = PlaceLimits(full=50, per_address=20, drop_from=25, drop_percent=30)
@@ -13,12 +14,12 @@ LATE = 100.0
 LUCKY, UNLUCKY = 0.999, 0.0  # against early drop
 
 
-def crowd(**counts: int) -> list[Standing[str]]:
+def crowd(**counts: int) -> list[Place[str]]:
     """So many from each address, all of them just arrived."""
-    return [Standing(f"{block}{n}", block, LATE) for block, count in counts.items() for n in range(count)]
+    return [Place(f"{block}{n}", block, LATE) for block, count in counts.items() for n in range(count)]
 
 
-def test_whoever_finds_room_comes_in():
+def test_a_free_place_is_given():
     verdict = judge(LIMITS, crowd(mallory=19), "mallory", LATE, UNLUCKY)
     assert (verdict.admitted, verdict.instead_of) == (True, None)
 
@@ -29,7 +30,7 @@ def test_one_address_never_has_more_than_its_cap():
 
 
 def test_users_of_the_attackers_address_get_the_place_of_one_that_has_had_its_time():
-    """The least advanced, and of those the oldest."""
+    """The one with the least progress, and of those the oldest."""
     standing = crowd(mallory=20)
     standing[3] = replace(standing[3], since_s=LATE - PATIENCE_S)
     standing[5] = replace(standing[5], since_s=LATE - PATIENCE_S - 1)
@@ -39,7 +40,7 @@ def test_users_of_the_attackers_address_get_the_place_of_one_that_has_had_its_ti
 
 @pytest.mark.parametrize("chance", [LUCKY, UNLUCKY])
 def test_a_user_at_another_address_always_gets_in(chance: float):
-    """Three addresses that have filled the pool a moment ago: one of them gives a place."""
+    """Three addresses have just filled the pool: a place of one of them is freed."""
     verdict = judge(LIMITS, crowd(a=17, b=17, c=16), "alice", LATE, chance)
     assert verdict.admitted
     assert verdict.instead_of is not None
@@ -47,7 +48,7 @@ def test_a_user_at_another_address_always_gets_in(chance: float):
 
 
 def test_fifty_addresses_keep_a_newcomer_out_only_until_their_patience_ends():
-    standing = [Standing(f"s{n}", f"address{n}", LATE) for n in range(50)]
+    standing = [Place(f"s{n}", f"address{n}", LATE) for n in range(50)]
     assert not judge(LIMITS, standing, "alice", LATE + 1, LUCKY).admitted
     assert judge(LIMITS, standing, "alice", LATE + PATIENCE_S, LUCKY).instead_of == "s0"
 
@@ -69,20 +70,20 @@ def test_early_drop_is_that_of_sshd():
 
 
 @pytest.mark.parametrize(
-    ("address", "block"),
+    ("address", "network"),
     [
         ("192.0.2.7", "192.0.2.7"),
         ("::ffff:192.0.2.7", "192.0.2.7"),
         ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        ("unknown", "unknown"),
+        ("unknown", None),
     ],
 )
-def test_an_ipv6_network_counts_as_one_address(address: str, block: str):
-    assert block_of(address) == block
+def test_an_ipv6_network_counts_as_one_address(address: str, network: str | None):
+    assert network_of(address) == network
 
 
-def test_a_pass_is_good_once_and_for_a_while():
+def test_a_pass_is_valid_once_and_for_a_limited_time():
     passes, now_s = Passes(b"secret"), 1_800_000_000.0
     shown = b"SSH-2.0-Stargate " + make_pass(b"secret", now_s, b"n" * 12).encode() + b"\r"
     assert passes.take(shown, now_s + 1)

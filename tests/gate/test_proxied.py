@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.gate.ssh.login_places import PlaceLimits
-from tests.gate.test_server import LIMIT_S, Site, _until
+from tests.gate.listener import LIMIT_S, Site, connections, until
 from tests.support.clients import Done, run, ssh_argv, tcp_connection
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_port
@@ -75,13 +75,13 @@ async def test_haproxy_tells_who_the_client_is(site: Site, tmp_path: Path, send:
 
 
 async def test_clients_that_come_straight_need_no_header(site: Site) -> None:
-    """Only from where load balancers are one is expected."""
+    """A header is expected only from the networks of load balancers."""
     async with site.serve(proxies=PROXIES):
         assert (await through(site.port, site, "health")).status == 0
 
 
 async def test_a_connection_from_a_load_balancer_without_a_header_is_refused_clearly(site: Site) -> None:
-    """It might be anybody: HAProxy without send-proxy, or a user on that machine."""
+    """Its client is unknown: HAProxy without send-proxy, or a user on that machine."""
     async with site.serve(proxies=PROXIES) as server:
         with capture_logs() as lines:
             assert (
@@ -90,7 +90,7 @@ async def test_a_connection_from_a_load_balancer_without_a_header_is_refused_cle
             assert (
                 await raw(site, b"PROXY TCP4 nonsense\r\n") == b"this address must speak PROXY protocol\r\n"
             )
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
     told = [(one["source"], one["problem"]) for one in lines if one["event"] == "proxy_header_refused"]
     assert told == [
         ("127.0.0.1", "the connection does not begin with a PROXY header"),
@@ -107,14 +107,14 @@ async def test_a_header_from_anybody_else_is_garbage(site: Site) -> None:
                 async with tcp_connection(site.port, "127.0.0.7") as (reader, writer):
                     writer.write(header)
                     assert await reader.read() == b"SSH-2.0-Stargate\r\n"  # its own banner, and the end
-                await _until(lambda server=server: server.connections == 0)
+                await until(lambda server=server: connections(server) == 0)
 
 
 async def test_a_load_balancer_that_speaks_for_itself_is_who_it_is(site: Site) -> None:
     """UNKNOWN: the connection counts as from its own address."""
     async with site.serve(proxies=PROXIES) as server:
         assert (await raw(site, b"PROXY UNKNOWN\r\nSSH-2.0-x\r\n")).startswith(b"SSH-2.0-")
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
 
 
 async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
@@ -122,10 +122,10 @@ async def test_a_header_that_never_comes_is_not_waited_for(site: Site) -> None:
     async with site.serve(proxies=PROXIES, login_timeout_s=0.3, places=PlaceLimits(full=1)) as server:
         async with asyncio.timeout(LIMIT_S), tcp_connection(site.port) as (reader, writer):
             writer.write(b"PROXY TCP4 ")
-            await _until(lambda: server.connections == 1)
+            await until(lambda: connections(server) == 1)
             assert await raw(site, b"") == b"Exceeded MaxStartups\r\n"
             assert await reader.read() == b"this address must speak PROXY protocol\r\n"
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
 
 
 async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -> None:
@@ -133,15 +133,15 @@ async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -
     async with site.serve(proxies=PROXIES) as server:
         with capture_logs() as lines:
             async with tcp_connection(site.port):
-                await _until(lambda: server.connections == 1)
-            await _until(lambda: server.connections == 0)
+                await until(lambda: connections(server) == 1)
+            await until(lambda: connections(server) == 0)
     assert [line for line in lines if line["log_level"] != "debug"] == []
 
 
 async def test_a_stopping_server_ends_those_that_wait_for_a_header(site: Site) -> None:
-    """None is left behind."""
+    """All of them."""
     async with contextlib.AsyncExitStack() as stack:
         async with site.serve(proxies=PROXIES) as server:
             reader, _ = await stack.enter_async_context(tcp_connection(site.port))
-            await _until(lambda: server.connections == 1)
+            await until(lambda: connections(server) == 1)
         assert await asyncio.wait_for(reader.read(), LIMIT_S) == b""

@@ -28,7 +28,7 @@ from stargate_gate.replication.wire.messages import Changed
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input
-from stargate_gate.repos.store import Repository
+from stargate_gate.repos.repository import Repository
 from tests.support.room import Room, open_room
 
 APP = parse_repository_name("org/app")

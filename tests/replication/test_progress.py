@@ -5,7 +5,7 @@ import time
 
 from stargate_gate.datadir.procs import cpu_s
 from stargate_gate.gate.push.acknowledge import shortage_line, waiting_line
-from stargate_gate.gate.push.pumps import wants_quiet
+from stargate_gate.gate.relay import wants_quiet
 from stargate_gate.replication.standby.progress import PROGRESS_BYTES, PROGRESS_CPU_S, Progress
 
 

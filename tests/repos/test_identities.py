@@ -86,7 +86,7 @@ async def test_a_rename_keeps_the_id_and_tells_nobody_of_a_new_one(room: Room) -
     """It is the same folder."""
     identity = (await room.store.create(APP)).id()
     births = Births()
-    room.store.tell(births)
+    room.store.report_births_to(births)
     path = renamed(room, APP, RENAMED)
     assert (await room.store.require(RENAMED)).id() == identity
     assert await room.store.by_id(identity) == Repository(RENAMED, path)
@@ -164,7 +164,7 @@ async def test_only_a_leader_gives_ids(room: Room, tmp_path: Path) -> None:
 async def test_whatever_is_new_is_announced_before_it_has_its_id(room: Room, tmp_path: Path) -> None:
     """Made, copied here, copied in, moved in from elsewhere: until it is told, others lack it."""
     births = Births()
-    room.store.tell(births)
+    room.store.report_births_to(births)
     made = await room.store.create(APP)
     copied(room, APP, FORK)
     git("clone", "-q", "--bare", make_work(tmp_path / "work"), room.datadir.repositories / "in.git")
@@ -186,11 +186,11 @@ async def test_an_id_that_cannot_be_announced_is_not_given(room: Room) -> None:
         async def expect(self, identity: str, name: RepositoryName) -> None:
             raise OSError(28, "No space left on device")
 
-    room.store.tell(Full())
+    room.store.report_births_to(Full())
     with pytest.raises(Exception, match="cannot be served now"):
         await room.store.require(FORK)
     assert Repository(FORK, path).id() == identity
-    room.store.tell(Births())
+    room.store.report_births_to(Births())
     assert (await room.store.require(FORK)).id() != identity
 
 
@@ -286,7 +286,7 @@ async def test_a_repository_that_one_search_misses_is_found_by_the_next(
     """An operator moves its folder from where the search comes to where it has been: it is not gone."""
     identity = (await room.store.create(APP)).id()
     root = room.datadir.repositories
-    walk = room.store.register._files._walk
+    walk = room.store.register._files._find_all
     moved = []
 
     def moving() -> list[Repository]:
@@ -297,7 +297,7 @@ async def test_a_repository_that_one_search_misses_is_found_by_the_next(
         return found
 
     renamed(room, APP, RENAMED)  # so that it has to be searched for
-    monkeypatch.setattr(room.store.register._files, "_walk", moving)
+    monkeypatch.setattr(room.store.register._files, "_find_all", moving)
     found = await room.store.by_id(identity, search=True)
     assert found is not None
     assert str(found.name) == "a/renamed"

@@ -1,1 +1,1 @@
-"""What a push needs beside copying bytes: its commands are read, its report waits for the sync set."""
+"""A push: its commands, git's list of refs, git's report, and when it is acknowledged."""

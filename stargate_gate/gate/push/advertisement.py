@@ -1,8 +1,9 @@
-"""Git's advertisement, kept until it may be sent: what it shows counts as acknowledged.
+"""Git's advertisement (its list of refs), kept until it may be sent: what it shows counts as acknowledged.
 
-Everything up to the first flush-pkt, in protocol 0 and in 1 (gitprotocol-pack(5); for pushes git answers
-a client that asks for protocol 2 with 0). It has to be kept whole, and not just held back in git's pipe:
-git reads refs while it writes, so what it would write later could be newer than what was waited for.
+It is everything up to the first flush-pkt, in protocols 0 and 1 (gitprotocol-pack(5); for a push git answers
+a client that asks for protocol 2 with 0). All of it is kept here. To leave a part of it in git's pipe would
+be wrong: git reads refs while it writes, so a later part could show newer values than those that were waited
+for.
 """
 
 import asyncio
@@ -14,10 +15,10 @@ from typing import IO
 
 from stargate_gate.repos.pktline import HEADER_BYTES, packet_length
 
-# Of one advertisement; a ref takes about 80 bytes. Longer ones go to an unnamed file, so that two hundred
-# pushes to repositories with a million refs cost the disk and not the memory.
+# Of one advertisement; a ref takes about 80 bytes. A longer one goes to an unnamed file, so that two hundred
+# pushes to repositories with a million refs take space on disk and not in memory.
 MEMORY_BYTES = 1024 * 1024
-# Ten million refs. Whatever is beyond it is no advertisement.
+# Ten million refs.
 MAX_ADVERTISEMENT_BYTES = 1024 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 
@@ -27,14 +28,14 @@ class AdvertisementTooLongError(Exception):
 
 
 class FlushFinder:
-    """Finds the end of a list of pkt-lines, however the bytes arrive. Pure."""
+    """Finds the end of a list of pkt-lines in a stream that is cut anywhere. Pure."""
 
     def __init__(self) -> None:
         self._header = b""
         self._skip = 0  # bytes of the current packet that are still to come
 
     def feed(self, data: bytes) -> int | None:
-        """How many bytes of `data` belong to the list, its flush-pkt included; None: all, and more to come.
+        """How many bytes of `data` belong to the list, with its flush-pkt; None: all, and more follow.
 
         Raises:
             PktLineError: these are not pkt-lines.
@@ -57,10 +58,11 @@ class FlushFinder:
 
 
 class Advertisement:
-    """One of them. `feed` until it is complete, then `chunks`, once; `close` in any case.
+    """One advertisement. `feed` it until it is complete, then read `chunks` once; `close` it in any case.
 
-    `folder` is where the file goes that a long one needs; `max_bytes` is a limit and `memory_bytes` a
-    threshold, see the constants. All work on the file is done in threads.
+    folder        for the file of a long advertisement; all work on it is done in threads
+    memory_bytes  a longer one goes to the file
+    max_bytes     a longer one is refused
     """
 
     def __init__(
@@ -76,12 +78,12 @@ class Advertisement:
         self.complete = False
 
     async def feed(self, data: bytes) -> bytes:
-        """Keep what belongs to it; what does not is returned.
+        """Keep the bytes that belong to it, and return the others.
 
         Raises:
             PktLineError: these are not pkt-lines.
             AdvertisementTooLongError
-            OSError: it cannot be kept.
+            OSError: it cannot be written to the file.
         """
         end = self._finder.feed(data)
         mine = data if end is None else data[:end]
@@ -98,10 +100,10 @@ class Advertisement:
         return data[len(mine) :]
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What was kept.
+        """The bytes that were kept.
 
         Raises:
-            OSError: it was not.
+            OSError: the file cannot be read.
         """
         if self._file is None:
             for chunk in self._kept:
@@ -112,10 +114,10 @@ class Advertisement:
             yield chunk
 
     def close(self) -> None:
-        """Forget it. Can be repeated."""
+        """Free it. Can be called twice."""
         self._kept.clear()
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what was not written is not needed any more
+            with contextlib.suppress(OSError):  # bytes that were not written are not needed any more
                 self._file.close()
 
 

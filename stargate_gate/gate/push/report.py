@@ -1,7 +1,7 @@
-"""Git's answer to a push, cut into what may pass at once and what is held back. Pure.
+"""Git's answer to a push: progress, which is sent at once, and the report, which is kept. Pure.
 
-What git-receive-pack sends after the client's commands (gitprotocol-pack(5), "Report Status"; seen
-with 2.39.5):
+What git-receive-pack sends after the client's commands (gitprotocol-pack(5), "Report Status"; seen with git
+2.39.5):
 
     without side band   unpack …, then per ref: ok REF | ng REF why | option … (belongs to the ok before
                         it), then a flush-pkt; or nothing at all, if the client wants no report
@@ -9,9 +9,8 @@ with 2.39.5):
                         pkt-lines and split anywhere; band 2 is progress, band 3 a fatal error; empty
                         packets of band 1 keep the connection alive. At the very end a flush-pkt
 
-So git's own bytes tell which of the two it is, and the client's capabilities need not be known. A
-client believes the report when it has it; so the report waits here, and with it whatever comes after
-it on the same band.
+Git's own bytes show which of the two forms it is, so the client's capabilities need not be known. A client
+believes the report when it has it. So the report is kept here, with everything after it on the same band.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,50 +27,45 @@ from stargate_gate.repos.pktline import (
     encode,
 )
 
-# A line of a report is about as long as its ref's name: this takes a push of some hundred thousand
-# refs. What is beyond it would be held in memory, for every push at the same time.
+# A line of a report is about as long as its ref's name: enough for a push of some hundred thousand refs.
+# The limit is there because reports are kept in memory, for all pushes that run at the same time.
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 BANDS = frozenset({b"\1", b"\2", b"\3"})
 REPORT_BAND = b"\1"
 PROGRESS_BAND = b"\2"
-CHUNK_BYTES = 64 * 1024  # of what is sent, and looked at, at a time
-# The limit of the old "side-band", 1000 bytes with length and band: every client takes that. Git itself
-# uses the large one, and answers a client that asks for the old one without any.
+CHUNK_BYTES = 64 * 1024  # sent, and parsed, at a time
+# The limit of the old "side-band", 1000 bytes with length and band, which every client takes. Git itself uses
+# side-band-64k, and answers a client that asks for the old one without side band.
 BAND_PAYLOAD_BYTES = 995
 
 
 class ReportTooLongError(Exception):
-    """More than MAX_REPORT_BYTES; nothing of it is held any more."""
+    """The report is longer than MAX_REPORT_BYTES. It was dropped."""
 
 
 class Report:
-    """One answer. `feed` it what git writes, however the bytes arrive; then `released` or `rewritten`.
+    """One answer. `feed` it what git writes, cut anywhere; then send `released` or `rewritten`.
 
-    Nothing that says of a ref what became of it leaves this but through those two; the first of them
-    to yield has taken it, and the other has nothing then.
+    Only those two return lines about refs. The first of them to yield has taken the report; the other one
+    is empty then.
     """
 
     def __init__(self, max_bytes: int = MAX_REPORT_BYTES) -> None:
         self._parser = Parser()
         self._held = bytearray()  # whole packets
         self._max_bytes = max_bytes
-        self._ended = False  # git's closing flush-pkt is held: nothing may overtake it
-
-    @property
-    def held_bytes(self) -> int:
-        """How much waits here, without what is no whole packet yet."""
-        return len(self._held)
+        self._ended = False  # git's last flush-pkt is kept: nothing that follows may be sent before it
 
     @property
     def banded(self) -> bool:
-        """Whether the client takes a side band, as what is held shows: then band 2 may come before it."""
+        """Whether the report has a side band. Then band 2 may be sent before it."""
         return bytes(self._held[HEADER_BYTES : HEADER_BYTES + 1]) == REPORT_BAND
 
     def feed(self, data: bytes) -> bytes:
-        """What of git's answer may be sent on now.
+        """The part of git's answer that may be sent now.
 
         Raises:
-            PktLineError: this is not what git-receive-pack writes.
+            PktLineError: git-receive-pack does not write this.
             ReportTooLongError
         """
         passing = bytearray()
@@ -83,15 +77,15 @@ class Report:
         return bytes(passing)
 
     def released(self) -> Iterator[bytes]:
-        """What was held, byte for byte; what git left of a packet when it died included."""
+        """The report as git wrote it, with an incomplete packet at the end if git died while writing."""
         yield from _slices([self._take()], CHUNK_BYTES)
         if rest := self._parser.pending:
             yield rest
 
     def rewritten(self, reason: str) -> Iterator[bytes]:
-        """What was held, with every `ok` turned into `ng … reason`. Nothing if git had written no report.
+        """The report with each `ok` changed to `ng … reason`. Empty if git has written no report.
 
-        reason  one line, without the words around it. Control characters become spaces.
+        reason  one line. Control characters become spaces.
         """
         banded = self.banded
         held = self._take()
@@ -127,7 +121,7 @@ class Report:
 
 
 def _band(packet: Packet) -> bytes | None:
-    """Which band a packet is of; None without side band. A report's lines begin with letters."""
+    """The band of a packet; None without side band. Lines of a report begin with a letter."""
     return packet[:1] if isinstance(packet, bytes) and packet[:1] in BANDS else None
 
 
@@ -136,7 +130,7 @@ def _raw(packet: Packet) -> bytes:
 
 
 def _packets(parts: Iterable[bytes]) -> Iterator[Packet]:
-    """The packets in these bytes, as far as they are whole, up to the first flush-pkt and with it."""
+    """The complete packets in these bytes, up to and including the first flush-pkt."""
     parser = Parser()
     for part in parts:
         for start in range(0, len(part), CHUNK_BYTES):
@@ -151,7 +145,7 @@ def _packets(parts: Iterable[bytes]) -> Iterator[Packet]:
 
 
 def _payloads(held: bytes, band: bytes) -> Iterator[bytes]:
-    """What was sent on that band."""
+    """The payloads that were sent on that band."""
     for packet in _packets([held]):
         if isinstance(packet, bytes) and _band(packet) == band:
             yield packet[1:]
@@ -170,8 +164,8 @@ def _slices(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _refused(report: Iterable[Packet], reason: str) -> Iterator[Packet]:
-    """The lines of a report in which nothing has succeeded."""
-    refused: bytes | None = None  # the ref of the last ok: a ref that became several has several
+    """The lines of `report`, with each ref refused."""
+    refused: bytes | None = None  # the ref of the last ok: proc-receive can report several for one ref
     for packet in report:
         if isinstance(packet, bytes) and packet.startswith(b"ok "):
             ref = packet[3:].rstrip(b"\n")

@@ -1,1 +1,1 @@
-"""The SSH listener: connections before and after the login, channels, and the memory that they may cost."""
+"""The SSH listener: connections before and after the login, channels, and limits of memory and time."""

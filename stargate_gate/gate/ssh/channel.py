@@ -1,6 +1,6 @@
-"""One SSH session channel as the gate's `Channel`: bounded both ways, closed only after the last byte.
+"""One SSH session channel as the gate's `Channel`: bounded in both directions, closed after the last byte.
 
-asyncssh's own streams and redirects are not used: `redirect()` followed by `exit()` truncates.
+asyncssh's own streams and redirects are not used: `redirect()` followed by `exit()` loses the last bytes.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from asyncssh.constants import EXTENDED_DATA_STDERR
 
 from stargate_gate.gate.ssh.backpressure import WINDOW_BYTES, PacedChannel, PacedConnection
 
-CHUNK_BYTES = 64 * 1024  # what one write has in flight, and what one read may return
-STALL_LIMIT_S = 300.0  # a client that takes not one byte for that long is taken for dead
+CHUNK_BYTES = 64 * 1024  # one write has that many bytes in flight
+STALL_LIMIT_S = 300.0  # a client that takes no byte for that long counts as gone
 
 
 class SshChannel:
-    """Implements `ports.Channel`. The session feeds it what asyncssh delivers."""
+    """Implements `ports.Channel`. `ExecSession` passes on what asyncssh delivers (feed…, pause…, resume…)."""
 
     def __init__(
         self,
@@ -37,13 +37,8 @@ class SshChannel:
         self._drained.set()
         self.bytes_in = 0
         self.bytes_out = 0
-        # Paused whenever anything waits: a write is over when all of it has become SSH packets.
+        # Paused whenever anything is buffered: a write has ended when all of it is in SSH packets.
         channel.set_write_buffer_limits(high=0)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What the client sent and nobody has read yet; at most the receive window."""
-        return self._received_bytes
 
     @property
     def lost(self) -> bool:
@@ -55,7 +50,7 @@ class SshChannel:
         self._received.append(data)
         self._received_bytes += len(data)
         self.bytes_in += len(data)
-        if self._received_bytes > WINDOW_BYTES:  # only without pacing, see backpressure.py
+        if self._received_bytes > WINDOW_BYTES:  # only if asyncssh is not as checked, see backpressure.py
             self._channel.pause_reading()
         self._readable.set()
 
@@ -70,16 +65,16 @@ class SshChannel:
         self._readable.set()
         self._drained.set()
 
-    def hold(self) -> None:
+    def pause_writing(self) -> None:
         """The client's window is full: writers wait."""
         self._drained.clear()
 
-    def go_on(self) -> None:
-        """All that was written is on its way."""
+    def resume_writing(self) -> None:
+        """All that was written has been sent."""
         self._drained.set()
 
     async def read(self, n: int) -> bytes:
-        """Up to `n` bytes; b"" at the end. Raises ConnectionError. The client may send from now on."""
+        """Up to `n` bytes; b"" at the end. Raises ConnectionError. The first call lets the client send."""
         if isinstance(self._channel, PacedChannel):
             self._channel.open_window()
         while not self._received and not self._ended and not self._lost:
@@ -95,7 +90,7 @@ class SshChannel:
         return data
 
     def _take(self, n: int) -> bytes:
-        """As much as is there, up to `n`: SSH packets are smaller than what a pipe takes at once."""
+        """All that was received, up to `n` bytes: one SSH packet is less than a pipe takes at once."""
         taken: list[bytes] = []
         while self._received and n > 0:
             data = self._received.popleft()
@@ -132,7 +127,7 @@ class SshChannel:
         await self._wait_sent()
 
     async def _wait_sent(self) -> None:
-        """Wait until nothing is buffered; slow is fine, standing still is not."""
+        """Wait until nothing is buffered. Raises if that makes no progress for the stall limit."""
         before = self._unsent_bytes()
         while not self._lost:
             try:
@@ -155,11 +150,11 @@ class SshChannel:
         return self._channel.get_write_buffer_size() + self._connection.unsent_bytes()
 
     async def exit(self, status: int) -> None:
-        """End of file, exit status, close: after the last byte. Raises ConnectionError."""
+        """Send end of file, exit status and close after the last byte. Raises ConnectionError."""
         await self._wait_sent()
         self._channel.write_eof()
         self._channel.exit(status)
 
     def abort(self) -> None:
-        """Close at once; what is buffered is lost."""
+        """Close at once; buffered bytes are lost."""
         self._channel.abort()

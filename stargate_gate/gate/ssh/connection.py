@@ -1,8 +1,12 @@
-"""One SSH connection: who is it, and what may it open.
+"""One SSH connection: who the client is, and which channels it may open.
 
-Identity is bound to the key that made a valid signature. asyncssh asks for validation of mere offers
-too (RFC 4252, section 7, the query without a signature), and it merges what a client sends by SetEnv
-into a key's environment=; neither counts here.
+    GateConnection   the wire: asyncssh's connection, with what it lacks
+    AuthHandler      the login: asyncssh asks it about each key; afterwards it knows the client's identity
+    ExecSession      a channel: turns asyncssh's callbacks into a `Request` and an `SshChannel`
+
+The identity is that of the key that made a valid signature. asyncssh also asks about keys that a client only
+offers (RFC 4252, section 7, the query without a signature), and it merges variables that a client sends with
+SetEnv into a key's environment=. Neither has an effect here.
 """
 
 import asyncio
@@ -24,24 +28,24 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from stargate_gate.access.authorized_keys import KeyEntry, fingerprint_of
 from stargate_gate.access.identity import Identity
 from stargate_gate.access.key_file import KeyFile
-from stargate_gate.access.sources import client_address
 from stargate_gate.gate.ports import Request
 from stargate_gate.gate.ssh.backpressure import PacedConnection
 from stargate_gate.gate.ssh.channel import SshChannel
 from stargate_gate.gate.ssh.login_log import LoginLog
 from stargate_gate.gate.ssh.lost_address import is_at, may_outlive_its_address
+from stargate_gate.net.addresses import client_address
 
 log = structlog.get_logger()
 
 LOGIN_NAME = "git"
 USERAUTH_SERVICE = b"ssh-userauth"  # RFC 4252, section 4
-MAX_ATTEMPTS = 20  # offered keys and failures; agents with many keys offer them all, OpenSSH's server takes 6
+MAX_ATTEMPTS = 20  # offered keys and failures. An agent offers all its keys; OpenSSH's server takes 6
 MAX_CHANNELS = 10  # sessions at a time on one connection, as OpenSSH's MaxSessions
 MAX_PEER_CHANNELS = 100  # a standby's feed, its fetches (at most 64) and its comparisons
-IDLE_LIMIT_S = 600.0  # a connection that runs nothing for that long is closed; keepalives do not count
-FIRST_COMMAND_LIMIT_S = 60.0  # one that has not run anything yet; a client logs in with a command at hand
-COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed; clients ask at once
-LOGIN_BYTES = 256 * 1024  # all that a client may send before it has logged in; 20 large keys take 40 KiB
+IDLE_LIMIT_S = 600.0  # a connection that runs no command for that long is closed, with or without keepalives
+FIRST_COMMAND_LIMIT_S = 60.0  # the same for a connection that has not run any command yet
+COMMAND_LIMIT_S = 20.0  # a channel that has not asked for a command by then is closed
+LOGIN_BYTES = 256 * 1024  # a client may send that much before it has logged in; 20 large keys take 40 KiB
 SESSION_ID_BYTES = 6  # enough to find one session's lines in a log
 
 SIGNATURE_ALGORITHMS = (
@@ -55,7 +59,8 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-256",
 )  # no "ssh-rsa": that is RSA with SHA-1
 KEXINIT_COOKIE_BYTES, KEXINIT_NAMELISTS = 16, 10  # RFC 4253, section 7.1
-ARRIVED, EXCHANGED, OFFERED = 0, 1, 2  # before a login: connected, keys exchanged, a known key offered
+# Progress of a login: connected; SSH keys exchanged; a key offered that may log in.
+ARRIVED, EXCHANGED, OFFERED = 0, 1, 2
 SK_USER_VERIFIED = 0x04  # flag of a security key's signature: OpenSSH, PROTOCOL.u2f
 
 
@@ -67,27 +72,27 @@ class _Match:
     entry: KeyEntry | None
 
 
-class FrontDesk(Protocol):
-    """Where connections and sessions are kept. `SshServer` is it."""
+class ConnectionRegistry(Protocol):
+    """Knows all connections and sessions of a listener. Implemented by `SshServer`."""
 
-    def logged_in(self, visitor: "Visitor") -> None:
-        """This one has proved who it is."""
+    def logged_in(self, handler: "AuthHandler") -> None:
+        """The client of this connection has proved who it is."""
 
-    def left(self, visitor: "Visitor") -> None:
-        """This one is gone, logged in or not."""
+    def left(self, handler: "AuthHandler") -> None:
+        """This connection is gone, logged in or not."""
 
     def serve(self, session: "ExecSession") -> None:
-        """A client asks for a command: start it, and put its task into `session.task`."""
+        """A client asks for a command: run it, and put its task into `session.task`."""
 
 
-class Visitor(asyncssh.SSHServer):
-    """What asyncssh asks about one connection. Made by `SshServer` for each."""
+class AuthHandler(asyncssh.SSHServer):
+    """asyncssh's questions about one connection, and its identity. `SshServer` makes one for each."""
 
     def __init__(
         self,
         keys: KeyFile,
         cluster_key: bytes | None,
-        desk: "FrontDesk",
+        registry: "ConnectionRegistry",
         login_log: LoginLog,
         *,
         stall_limit_s: float,
@@ -96,7 +101,7 @@ class Visitor(asyncssh.SSHServer):
         self._floating = floating
         self._keys = keys
         self._cluster_key = cluster_key
-        self._desk = desk
+        self._registry = registry
         self._log = login_log
         self._login: str | None = None
         self._refused_keys: dict[str, str] = {}  # by fingerprint: why it did not count; at most MAX_ATTEMPTS
@@ -117,18 +122,18 @@ class Visitor(asyncssh.SSHServer):
     # --- asyncssh's callbacks -------------------------------------------------------------------
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """A TCP connection is there."""
+        """asyncssh: the connection begins."""
         if not isinstance(conn, GateConnection):
-            raise TypeError("a Visitor belongs to a GateConnection")
+            raise TypeError("an AuthHandler belongs to a GateConnection")
         self.connection = conn
-        conn.visitor = self
+        conn.handler = self
         self.source = client_address(str(conn.get_extra_info("peername", ("unknown",))[0]))
         self.local = str(conn.get_extra_info("sockname", ("unknown",))[0])
         if self.is_at(self._floating) and (sock := conn.get_extra_info("socket")) is not None:
             may_outlive_its_address(sock)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, for whatever reason."""
+        """asyncssh: the connection has ended."""
         self._stop_idling()
         if self.identity is None:
             self._log.refused(
@@ -140,21 +145,21 @@ class Visitor(asyncssh.SSHServer):
                 duration_s=time.monotonic() - self._since,
                 spoke_ssh=bool(self.connection.get_extra_info("client_version")),
             )
-        self._desk.left(self)
+        self._registry.left(self)
 
     async def begin_auth(self, username: str) -> bool:
-        """Authentication is always needed. What was written into the key file before counts from here on."""
+        """asyncssh: the client has sent a login name. Looks at the key file: a new key counts at once."""
         self._login = username
         self.connection.progress = max(self.connection.progress, EXCHANGED)
         await self._keys.look()
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """The only way in."""
+        """asyncssh: keys are the only method."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Whether `key` might log in as `username`: for an offer as well as before a signature is checked."""
+        """asyncssh: may `key` log in as `username`? Asked at an offer, and before a signature is checked."""
         blob = key.public_data
         self._candidate = self._match(username, blob)
         if self._candidate is None:
@@ -163,25 +168,25 @@ class Visitor(asyncssh.SSHServer):
         return True
 
     def auth_completed(self) -> None:
-        """A signature was valid, and the client knows."""
-        if self._proved is None:  # asyncssh let somebody in whom validate_public_key did not
+        """asyncssh: a signature was valid, and the client has been told."""
+        if self._proved is None:  # asyncssh has let in a client whose key was not proved here
             self.connection.abort()
             return
         self.identity = self._proved.identity
         self._log.accepted(self.identity, self._login or "")
-        self._desk.logged_in(self)
+        self._registry.logged_in(self)
         self._start_idling(FIRST_COMMAND_LIMIT_S)
 
     def session_requested(self) -> "tuple[SSHServerChannel[bytes], ExecSession] | bool":
-        """A channel for one command, unless there are too many."""
+        """asyncssh: a client opens a channel. False if there are too many."""
         most = MAX_PEER_CHANNELS if self.identity and self.identity.access == "peer" else MAX_CHANNELS
         if self.identity is None or self._sessions >= most:
             return False
         channel = self.connection.create_paced_channel()
         self._sessions += 1
-        return channel, ExecSession(self, self._desk, stall_limit_s=self._stall_limit_s)
+        return channel, ExecSession(self, self._registry, stall_limit_s=self._stall_limit_s)
 
-    # --- GateConnection's and ExecSession's side ------------------------------------------------
+    # --- called by GateConnection and ExecSession ------------------------------------------------
 
     def _match(self, username: str, blob: bytes) -> _Match | None:
         if username != LOGIN_NAME:
@@ -197,7 +202,7 @@ class Visitor(asyncssh.SSHServer):
         return self._keys.keys.why_not(blob, self.source, datetime.now(UTC))
 
     def knows(self, username: str, blob: bytes) -> bool:
-        """Whether there is such a key at all, as it was sent; why not is kept for the log."""
+        """Whether the key, as it was sent, may log in. If not, the reason is kept for the log."""
         found = self._match(username, blob) is not None
         self._refused_keys[fingerprint_of(blob)] = (
             "was not proved" if found else self._why_not(username, blob)
@@ -206,12 +211,12 @@ class Visitor(asyncssh.SSHServer):
 
     @property
     def touch_required(self) -> bool:
-        """Whether the key in question must have been touched, if it is a security key."""
+        """Whether the key that is being checked must have been touched, if it is a security key."""
         entry = self._candidate.entry if self._candidate else None
         return entry is None or entry.options.touch_required
 
     def prove(self, signature: bytes) -> bool:
-        """The candidate's signature is mathematically valid: does it satisfy the line's options too?"""
+        """Called with a valid signature of the candidate: does it also satisfy the options of its line?"""
         entry = self._candidate.entry if self._candidate else None
         if not signature_is_acceptable(
             signature, verify_required=entry is not None and entry.options.verify_required
@@ -221,12 +226,12 @@ class Visitor(asyncssh.SSHServer):
         return True
 
     def is_at(self, floating: frozenset[str] | None) -> bool:
-        """Whether this connection breaks with the node's floating addresses; a peer's is to another."""
+        """Whether the connection breaks when the node loses these addresses. Peers connect to another one."""
         peer = self.identity is not None and self.identity.access == "peer"
         return not peer and is_at(self.local, floating)
 
     def attempt(self) -> None:
-        """One more key offered, or one more failure: close when there are too many."""
+        """Count one more offered key or failure, and close the connection at MAX_ATTEMPTS."""
         self._attempts += 1
         if self._attempts >= MAX_ATTEMPTS:
             self.connection.disconnect(
@@ -234,9 +239,9 @@ class Visitor(asyncssh.SSHServer):
             )
 
     def identity_now(self) -> Identity | None:
-        """Who this is by the key file as it is in force now; None if its key may not log in any more.
+        """The client's identity by the keys in force now; None if its key may not log in any more.
 
-        A connection can outlive the line that let it in, so each command asks anew. From memory.
+        The line of a key can be removed while its connection lives, so each command asks again. From memory.
         """
         if self._proved is None or self._proved.entry is None:
             return self.identity
@@ -244,12 +249,12 @@ class Visitor(asyncssh.SSHServer):
         return None if match is None else match.identity
 
     def command_started(self) -> None:
-        """A channel runs a command from now on: this connection is in use."""
+        """A channel runs a command from now on, so the connection is not idle."""
         self._commands += 1
         self._stop_idling()
 
     def session_closed(self, *, had_command: bool) -> None:
-        """A channel is gone."""
+        """A channel is closed."""
         self._sessions -= 1
         if had_command:
             self._commands -= 1
@@ -269,9 +274,9 @@ class Visitor(asyncssh.SSHServer):
 
 
 def signature_is_acceptable(signature: bytes, *, verify_required: bool) -> bool:
-    """Whether the algorithm is one of ours, and a security key has checked its user where it must.
+    """Whether the algorithm is in SIGNATURE_ALGORITHMS, and a security key has verified its user if it must.
 
-    RFC 4253, section 6.6; OpenSSH's PROTOCOL.u2f: flags and a counter end a security key's signature.
+    RFC 4253, section 6.6. A security key's signature ends with flags and a counter (OpenSSH, PROTOCOL.u2f).
     """
     packet = SSHPacket(signature)
     try:
@@ -287,34 +292,34 @@ def signature_is_acceptable(signature: bytes, *, verify_required: bool) -> bool:
 
 
 class GateConnection(PacedConnection):
-    """The wire side of a connection: asyncssh's, with what it lacks: proof of identity, a cap on attempts."""
+    """asyncssh's connection, with what it lacks: proof of identity, limits of attempts and of bytes."""
 
-    visitor: Visitor
-    progress = ARRIVED  # how far the login has come, for whoever must choose who goes
-    turned_out = ""  # why this side has ended it, for the log
+    handler: AuthHandler
+    progress = ARRIVED  # how far the login has come; less is closed first when places are needed
+    turned_out = ""  # why this node has ended it, for the log
     _login_bytes = 0
 
     def turn_out(self, reason: str) -> None:
-        """End it at once: somebody else needs its place."""
+        """End it at once, for `reason`."""
         self.turned_out = reason
         self.abort()
 
-    def visitor_is_at(self, floating: frozenset[str] | None) -> bool:
-        """See `Visitor.is_at`. False before the connection is made."""
-        visitor = getattr(self, "visitor", None)
-        return visitor is not None and visitor.is_at(floating)
+    def is_at(self, floating: frozenset[str] | None) -> bool:
+        """See `AuthHandler.is_at`. False before the connection is made."""
+        handler = getattr(self, "handler", None)
+        return handler is not None and handler.is_at(floating)
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Let the kernel acknowledge at once, which it forgets each time (tcp(7), TCP_QUICKACK).
+        """Let the kernel acknowledge at once. The option must be set for each read (tcp(7), TCP_QUICKACK).
 
-        OpenSSH's client waits with a small packet until the one before is acknowledged, unless it has a
-        terminal; and the kernel waits up to 40 ms for something to send along with an acknowledgement.
+        Without a terminal OpenSSH's client sends a small packet only when the packet before it was
+        acknowledged, and the kernel delays an acknowledgement by up to 40 ms to send it along with data.
         """
         sock = self.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        if self.visitor.identity is None:
+        if self.handler.identity is None:
             self._login_bytes += len(data)
             if self._login_bytes > LOGIN_BYTES:
                 self.turn_out("it has sent more than a login needs")
@@ -330,12 +335,13 @@ class GateConnection(PacedConnection):
         return result
 
     async def _judge_guess(self, kexinit: bytes, negotiating: Awaitable[None]) -> None:
-        """A first packet that was sent on a guess is dropped if the guess was wrong (RFC 4253, section 7).
+        """Drop a first packet that the client sent on a wrong guess (RFC 4253, section 7).
 
-        It is also wrong if the two sides' first key exchanges, or their first kinds of host key, differ;
-        asyncssh looks only at whether the client's first key exchange was chosen.
+        The guess is also wrong if the two sides' first key exchanges, or their first kinds of host key,
+        differ. asyncssh only looks whether the client's first key exchange was chosen.
         """
         await negotiating
+        # asyncssh has read the packet; read it again for the two lists and the flag that it does not keep.
         packet = SSHPacket(kexinit)
         packet.get_bytes(KEXINIT_COOKIE_BYTES)
         theirs = [packet.get_namelist() for _ in range(KEXINIT_NAMELISTS)]
@@ -344,39 +350,39 @@ class GateConnection(PacedConnection):
             self._ignore_first_kex = True
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """Called with and without a signature; only a valid one proves anything.
+        """asyncssh: a client offers a key, or proves it by a signature.
 
-        Nothing is awaited between the candidate's choice and the proof, so that no other key can
-        come between them. What a stranger offers is not decoded: that costs time, of a certificate a
-        signature of a size that the stranger chooses.
+        Nothing is awaited between the choice of the candidate and its proof, so that no other key can take
+        its place. An unknown key is not decoded: that costs time, for a certificate even the check of a
+        signature whose size the stranger chooses.
         """
-        if not self.visitor.knows(username, key_data):
+        if not self.handler.knows(username, key_data):
             return False
         valid = await super().validate_public_key(username, key_data, msg, signature)
         if valid and msg:
-            return self.visitor.prove(signature)
+            return self.handler.prove(signature)
         if valid:
-            self.visitor.attempt()
+            self.handler.attempt()
         return valid
 
-    def send_userauth_failure(self, partial_success: bool) -> None:  # noqa: FBT001  # asyncssh's signature
-        """A key or a method was refused."""
+    def send_userauth_failure(self, partial_success: bool) -> None:  # noqa: FBT001  # the signature of asyncssh's method
+        """asyncssh: refuse a key or a method."""
         super().send_userauth_failure(partial_success)
-        # paramiko asks for the service again before each key; asyncssh would disconnect (sshd does not).
+        # paramiko asks for the service again before each key. asyncssh would disconnect; sshd does not.
         self._next_service = USERAUTH_SERVICE
-        self.visitor.attempt()
+        self.handler.attempt()
 
     def get_key_option(self, option: str, default: object = None) -> object:
-        """What authorized_keys says of the key in question; asyncssh asks for this one option."""
-        return not self.visitor.touch_required if option == "no-touch-required" else default
+        """asyncssh: an option of the line of the key that is being checked. It asks for this one only."""
+        return not self.handler.touch_required if option == "no-touch-required" else default
 
 
 class ExecSession(asyncssh.SSHServerSession[bytes]):
     """One channel: turns asyncssh's callbacks into a `Request` and an `SshChannel`."""
 
-    def __init__(self, visitor: Visitor, desk: "FrontDesk", *, stall_limit_s: float) -> None:
-        self._visitor = visitor
-        self._desk = desk
+    def __init__(self, handler: AuthHandler, registry: "ConnectionRegistry", *, stall_limit_s: float) -> None:
+        self._handler = handler
+        self._registry = registry
         self._stall_limit_s = stall_limit_s
         self._command: str | None = None
         self._terminal = False
@@ -385,39 +391,39 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._raw: SSHServerChannel[bytes]
         self.channel: SshChannel
         self.task: asyncio.Task[None] | None = None
-        self.leaving = False  # its connection is about to be ended by this node
+        self.leaving = False  # this node is about to end its connection
 
     @property
     def connection(self) -> GateConnection:
-        """The one that it belongs to."""
-        return self._visitor.connection
+        """The connection of this channel."""
+        return self._handler.connection
 
     def connection_made(self, chan: SSHServerChannel[bytes]) -> None:
-        """The channel is open."""
+        """asyncssh: the channel is open."""
         self._raw = chan
         self._limit = asyncio.get_running_loop().call_later(COMMAND_LIMIT_S, chan.close)
-        self.channel = SshChannel(chan, self._visitor.connection, stall_limit_s=self._stall_limit_s)
+        self.channel = SshChannel(chan, self._handler.connection, stall_limit_s=self._stall_limit_s)
 
     def pty_requested(self, *_: object) -> bool:
-        """Accepted and ignored, except for the line ends."""
+        """asyncssh: a request for a terminal. Accepted, and without effect but on line ends."""
         self._terminal = True
         return True
 
     def shell_requested(self) -> bool:
-        """Plain `ssh`."""
+        """asyncssh: plain `ssh`."""
         return True
 
     def exec_requested(self, command: str) -> bool:
-        """`ssh … command`."""
+        """asyncssh: `ssh … command`."""
         self._command = command
         return True
 
     def session_started(self) -> None:
-        """The client knows that its request was accepted."""
+        """asyncssh: the client has been told that its request was accepted."""
         self._started = True
         self._stop_limit()
-        self._visitor.command_started()
-        self._desk.serve(self)
+        self._handler.command_started()
+        self._registry.serve(self)
 
     def _stop_limit(self) -> None:
         if self._limit is not None:
@@ -425,11 +431,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
             self._limit = None
 
     def request(self) -> Request:
-        """What is asked for, and by whom."""
-        identity = self._visitor.identity
+        """The request of this channel."""
+        identity = self._handler.identity
         if identity is None:
             raise RuntimeError("a session opened before authentication")
-        now = self._visitor.identity_now()
+        now = self._handler.identity_now()
         git_protocol = self._raw.get_environment_bytes().get(b"GIT_PROTOCOL")
         return Request(
             identity=now or identity,
@@ -441,28 +447,28 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         )
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        """There is data; servers receive no extended data."""
+        """asyncssh: the client has sent data. Servers receive no extended data."""
         del datatype
         self.channel.feed(data)
 
     def eof_received(self) -> bool:
-        """The client sends no more, but may still read: keep the channel open."""
+        """asyncssh: the client sends no more. True keeps the channel open, so that it can still read."""
         self.channel.feed_eof()
         return True
 
     def pause_writing(self) -> None:
-        """The client's window is full."""
-        self.channel.hold()
+        """asyncssh: the client's window is full."""
+        self.channel.pause_writing()
 
     def resume_writing(self) -> None:
-        """Everything has been sent."""
-        self.channel.go_on()
+        """asyncssh: everything has been sent."""
+        self.channel.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The channel or the connection is gone: whatever runs for it ends."""
+        """asyncssh: the channel or the connection is gone. End the session."""
         del exc
         self._stop_limit()
-        self._visitor.session_closed(had_command=self._started)
+        self._handler.session_closed(had_command=self._started)
         self.channel.feed_lost()
         if self.task is not None:
             self.task.cancel()

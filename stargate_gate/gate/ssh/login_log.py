@@ -1,7 +1,8 @@
-"""What the log says of logins: one line for each that succeeded, and a bounded number for those refused.
+"""The log lines about logins: one for each login, and a bounded number for refused ones.
 
-Anybody who reaches the port can fail to log in, thousands of times a second: so refusals have a budget, and
-what goes beyond it is counted. Keys are named by fingerprint, never shown.
+Anybody who reaches the port can fail to log in thousands of times a second. So lines about refused logins
+have a budget (BURST_LINES, refilled by LINES_PER_S), and those beyond it are only counted. Keys are named by
+fingerprint and never shown.
 """
 
 import time
@@ -16,9 +17,9 @@ log = structlog.get_logger()
 
 BURST_LINES = 50
 LINES_PER_S = 2.0
-MAX_KEYS = 6  # of one refused login; an agent may offer dozens
+MAX_KEYS = 6  # named for one refused login; an agent may offer dozens
 MAX_NAME = 64  # characters of a login name
-MAX_REASON = 200
+MAX_REASON = 200  # characters
 
 
 class LoginLog:
@@ -27,11 +28,11 @@ class LoginLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._budget = float(BURST_LINES)
-        self._filled_s = clock()
+        self._refilled_s = clock()
         self._withheld = 0
 
     def accepted(self, identity: Identity, login: str) -> None:
-        """Somebody has proved a key."""
+        """A client has proved that it has a key."""
         log.info(
             "logged_in",
             user=identity.user,
@@ -54,9 +55,9 @@ class LoginLog:
     ) -> None:
         """A connection has ended without a login.
 
-        login     the name that was given; None if it did not come that far
-        keys      why each key that was offered did not count, by fingerprint
-        spoke_ssh whether its first line was one of SSH; what was not is seldom worth a line
+        login      the login name; None if the client has not sent one
+        keys       fingerprint of each key that was offered → why it did not count
+        spoke_ssh  whether the client's first line was one of SSH; if not, the line has level debug
         """
         if not spoke_ssh:
             log.debug("not_logged_in", source=source, reason=printable(reason, MAX_REASON), attempts=attempts)
@@ -79,8 +80,8 @@ class LoginLog:
 
     def _has_budget(self) -> bool:
         now_s = self._clock()
-        self._budget = min(BURST_LINES, self._budget + (now_s - self._filled_s) * LINES_PER_S)
-        self._filled_s = now_s
+        self._budget = min(BURST_LINES, self._budget + (now_s - self._refilled_s) * LINES_PER_S)
+        self._refilled_s = now_s
         if self._budget < 1:
             return False
         self._budget -= 1

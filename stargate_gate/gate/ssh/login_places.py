@@ -1,16 +1,18 @@
-"""Whether one more connection may begin to log in, and at whose cost. Pure.
+"""Whether one more connection may begin to log in, and which other one is closed for it. Pure.
 
-Four rules, so that a stranger who opens connections and says nothing keeps nobody out:
+A stranger who opens connections and sends nothing must not keep others out. Four rules:
 
-- A full pool, and a cap for each address well below it.
-- Early drop, as sshd's MaxStartups (sshd_config(5)): the fuller the pool, the likelier a newcomer is pressed.
-- A newcomer that is pressed takes the place of a connection from the address that has most, if that has at
-  least two more than the newcomer's own. So a user at another address gets in, whatever one attacker does.
-- Among equals it takes the place of one that has had PATIENCE_S to log in. So the time to log in, which is
-  limits.login_timeout_s else, shrinks to that while there is pressure: users who share the attacker's
-  address get places, too.
+1. There are `full` places, and each network may have `per_address` of them.
+2. Early drop, as sshd's MaxStartups (sshd_config(5)): from `drop_from` places on, a new connection is under
+   pressure with a probability that grows with the number of places taken. Under pressure it needs the place
+   of another connection.
+3. It gets a place of the network that has most places, if that has at least two more than its own network.
+   So a user at another address gets in, whatever one attacker does.
+4. Otherwise it gets the place of a connection that has had PATIENCE_S to log in, from a network that has most
+   places. So under pressure the time to log in (otherwise limits.login_timeout_s) shrinks to PATIENCE_S, and
+   users behind the attacker's address get places, too.
 
-Who finds no place waits in front of the door for a few seconds; see connection_registry.py.
+A connection without a place waits for a few seconds: see login_queue.py.
 """
 
 from collections import Counter
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from stargate_gate.net.crowding import Standing, first_to_go, heaviest
+from stargate_gate.net.crowding import Place, most_frequent, place_to_free
 
 PATIENCE_S = 3.0  # a login takes a tenth of it on a busy machine, and four round trips to the far side
 
@@ -37,9 +39,11 @@ class PlaceLimits:
 
 @dataclass(frozen=True)
 class Verdict(Generic[T]):
-    """Whether it may come in, and who goes for it.
+    """Whether a new connection gets a place.
 
-    reason  why it may not, or why somebody goes: "per_address", "full", "early_drop"; "" if there is room
+    instead_of  the connection that is closed for it, if one has to be
+    reason      why it gets none, or why another is closed: "per_address", "full", "early_drop"; "" if there
+                was a free place
     """
 
     admitted: bool
@@ -48,21 +52,25 @@ class Verdict(Generic[T]):
 
 
 def judge(
-    limits: PlaceLimits, standing: Sequence[Standing[T]], block: str, now_s: float, chance: float
+    limits: PlaceLimits, places: Sequence[Place[T]], network: str, now_s: float, chance: float
 ) -> Verdict[T]:
-    """May one more from `block` begin to log in? `chance` is random, from 0 to less than 1."""
-    mine = sum(one.block == block for one in standing)
-    reason = _pressure(limits, mine, len(standing), chance)
+    """May one more connection from `network` begin to log in?
+
+    places  all that are taken
+    chance  a random number, from 0 to less than 1
+    """
+    mine = sum(place.network == network for place in places)
+    reason = _pressure(limits, mine, len(places), chance)
     if not reason:
         return Verdict(admitted=True)
-    victim = _victim(standing, block, mine, reason, now_s)
-    if victim is None:
+    freed = _place_to_free(places, network, mine, reason, now_s)
+    if freed is None:
         return Verdict(admitted=False, reason=reason)
-    return Verdict(admitted=True, instead_of=victim.connection, reason=reason)
+    return Verdict(admitted=True, instead_of=freed.connection, reason=reason)
 
 
 def drop_chance(limits: PlaceLimits, total: int) -> float:
-    """How likely early drop is with `total` connections: sshd_config(5), MaxStartups start:rate:full."""
+    """The probability of early drop with `total` places taken, as sshd_config(5), MaxStartups."""
     if total < limits.drop_from:
         return 0.0
     if total >= limits.full:
@@ -79,14 +87,18 @@ def _pressure(limits: PlaceLimits, mine: int, total: int, chance: float) -> str:
     return "early_drop" if chance < drop_chance(limits, total) else ""
 
 
-def _victim(
-    standing: Sequence[Standing[T]], block: str, mine: int, reason: str, now_s: float
-) -> Standing[T] | None:
-    if reason != "per_address":
-        most, count = heaviest(one.block for one in standing)
-        if count > mine + 1:
-            return first_to_go(standing, most, now_s)
-        counts = Counter(one.block for one in standing)
-        patient = (first_to_go(standing, one, now_s - PATIENCE_S) for one in counts if counts[one] == count)
-        return min((one for one in patient if one), key=lambda one: (one.progress, one.since_s), default=None)
-    return first_to_go(standing, block, now_s - PATIENCE_S)
+def _place_to_free(
+    places: Sequence[Place[T]], network: str, mine: int, reason: str, now_s: float
+) -> Place[T] | None:
+    if reason == "per_address":
+        return place_to_free(places, network, now_s - PATIENCE_S)
+    largest, most = most_frequent(place.network for place in places)
+    if most > mine + 1:
+        return place_to_free(places, largest, now_s)
+    counts = Counter(place.network for place in places)
+    had_time = (place_to_free(places, one, now_s - PATIENCE_S) for one in counts if counts[one] == most)
+    return min(
+        (place for place in had_time if place),
+        key=lambda place: (place.progress, place.since_s),
+        default=None,
+    )

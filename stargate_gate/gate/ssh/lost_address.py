@@ -1,19 +1,20 @@
-"""Connections to an address that this node is about to lose: their clients must not hang.
+"""Connections to a floating address that this node is about to lose: their clients must not hang.
 
-Theory. A client whose connection is at a floating address can be told something only while this node may
-send from that address. Once the kernel has dropped it, what the node still writes, and also the end of the
-connection, stay here; and a client that waits for an answer sends nothing that the address's next owner
-could reject. It would wait until its own keepalive finds out: two hours, with ssh's defaults. So:
+Theory. This node can send something to a client of a floating address only as long as it has that address.
+After that, whatever the node writes, and also the end of the connection, no longer reaches the client. The
+client waits for an answer and sends nothing itself, so the next owner of the address has nothing to reject.
+With ssh's defaults the client would find out after two hours, by TCP's keepalive. So:
 
-- Before the address is released, sessions end, what they say last is flushed, and the connections are
-  closed, all within a limit. After the limit they are cut. (`SshServer.leave`)
-- From the closing of the gate on, new connections are put off until the address has moved.
-  (`delay_connections`)
-- A process that was frozen cannot do that: the kernel has taken the address by then. So such a socket may
-  go on sending from an address that is gone (IP_TRANSPARENT, ip(7)): then the kernel's own FIN or RST, when
-  the process ends by its watchdog or by `kill -9`, reaches the client, and so do last words that come late.
-  IPv4 only: IPv6 sends in any case (tried, Linux 6.18). It needs CAP_NET_ADMIN or CAP_NET_RAW; a node
-  without (an `address` item with a `launcher`) leaves such a client to its keepalive: ServerAliveInterval.
+- Before the address is released, sessions end, their last output is flushed, and the connections are closed,
+  all within a limit. After the limit they are cut. (`SshServer.leave`)
+- From the moment when this node takes no writes any more until the address has moved, new connections get no
+  answer, so that their clients try again. (`delay_connections`)
+- A process that was frozen can do neither: the address is gone when it runs again. So its sockets may send
+  from an address that the machine does not have (IP_TRANSPARENT, ip(7)). Then the client gets the kernel's
+  FIN or RST when the process is ended by its watchdog or by `kill -9`, and also output that comes late. This
+  is for IPv4; IPv6 sends in any case (tried with Linux 6.18). It needs CAP_NET_ADMIN or CAP_NET_RAW. A node
+  without them (an `address` item with a `launcher`) cannot help such a client: only the client's own
+  ServerAliveInterval does.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Collection
 from typing import TypeAlias
+
+from stargate_gate.net.addresses import normal_address
 
 IP_TRANSPARENT = 19  # linux/in.h; Python's socket module has no name for it
 
@@ -40,22 +43,20 @@ Hosts = Collection[str] | None
 
 
 def is_at(local_host: str, floating: Hosts) -> bool:
-    """Whether a connection whose local end is at `local_host` breaks when the node loses its addresses.
+    """Whether a connection whose local address is `local_host` breaks when the node loses its addresses.
 
-    floating  the IP addresses that follow the leader; None: which they are is not known, so any may be one
+    floating  the IP addresses that follow the leader; None: they are not known, so each address may be one
     """
     if floating is None:
         return True
     try:
-        address = ipaddress.ip_address(local_host.partition("%")[0])
+        return str(normal_address(local_host)) in floating
     except ValueError:
         return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address) in floating
 
 
 def may_outlive_its_address(sock: socket.socket) -> bool:
-    """Let a connected socket send although its own address is gone; whether that is so now."""
+    """Let a connected socket send even when its local address is gone; whether the kernel allowed it."""
     if sock.family != socket.AF_INET:
         return True
     with contextlib.suppress(OSError):
@@ -65,14 +66,13 @@ def may_outlive_its_address(sock: socket.socket) -> bool:
 
 
 def delay_connections(listener: Socket, hosts: Collection[str]) -> bool:
-    """Let the kernel drop each first packet of a new connection to one of `hosts`; whether it does so now.
+    """Let the kernel drop the first packet of each new connection to `hosts`; whether the kernel does it.
 
-    To the client that looks like a lost packet: it sends again after one second, then after two, four, and
-    so on (RFC 6298), and reaches whoever has the address by then, without having noticed anything. So at
-    a planned stop, from the closing of the gate until the address has moved, new connections come to the
-    next leader in place of this one, where all they could get is a refusal. Connections that are there,
-    and those to other addresses of this node, are not touched. Needs no privilege (socket(7),
-    SO_ATTACH_FILTER); undone by `accept_connections`.
+    The client sees a lost packet: it sends again after one second, then after two, four, and so on (RFC
+    6298), and reaches the node that has the address by then. So during a planned stop new connections come
+    to the next leader; this node could only refuse them. Existing connections, and those to other addresses
+    of this node, are not affected. Needs no privilege (socket(7), SO_ATTACH_FILTER). `accept_connections`
+    undoes it.
     """
     program = _syn_filter(listener.family, hosts)
     if program is None:
@@ -86,15 +86,16 @@ def delay_connections(listener: Socket, hosts: Collection[str]) -> bool:
 
 
 def accept_connections(listener: Socket) -> None:
-    """Take new connections again; also where none were delayed."""
+    """Undo `delay_connections`. Harmless if nothing was delayed."""
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def _syn_filter(family: int, hosts: Collection[str]) -> bytes | None:
-    """A program for the kernel's classic BPF (linux/filter.h): drop SYN to `hosts`; None if none fits.
+    """A classic BPF program (linux/filter.h) that drops SYN packets to `hosts`.
 
-    Offset 0 is the TCP header. Each host is compared word by word: on the first that differs, the next host.
+    None if no host has the IP version of `family`. Offset 0 is the TCP header. Each host is compared word by
+    word; at the first word that differs the program jumps to the next host.
     """
     version, destination = (4, 16) if family == socket.AF_INET else (6, 24)
     wanted = [one.packed for one in map(ipaddress.ip_address, hosts) if one.version == version]

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: what a load balancer says first of the client behind it. Pure.
+"""The PROXY protocol, versions 1 and 2: a load balancer sends first which client it connects. Pure.
 
 After "The PROXY protocol", versions 1 & 2, by HAProxy (doc/proxy-protocol.txt), sections 2.1 and 2.2.
 """
@@ -12,7 +12,7 @@ V1_START = b"PROXY "
 V1_MAX_BYTES = 107  # section 2.1, with CR and LF
 V2_START = b"\r\n\r\n\x00\r\nQUIT\n"
 V2_HEAD_BYTES = 16
-V2_MAX_BODY_BYTES = 2048  # addresses take 36; the rest is for extensions, which nobody fills
+V2_MAX_BODY_BYTES = 2048  # addresses take 36 bytes; the rest is room for extensions
 MAX_PORT = 0xFFFF
 LOCAL, PROXY = 0x20, 0x21  # version 2 in the upper half
 UNSPECIFIED, TCP4, TCP6 = 0x00, 0x11, 0x21
@@ -28,8 +28,8 @@ _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN( [^\r\n]*)?\r\n")
 class ProxyHeader:
     """A whole header.
 
-    length  in bytes; what follows is the client's own
-    source  address and port of the client; None if the load balancer speaks for itself
+    length  of the header in bytes; the client's own bytes follow
+    source  address and port of the client; None if the connection is the load balancer's own (health check)
     """
 
     length: int
@@ -37,10 +37,10 @@ class ProxyHeader:
 
 
 def parse_proxy_header(data: bytes) -> ProxyHeader | None:
-    """The header that `data` begins with; None if more bytes are needed to tell.
+    """The header at the beginning of `data`; None if more bytes are needed.
 
     Raises:
-        ValueError: it begins with something else, in words that fit after "the connection".
+        ValueError: `data` begins with something else. The message continues the words "the connection".
     """
     if data.startswith(V2_START):
         return _version_2(data)

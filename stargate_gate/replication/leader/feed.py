@@ -100,8 +100,8 @@ from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_id
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository, is_id
+from stargate_gate.repos.store import Store
 from stargate_gate.status import StandbyStatus
 
 log = structlog.get_logger()

@@ -25,8 +25,8 @@ from stargate_gate.replication.leader.sent_states import State
 from stargate_gate.replication.wire.messages import MAX_REASON_CHARACTERS
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_remains
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository, is_remains
+from stargate_gate.repos.store import Store
 
 SyncToDisk = Callable[[Repository], Awaitable[None]]
 Find = Callable[[], Awaitable[Repository | None]]

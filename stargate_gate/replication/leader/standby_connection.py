@@ -17,7 +17,8 @@ from stargate_gate.replication.ports import Channel
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import Listed, MessageError, decode, encode
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 Handle = Callable[[Event], None]
 

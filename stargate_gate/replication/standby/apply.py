@@ -52,9 +52,9 @@ from stargate_gate.repos.packed import PackedRefsError
 from stargate_gate.repos.plan import RefChange, plan_transactions
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import is_remains, read_head, read_object_format
+from stargate_gate.repos.repository import Repository, is_remains, read_head, read_object_format
 from stargate_gate.repos.snapshot import RefSnapshot
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 

@@ -36,7 +36,8 @@ from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 from stargate_gate.status import Equality, MirrorStatus
 
 log = structlog.get_logger()

@@ -33,7 +33,8 @@ from stargate_gate.repos.adoption import new_id
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 

@@ -23,8 +23,8 @@ from stargate_gate.repos.packed import PackedRef, add_packed_refs
 from stargate_gate.repos.plan import RefChange, Step, steps, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import read_head
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository, read_head
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 

@@ -59,7 +59,8 @@ from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.store import Repository, Store
+from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 

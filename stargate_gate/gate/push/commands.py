@@ -1,15 +1,19 @@
-"""What a push asks for, read on its way to git, and refused if no node could do it. Pure.
+"""The commands of a push, read on their way from the client to git. Pure.
 
-After git's refs have been shown, a client sends pkt-lines (gitprotocol-pack(5), "Reference Update Request
-and Packfile Transfer"; as builtin/receive-pack.c reads them, git 2.39 to 2.55):
+After git has shown its refs, a client sends pkt-lines (gitprotocol-pack(5), "Reference Update Request and
+Packfile Transfer"; as builtin/receive-pack.c reads them in git 2.39 to 2.55):
 
-    commands     shallow OID | OLD NEW REF, the capabilities behind a NUL | push-cert, with more lines up to
-                 push-cert-end, in which commands are lines of text; then a flush-pkt
-    options      only with the capability push-options: one a packet, then a flush-pkt
-    the pack     whatever comes then
+    commands     shallow OID | OLD NEW REF, capabilities after a NUL in the first | push-cert, with more
+                 lines up to push-cert-end in which commands are lines of text; then a flush-pkt
+    options      only with the capability push-options: one in each packet, then a flush-pkt
+    the pack     everything after that
 
-Git does nothing before it has the last of these flush-pkts. So what is refused here has changed nothing:
-not a ref, and not a folder for one either, which a name that is too long would leave behind for good.
+`PushCommands` sees the bytes first and refuses a push that no node could carry out. Git does nothing before
+it has the last of these flush-pkts. So a push that is refused here has changed nothing: no ref, and no folder
+for a ref, which a ref whose name is too long would leave behind for ever.
+
+`ExpectedValues` sees the bytes that git is given, and remembers the value that each ref is to have before the
+push. So it can be checked afterwards whether a push that was cut off has changed anything.
 """
 
 import enum
@@ -21,13 +25,17 @@ from stargate_gate.repos.names import ref_problem
 from stargate_gate.repos.pktline import FLUSH, HEADER_BYTES, PktLineError, encode, packet_length
 
 MAX_OPTIONS = 1_000
-# Git hands them to its hook as environment variables; with the arguments they may have 2 MiB (execve(2)).
+# Git passes them to its hook as environment variables, which may have 2 MiB with the arguments (execve(2)).
 MAX_OPTIONS_BYTES = 512 * 1024
-MAX_LINE_BYTES = 64 * 1024  # of a line in a certificate, which may be spread over packets
-MAX_NAMED_BYTES = 1024 * 1024  # of the answer to a refused push; refs beyond it are not named in it
+MAX_LINE_BYTES = 64 * 1024  # of a line in a certificate; it may be spread over several packets
+MAX_NAMED_BYTES = 1024 * 1024  # of the answer to a refused push; it does not name refs beyond that
+MAX_EXPECTED_BYTES = (
+    4 * 1024 * 1024
+)  # of a list of commands, some 30,000; the values of more are not remembered
 _BAND_BYTES = 60_000
-_LINE_COST_BYTES = 200  # of a line in that answer, besides the ref's name
+_LINE_COST_BYTES = 200  # of a line in that answer, without the ref's name
 
+_COMMAND_WORDS = 3  # OLD NEW REF
 # Git takes capital letters in an object id as well.
 _COMMAND = re.compile(rb"[0-9a-fA-F]{40,64} [0-9a-fA-F]{40,64} (.+)", re.DOTALL)
 _CERTIFICATE = b"push-cert"
@@ -42,19 +50,19 @@ class _Part(enum.Enum):
 
 
 class PushCommands:
-    """The client's side of one push. `feed` it what the client sends until it is `done` or `refused`.
+    """The commands of one push. `feed` it what the client sends until it is `done` or `refused`.
 
-    problem  why git must get nothing of what was fed last, nor of what follows: the first thing wrong.
-             The push is `refused` once all refs of it were read, as far as there is room for their names
+    problem  the first thing that is wrong. Git must get neither the bytes that were fed last nor any that
+             follow. The push is `refused` when all its refs were read, or as many as the answer can name
     """
 
     def __init__(self) -> None:
-        self._held = bytearray()  # of a packet that is not complete
+        self._held = bytearray()  # a packet that is not complete yet
         self._part = _Part.COMMANDS
         self._capabilities: set[bytes] = set()
         self._refs: list[bytes] = []
         self._named_bytes = 0
-        self._line = b""  # of a certificate, as far as it has come
+        self._line = b""  # the part of a certificate's line that has been read
         self._options = 0
         self._options_bytes = 0
         self._broken = False
@@ -62,19 +70,19 @@ class PushCommands:
 
     @property
     def done(self) -> bool:
-        """Whether what comes now is the pack."""
+        """Whether the commands are complete: the pack follows."""
         return self._part is _Part.PACK
 
     @property
     def refused(self) -> bool:
-        """Whether nothing more is to be read before the client is told of the `problem`."""
+        """Whether the push is refused now: nothing more has to be read for the answer."""
         if self.problem is None:
             return False
         reads_refs = self._part in {_Part.COMMANDS, _Part.CERTIFICATE}
         return self._broken or not reads_refs or self._named_bytes >= MAX_NAMED_BYTES
 
     def feed(self, data: bytes) -> None:
-        """Read on. What belongs to the pack is left alone."""
+        """The next bytes from the client. Bytes of the pack are ignored."""
         self._held += data
         at = 0
         while not self.done and not self.refused and len(self._held) - at >= HEADER_BYTES:
@@ -97,7 +105,7 @@ class PushCommands:
             self._held.clear()
 
     def answer(self) -> Iterator[bytes]:
-        """A report that says why of each ref, as the client wants it; nothing if it wants none."""
+        """A report with the problem for each ref, in the client's form; empty if it wants none."""
         if not self._capabilities & {b"report-status", b"report-status-v2"}:
             return
         lines = [encode(b"unpack ok\n")]
@@ -116,7 +124,7 @@ class PushCommands:
         self.problem = self.problem or problem
 
     def _end_part(self) -> None:
-        """A flush-pkt, or another special one: git reads on in the same way after it."""
+        """A flush-pkt, or another special packet, which git takes in the same way."""
         if self._part is _Part.OPTIONS:
             self._part = _Part.PACK
             return
@@ -124,7 +132,7 @@ class PushCommands:
         self._part = _Part.OPTIONS if b"push-options" in self._capabilities else _Part.PACK
 
     def _take(self, packet: bytes) -> None:
-        """A packet of whichever part. Git reads it as a C string: it ends at a NUL."""
+        """A packet of the current part. Git reads it as a C string, so it ends at a NUL."""
         text, nul, behind = packet.partition(b"\0")
         match self._part:
             case _Part.OPTIONS:
@@ -173,3 +181,62 @@ class PushCommands:
             self._wrong(f"its push options have more than {MAX_OPTIONS_BYTES >> 10} KiB together")
         elif b"\0" in packet:
             self._wrong("one of its push options has a zero byte in it")
+
+
+class ExpectedValues:
+    """The refs that a push names, and the value that its client expects each to have before the push.
+
+    complete  git may carry out the commands from now on, since it was given their flush-pkt
+    expected  ref → that value, in hex; zeros if there must be no such ref. None if the values are not known:
+              there are too many commands, they are signed, or this is not a list of commands
+    """
+
+    def __init__(self, max_bytes: int = MAX_EXPECTED_BYTES) -> None:
+        self.complete = False
+        self.expected: dict[bytes, bytes] | None = {}
+        self._left = max_bytes
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes that git is given. Those after the flush-pkt are ignored."""
+        if self.complete:
+            return
+        self._left -= len(data)
+        self._held += data
+        try:
+            while not self.complete and self._take_packet():
+                pass
+        except PktLineError:
+            self._give_up()
+        if self._left < 0 and not self.complete:
+            self._give_up()
+
+    def _take_packet(self) -> bool:
+        if len(self._held) < HEADER_BYTES:
+            return False
+        length = packet_length(bytes(self._held[:HEADER_BYTES]))
+        if length == 0:
+            self.complete = True
+            self._held.clear()
+            return False
+        if len(self._held) < length:
+            return False
+        self._command(bytes(self._held[HEADER_BYTES:length]))
+        del self._held[: max(length, HEADER_BYTES)]
+        return True
+
+    def _command(self, packet: bytes) -> None:
+        line = packet.partition(b"\0")[0].rstrip(b"\n")
+        if line.startswith(b"shallow ") or self.expected is None:
+            return
+        words = line.split(b" ", _COMMAND_WORDS - 1)
+        if len(words) != _COMMAND_WORDS or len(words[0]) != len(words[1]) or words[2] in self.expected:
+            self.expected = None
+            return
+        self.expected[words[2]] = words[0].lower()  # git takes capital letters in an object id as well
+
+    def _give_up(self) -> None:
+        """Assume that git may do anything from now on."""
+        self.complete = True
+        self.expected = None
+        self._held.clear()

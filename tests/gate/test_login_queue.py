@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 from stargate_gate.access.host_keys import pass_secret_of
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.gate.ssh import connection as gate_connection
-from stargate_gate.gate.ssh import connection_registry as gate_door
+from stargate_gate.gate.ssh import login_queue
 from stargate_gate.gate.ssh.login_log import BURST_LINES
 from stargate_gate.gate.ssh.login_places import PlaceLimits
 from stargate_gate.gate.ssh.server import SshServer
 from stargate_gate.replication.peer.connection import Credentials, Peer
-from tests.gate.test_server import LIMIT_S, Site, _read_to_end, _until
+from tests.gate.listener import LIMIT_S, Site, connections, read_to_end, until
 from tests.support.clients import tcp_connection
 from tests.support.rawssh import ADJUST, CLOSE, DATA, ClosedError, RawClient, UserKey, string, uint32
 
@@ -41,60 +41,60 @@ async def silent(site: Site, count: int, source: str = STRANGER) -> AsyncIterato
 async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> None:
     """Attack: 50 silent connections, refilled; nobody could log in."""
     async with site.serve(places=SMALL) as server, silent(site, 12):
-        await _until(lambda: server.connections >= 12)
+        await until(lambda: connections(server) >= 12)
         for _ in range(3):
             assert (await site.ssh("health", o=(f"BindAddress={OTHER}",))).status == 0
 
 
 async def test_several_addresses_that_fill_the_pool_give_a_place_to_a_new_one(site: Site) -> None:
-    """Also at once, before anybody's patience has ended."""
+    """At once, also before PATIENCE_S."""
     async with (
         site.serve(places=SMALL) as server,
         silent(site, 4, "127.0.0.3"),
         silent(site, 4, "127.0.0.4"),
     ):
-        await _until(lambda: server.connections >= 7)  # one of the first four has gone for the others
+        await until(lambda: connections(server) >= 7)  # one of the first four has gone for the others
         assert (await site.ssh("health", o=(f"BindAddress={OTHER}",))).status == 0
 
 
 async def test_users_at_the_strangers_own_address_wait_a_few_seconds(site: Site) -> None:
-    """The strangers' time to log in shrinks to PATIENCE_S, and theirs are the places."""
+    """Strangers have PATIENCE_S to log in, then the users get their places."""
     async with site.serve(places=SMALL) as server, silent(site, 12):
-        await _until(lambda: server.connections >= 12)
+        await until(lambda: connections(server) >= 12)
         assert (await site.ssh("health")).status == 0
 
 
 async def test_a_burst_from_one_address_is_served_in_turn(site: Site) -> None:
-    """Nobody of a farm of builders behind one address is refused."""
+    """None of many build machines behind one address is refused."""
     async with site.serve(places=SMALL):
         done = await asyncio.gather(*(site.ssh("health") for _ in range(16)))
     assert [one.status for one in done] == [0] * 16
 
 
-async def test_who_says_nothing_is_refused_soon(site: Site) -> None:
-    """With the word that OpenSSH's client shows; those who have a place keep it."""
+async def test_a_silent_client_is_refused_soon(site: Site) -> None:
+    """With the text of OpenSSH's server. Connections that have a place keep it."""
     async with site.serve(places=SMALL) as server, silent(site, 5) as readers:
         async with asyncio.timeout(LIMIT_S):
-            assert await _read_to_end(readers[4]) == b"Exceeded MaxStartups\r\n"
-        assert server.connections == 4
+            assert await read_to_end(readers[4]) == b"Exceeded MaxStartups\r\n"
+        assert connections(server) == 4
 
 
 async def test_a_node_gets_in_at_the_strangers_own_address(site: Site) -> None:
-    """Attack: a standby that restarts during it never got in again, so failover was off."""
+    """Attack: a standby that restarted meanwhile could not connect any more, so there was no failover."""
     async with (
         site.serve(places=SMALL, pass_secret=pass_secret_of(site.cluster), login_timeout_s=LIMIT_S) as server,
         silent(site, 12),
     ):
         credentials = _credentials(site, server)
-        await _until(lambda: server.connections >= 12)
-        places = {id(one) for one in server._door.connections}
+        await until(lambda: connections(server) >= 12)
+        places = {id(one) for one in server._login_queue.connections}
         peer = await Peer.connect(Endpoint("127.0.0.1", site.port), credentials)
-        assert {id(one) for one in server._door.connections} == places  # nobody went for it
+        assert {id(one) for one in server._login_queue.connections} == places  # nobody went for it
         await peer.close()
 
 
-async def test_a_node_gets_in_when_all_who_logged_in_fill_the_house(site: Site) -> None:
-    """Attack: one key's idle connections took every place of those who have logged in."""
+async def test_a_node_gets_in_when_logged_in_clients_use_all_places(site: Site) -> None:
+    """Attack: idle connections of one key used all places of connections that have logged in."""
     async with site.serve(max_sessions=1, pass_secret=pass_secret_of(site.cluster)) as server:
         guests = [await site.connect() for _ in range(4)]
         assert (await site.ssh("health", o=(f"BindAddress={OTHER}",))).status == 255
@@ -105,29 +105,29 @@ async def test_a_node_gets_in_when_all_who_logged_in_fill_the_house(site: Site) 
             await guest.wait_closed()
 
 
-async def test_it_is_said_that_nobody_can_log_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_status_shows_that_nobody_can_log_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that stays full while others are refused; and a file without a usable key."""
-    monkeypatch.setattr(gate_door, "LOCKED_OUT_S", 0.5)
-    monkeypatch.setattr(gate_door, "WAIT_S", 0.2)
+    monkeypatch.setattr(login_queue, "LOCKED_OUT_S", 0.5)
+    monkeypatch.setattr(login_queue, "WAIT_S", 0.2)
     limits = PlaceLimits(full=3, per_address=3, drop_from=3)
     async with site.serve(places=limits) as server:
         assert server.locked_out is None
         async with silent(site, 6):
-            await _until(lambda: server.locked_out is not None)
+            await until(lambda: server.locked_out is not None)
             assert "3 of them from 127.0.0.1" in (server.locked_out or "")
-        await _until(lambda: server.locked_out is None)
+        await until(lambda: server.locked_out is None)
         site.authorized.write_text("garbage\n")
-        await _until(lambda: "no usable key" in (server.locked_out or ""))
+        await until(lambda: "no usable key" in (server.locked_out or ""))
 
 
 async def test_a_flood_is_two_lines_in_the_log(site: Site) -> None:
-    """Not one for each of its connections."""
+    """Not one line for each connection."""
     async with site.serve(places=SMALL) as server:
         with capture_logs() as logs:
             async with silent(site, 40) as readers:
                 async with asyncio.timeout(LIMIT_S):
-                    await asyncio.gather(*(_read_to_end(reader) for reader in readers[4:]))
-            await _until(lambda: server.connections == 0)
+                    await asyncio.gather(*(read_to_end(reader) for reader in readers[4:]))
+            await until(lambda: connections(server) == 0)
     events = [entry["event"] for entry in logs if entry["log_level"] != "debug"]
     assert events == ["connections_dropped"]
 
@@ -144,7 +144,7 @@ async def test_the_log_says_why_a_login_was_refused(site: Site) -> None:
             site.allow("")
             await site.ssh("health", login="alice")
             await site.ssh("health")
-            await _until(lambda: server.connections == 0)
+            await until(lambda: connections(server) == 0)
     refused = [entry for entry in logs if entry["event"] == "not_logged_in"]
     reasons = [entry["keys"][0].partition(" ")[2] for entry in refused]
     assert reasons == [
@@ -161,7 +161,7 @@ async def test_the_log_says_why_a_login_was_refused(site: Site) -> None:
 
 
 async def test_refused_logins_are_a_bounded_number_of_lines(site: Site) -> None:
-    """What is not written is counted."""
+    """Lines that are not written are counted."""
 
     async def refused() -> None:
         with pytest.raises(asyncssh.PermissionDenied):
@@ -171,7 +171,7 @@ async def test_refused_logins_are_a_bounded_number_of_lines(site: Site) -> None:
         with capture_logs() as logs:
             for _ in range(8):
                 await asyncio.gather(*(refused() for _ in range(10)))
-            await _until(lambda: server.connections == 0)
+            await until(lambda: connections(server) == 0)
             lines = sum(entry["event"] == "not_logged_in" for entry in logs)
     assert lines < 80
     assert lines >= BURST_LINES
@@ -180,7 +180,7 @@ async def test_refused_logins_are_a_bounded_number_of_lines(site: Site) -> None:
 async def test_a_connection_that_never_asks_for_a_command_is_closed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Logged in and idle; likewise with channels that get no command, which used to count as busy."""
+    """One that is idle after the login, and one with channels without a command."""
     monkeypatch.setattr(gate_connection, "FIRST_COMMAND_LIMIT_S", 0.5)
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     async with site.serve() as server:
@@ -189,13 +189,13 @@ async def test_a_connection_that_never_asks_for_a_command_is_closed(
             for client in (idle, opener):
                 with pytest.raises(ClosedError):
                     await asyncio.to_thread(_read_to_close, client)
-        await _until(lambda: server.connections == 0)
+        await until(lambda: connections(server) == 0)
 
 
 async def test_a_channel_without_a_command_is_closed_and_running_ones_go_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is the channel's, not the connection's."""
+    """The limit is per channel."""
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     site.handler.hold = asyncio.Event()
     async with site.serve():
