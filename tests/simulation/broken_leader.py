@@ -12,11 +12,13 @@ from stargate_gate.replication.leader.sync_rules import Stage
 from stargate_gate.replication.leader.sync_set import SyncSet
 from tests.simulation import broken
 from tests.simulation.mutation import Patch
+from tests.simulation.network import Connection
 
 _number = Readings._number
 _refs_read = Readings._refs_read
 _become = Link._become
 _offer = Link._offer
+_close = Connection.close
 
 
 def _level_at_once(self: Link, stage: Stage) -> None:
@@ -68,13 +70,21 @@ def _replicated_through_whoever_is_a_member(self: Any) -> int:
     return int(self._replicated)
 
 
+def _close_and_stray(self: Connection, end: Any) -> None:
+    self.world.network.strays.append((end.process.node, list(end.recent)))
+    _close(self, end)
+
+
 LATE_IS_NOT_WAITED_FOR = (Patch(sync_set, "required", broken.only_who_is_level),)
 CATCHING_UP_IS_NOT_WAITED_FOR = (Patch(sync_set, "required", broken.only_the_record),)
 ALONE_IN_STRICT = (Patch(sync_set, "judge", broken.alone_in_strict),)
 CONFIRMED_IS_LEVEL = (Patch(Link, "_become", _level_at_once),)
 LEVEL_FROM_ITS_LIST = (Patch(Link, "_required_from", lambda self: self._list_seq),)
 SAME_INCARNATION_AGAIN = (Patch(Link, "_offer", _offer_the_first_again),)
-ANY_TERM_IS_HEARD = (Patch(Link, "is_of_term", lambda *_: True),)
+ANY_TERM_IS_HEARD = (
+    Patch(Link, "is_of_term", lambda *_: True),
+    Patch(Connection, "close", _close_and_stray),  # no rule: it is too rare that a message turns up elsewhere
+)
 UNCOVERED_HOLDS = (Patch(link, "Backlog", broken.UncoveredHolds),)
 MATCHED_FOR_GOOD = (Patch(link, "Backlog", broken.MatchedForGood),)
 SENT_IS_HELD = (Patch(link, "Backlog", broken.SentIsHeld),)

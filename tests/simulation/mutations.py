@@ -168,7 +168,7 @@ MUTATIONS = (
         "I2",
         _TERMS,
         gap=60,
-        seed=298,
+        seed=16,
         patches=leader.ANY_TERM_IS_HEARD,
     ),
     Mutation(
@@ -178,7 +178,7 @@ MUTATIONS = (
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=99,
+        seed=226,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -186,25 +186,27 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
-        seed=8,
+        seed=17,
     ),
-    Mutation("up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN),
+    Mutation(
+        "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
+    ),
     Mutation(
         "the wait is before the advertisement",
         Rules(wait_for_advertisement="before the capture"),
         "I2",
         _HELD,
         wishes=_AGAIN,
-        seed=8,
+        seed=25,
     ),
-    Mutation("the lease does not run out", Rules(lease=False), "I1"),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=10),
+    Mutation("the lease does not run out", Rules(lease=False), "I1", seed=2),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=11),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
-        seed=17,
+        seed=32,
     ),
     Mutation(
         "no intent is written",
@@ -214,7 +216,7 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=151,
+        seed=222,
     ),
     Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
     Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
@@ -225,7 +227,7 @@ MUTATIONS = (
         ("lost lock", "isolation", "volume out of reach"),
         gap=60,
         every=100,
-        seed=231,
+        seed=263,
     ),
     Mutation(
         "a snapshot is newer than its number",
@@ -234,7 +236,7 @@ MUTATIONS = (
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=170,
+        seed=273,
         patches=leader.SNAPSHOTS_HAVE_NO_NUMBER,
     ),
     Mutation(
@@ -254,7 +256,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=72,
+        seed=97,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -262,13 +264,13 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=181,
+        seed=277,
     ),
     Mutation(
         "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
     ),
     Mutation(
-        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
         "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
@@ -279,7 +281,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=8,
+        seed=75,
     ),
     Mutation("deletions come with creations", Rules(plan=broken.one_transaction), "I5", recover=True),
     Mutation(
@@ -289,6 +291,7 @@ MUTATIONS = (
         ("slow network",),
         wishes=("forward", "several", "remove repository"),
         few=1,
+        seed=4,
     ),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
 )
