@@ -1,6 +1,6 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken, broken_standby
+from tests.simulation import broken, broken_leader, broken_standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -56,11 +56,11 @@ MUTATIONS = (
     ),
     Mutation(
         "who joins again keeps its incarnation",
-        Rules(joins_anew=False),
+        Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
-        seed=3,
+        patches=broken_leader.SAME_INCARNATION_AGAIN,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -86,46 +86,65 @@ MUTATIONS = (
         gap=25,
         seed=111,
     ),
-    Mutation("who is late is not waited for", Rules(required=broken.only_who_is_level), "I2", _MIRROR),
     Mutation(
-        "who is required again is not waited for",
-        Rules(required=broken.only_the_record),
+        "who is late is not waited for",
+        Rules(),
         "I2",
         _MIRROR,
-        seed=51,
+        patches=broken_leader.LATE_IS_NOT_WAITED_FOR,
+        seed=2,
     ),
-    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR, seed=5),
+    Mutation(
+        "who is required again is not waited for",
+        Rules(),
+        "I2",
+        _MIRROR,
+        seed=61,
+        patches=broken_leader.CATCHING_UP_IS_NOT_WAITED_FOR,
+    ),
+    Mutation(
+        "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=broken_leader.CONFIRMED_IS_LEVEL
+    ),
     Mutation(
         "level is who holds what was told before its list",
-        Rules(level_from_where_required=False),
+        Rules(),
         "I2",
         (*_MIRROR, "not reached"),
-        seed=3,
+        patches=broken_leader.LEVEL_FROM_ITS_LIST,
+        seed=9,
     ),
     Mutation(
-        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=200
+        "who was not checked holds",
+        Rules(),
+        "I2",
+        _TROUBLE,
+        gap=150,
+        seed=127,
+        patches=broken_leader.UNCOVERED_HOLDS,
     ),
     Mutation(
         "who matched once holds",
-        Rules(backlog=broken.MatchedForGood),
+        Rules(),
         "I2",
         ("slow network", "pause"),
         nodes=4,
         gap=300,
         every=15,
         few=1,
-        seed=141,
+        seed=187,
+        patches=broken_leader.MATCHED_FOR_GOOD,
     ),
-    Mutation("what was sent is held", Rules(backlog=broken.SentIsHeld), "I2"),
+    Mutation("what was sent is held", Rules(), "I2", patches=broken_leader.SENT_IS_HELD),
     Mutation(
         "strict acknowledges alone",
-        Rules(judge=broken.alone_in_strict),
+        Rules(),
         "I2",
         _MIRROR,
         mode="strict",
-        seed=68,
+        seed=54,
+        patches=broken_leader.ALONE_IN_STRICT,
     ),
-    Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
+    Mutation("the leader does not sync before", Rules(), "I2", patches=broken_leader.NOT_SYNCED_BEFORE),
     Mutation("a standby does not sync before", Rules(), "I2", patches=broken_standby.NOT_SYNCED),
     Mutation("a standby confirms before it applies", Rules(), "I2", patches=broken_standby.CONFIRMED_AT_ONCE),
     Mutation(
@@ -153,7 +172,13 @@ MUTATIONS = (
     ),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
+        "a leader hears of another term",
+        Rules(),
+        "I2",
+        _TERMS,
+        gap=60,
+        seed=16,
+        patches=broken_leader.ANY_TERM_IS_HEARD,
     ),
     Mutation(
         "a standby hears of another term",
@@ -223,22 +248,24 @@ MUTATIONS = (
     ),
     Mutation(
         "a snapshot is newer than its number",
-        Rules(snapshots_are_numbered=False),
+        Rules(),
         "I4",
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=170,
+        seed=273,
+        patches=broken_leader.SNAPSHOTS_HAVE_NO_NUMBER,
     ),
     Mutation(
         "async forgets what only some have",
-        Rules(forget_in_async=True),
+        Rules(),
         "I4",
         ("isolation", "pause", "kill"),
         mode="async",
         gap=120,
         every=200,
         seed=69,
+        patches=broken_leader.ASYNC_FORGETS,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -257,7 +284,13 @@ MUTATIONS = (
         seed=207,
         patches=broken_standby.MARKED_AFTER,
     ),
-    Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
+    Mutation(
+        "what is told is not noted",
+        Rules(),
+        "I4",
+        ("kill", "lost lock"),
+        patches=broken_leader.SENT_IS_NOT_NOTED,
+    ),
     Mutation(
         "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
     ),
