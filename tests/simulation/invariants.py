@@ -73,6 +73,7 @@ class Ledger:
         self.states: dict[str, set[frozenset[tuple[str, str]]]] = {}
         self.rewritten: set[str] = set()  # pushed again after they were lost: a copy tells not of which push
         self.superseded: dict[str, list[str]] = {}  # what clients have put in place of a value
+        self.came_back: dict[str, float] = {}  # what operators have put back → when
         self.void: set[str] = set()  # repositories in whose place operators have put something else
         self._number = 0
         self._judged: dict[int, tuple[ClusterRecord, object, bool]] = {}  # the last answer of `may_lead`
@@ -167,6 +168,7 @@ class Ledger:
             repo.original = False  # or the other one is: who is served first
             return
         repo.original = True
+        self.came_back[repo.id] = self.world.engine.now
         if self.removals.get((repo.id, EXISTS)):
             self._forget(repo.id)
         elif not self._lacks_id(node.disk, repo.id):
@@ -337,7 +339,8 @@ class Ledger:
             if not kept and applier.leader_disk.by_id(repo.id) is None:
                 what = f"{applier.process.node}: {repo.name}, which was replicated, goes to the trash"
                 raise ViolationError("I8", f"{what}; the leader has lost it, and no user has deleted it")
-        has_it = deleted or repo.id not in applier.leader_disk.vanished
+        just_back = self.world.engine.now < self.came_back.get(repo.id, -LATE_S) + LATE_S
+        has_it = deleted or (repo.id not in applier.leader_disk.vanished and not just_back)
         if not has_it:
             disk.vanished.add(repo.id)  # all of it is rescued
         for ref, value in (*repo.refs.items(), *repo.stable.items()):

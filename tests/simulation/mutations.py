@@ -1,6 +1,6 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken, broken_leader, broken_standby
+from tests.simulation import broken, broken_ids, broken_leader, broken_standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -309,18 +309,108 @@ MUTATIONS = (
         "deletions come with creations", Rules(), "I5", recover=True, patches=broken_standby.ONE_TRANSACTION
     ),
     Mutation(
-        "a push is one into whatever has the name",
-        Rules(ids=False),
-        "I2",
-        ("slow network",),
-        wishes=("forward", "several", "remove repository"),
-        few=1,
-    ),
-    Mutation(
         "a job that failed is done",
         Rules(),
         "I2",
         ("full disk", "isolation"),
         patches=broken_standby.FAILED_IS_DONE,
+    ),
+    Mutation(
+        "a push is one into whatever has the name",
+        Rules(),
+        "I2 I7",
+        ("slow network", "chain of mv", "swap by mv"),
+        gap=60,
+        patches=broken_ids.WHATEVER_HAS_THE_NAME,
+    ),
+    Mutation(
+        "nobody makes certain whose id a folder has",
+        Rules(),
+        "I5 I7",
+        ("cp -a", "mv and cp -a", "folder appears"),
+        gap=60,
+        recover=True,
+        patches=broken_ids.NOT_IDENTIFIED,
+    ),
+    Mutation(
+        "a standby gives ids",
+        Rules(),
+        "I7",
+        ("cp -a", "folder appears", "read", "read"),
+        gap=60,
+        patches=broken_ids.STANDBY_GIVES_IDS,
+    ),
+    Mutation(
+        "a copy keeps the id",
+        Rules(),
+        "I7",
+        ("cp -a", "mv and cp -a", "folder appears"),
+        gap=60,
+        patches=broken_ids.COPY_KEEPS_ID,
+    ),
+    Mutation(
+        "the newest of two folders keeps the id",
+        Rules(),
+        "I2 I7",
+        ("cp -a", "mv and cp -a", "kill"),
+        gap=60,
+        patches=broken_ids.NEWEST_KEEPS_ID,
+    ),
+    Mutation(
+        "what lies in its place is it",
+        Rules(),
+        "I2 I7",
+        ("mv and cp -a", "mv and cp -a", "isolation"),
+        gap=60,
+        patches=broken_ids.COPY_IN_ITS_PLACE_IS_IT,
+    ),
+    Mutation(
+        "what was moved by hand is a stray",
+        Rules(),
+        "I2",
+        ("mv", "swap by mv", "chain of mv"),
+        gap=60,
+        patches=broken_ids.MOVED_IS_STRAY,
+    ),
+    Mutation(
+        "what has vanished was deleted",
+        Rules(),
+        "I2 I4 I8",
+        ("rm", "kill"),
+        gap=200,
+        patches=broken_ids.VANISHED_IS_DELETED,
+    ),
+    Mutation(
+        "what has vanished goes to the trash",
+        Rules(),
+        "I8",
+        ("rm", "kill"),
+        gap=200,
+        patches=broken_ids.VANISHED_GOES,
+    ),
+    Mutation(
+        "what has another name comes anew",
+        Rules(),
+        "I2",
+        ("mv", "swap by mv"),
+        gap=60,
+        patches=broken_ids.MOVED_IS_FETCHED_ANEW,
+    ),
+    Mutation(
+        "what goes to the trash counts as replicated",
+        Rules(),
+        "I4",
+        ("rm", "folder appears", "mv", "isolation"),
+        gap=60,
+        patches=broken_ids.ONLY_MARKED_IS_RESCUED,
+    ),
+    Mutation(
+        "who is put away is decided before the turn",
+        Rules(),
+        "I2 I4 I8",
+        ("chain of mv", "swap by mv", "mv"),
+        gap=40,
+        wishes=("forward", "remove repository"),
+        patches=broken_ids.DECIDED_BEFORE_ITS_TURN,
     ),
 )
