@@ -29,10 +29,10 @@ from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
-from stargate_gate.repos.inspection import inspect, leads_away
+from stargate_gate.repos.inspection import inspect
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there
+from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there, leads_away
 
 log = structlog.get_logger()
 
