@@ -109,6 +109,7 @@ def open_data_dir(root: Path) -> DataDir:
                 f"run it as that user ({run_as(info.st_uid)}); chown it only if that is the wrong user"
             )
             raise ConfigurationError([problem])
+        # Before anything is changed: the folder may be somebody's home directory, named by mistake.
         if (foreign := foreign_things(root)) is not None:
             raise ConfigurationError([f"node.data_dir: {foreign}"])
         known = _read_layout(root / LAYOUT.where)

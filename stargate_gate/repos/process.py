@@ -390,6 +390,9 @@ class GitProcesses:
     ) -> GitProcess:
         record: Path | None = None
         try:
+            # The record comes before the process: if this node is killed between the two, the next one sweeps
+            # the repository for nothing. The other way round it would leave a lock file that refuses pushes
+            # for ever.
             if writes is not None:
                 pass_fds = (*pass_fds, self._lock.fd)
                 record = await self._active.enter(writes)

@@ -126,6 +126,8 @@ class RefReader:
 
     async def _read(self, repository: Repository) -> RefSnapshot:
         async with self._slots:
+            # The stat is taken before git reads. If something changes while git reads, the next stat differs,
+            # so the change is not missed.
             before = await self._stat(repository)
             for _ in range(ATTEMPTS):
                 snapshot = await self._read_once(repository)
