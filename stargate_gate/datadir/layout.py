@@ -1,4 +1,4 @@
-"""The folders and files of a data_dir, and the random id that tells it from every other."""
+"""The folders and files of a data_dir, and its random id, which no other data_dir has."""
 
 import contextlib
 import errno
