@@ -117,7 +117,11 @@ def _for_json(value: object) -> object:
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
-def _renderer(format: Format, stream: TextIO, environment: Mapping[str, str]) -> structlog.typing.Processor:  # noqa: A002
+def _renderer(
+    format: Format,  # noqa: A002 - the key's name in the YAML file
+    stream: TextIO,
+    environment: Mapping[str, str],
+) -> structlog.typing.Processor:
     terminal = _is_terminal(stream)
     if format == "json" or (format == "auto" and not terminal):
         return lambda _logger, _method, event: json_line(event)

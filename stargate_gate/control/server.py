@@ -111,7 +111,7 @@ class ControlServer:
                 self._remove_stale()
                 sock.bind(name)
                 os.chmod(name, 0o600)  # noqa: PTH101 # before listen: nobody connects in between
-                info = os.stat(name)  # noqa: PTH116
+                info = os.stat(name)  # noqa: PTH116 - as above
             self._identity = info.st_dev, info.st_ino
             sock.listen(BACKLOG)
         except BaseException:

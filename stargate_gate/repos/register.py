@@ -125,6 +125,8 @@ class Register:
             UnavailableError: its id files cannot be read or written now.
         """
         try:
+            # The usual case, without the lock: the same folder with the same id under the same name as
+            # before.
             if self._identities.is_known(repository, seen := self._look(repository.path)) and seen.home:
                 return
             if not self._leads():
@@ -265,7 +267,9 @@ class Register:
                 known = self._identities.get(seen.id)
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)
-        elif (former := self._identities.id_of(seen.folder)) is not None:  # its id file was damaged
+        # A known folder without a readable id: its file was damaged, and is written again with the same id. A
+        # new id would make it another repository for every standby.
+        elif (former := self._identities.id_of(seen.folder)) is not None:
             await self._files.give_id(repository.path, former)
             self._identities.put(former, repository, seen.folder)
             return None

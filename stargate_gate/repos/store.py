@@ -164,7 +164,7 @@ class Store:
         """The repository of that name, and whether it was created now. Safe for calls at the same time."""
         if self.find(name) is None:
             async with self._one_at_a_time(name):
-                if self.find(name) is None:
+                if self.find(name) is None:  # the call that had the lock before may have created it
                     return await self._create(name, object_format, None, None), True
         return await self.require(name), False
 
@@ -356,6 +356,7 @@ class Store:
         new = self._datadir.repositories / f"{NEW_PREFIX}{secrets.token_hex(8)}"
         if identity is None:
             identity = new_id()
+            # Noted before the repository exists: whatever is pushed to it later counts as not replicated.
             await self.register.births.expect(identity, name)
         await self._init(new, object_format, head, identity)
         try:
@@ -390,6 +391,9 @@ class Store:
     async def _place_made(
         self, made: Repository, name: RepositoryName, instead_of: Repository | None
     ) -> Repository:
+        # The order is what makes a crash harmless. From the mark on, a node that was killed puts the new
+        # repository into its place itself. The old one leaves its name only after that, and the new one gets
+        # the name last.
         await asyncio.to_thread(mark_complete, made.path, name)
         identity = self.register.identity(made)
         if instead_of is not None:
