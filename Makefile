@@ -28,7 +28,7 @@ help:
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which package may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
-	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
+	@echo 'make attack  attacks real nodes on loopback; prints results, durations as ratios'
 	@echo 'make simulate   10^8 simulated steps on all cores; Ctrl-C stops it, and the next goes on from there'
 	@echo 'make clean   removes what the others made'
 
