@@ -42,7 +42,7 @@ class _Captured:
         self.errors = bytearray()
         self.status = int(ExitCode.INTERNAL)
 
-    async def read(self, n: int) -> bytes:  # noqa: ARG002
+    async def read(self, n: int) -> bytes:  # noqa: ARG002 - the port's signature
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -112,5 +112,5 @@ class OperatorCommands:
         return {"exit": channel.status, "output": channel.output.decode("utf-8", "replace"), "error": error}
 
 
-def _verdict(good: bool, line: str, *, otherwise: ExitCode) -> Args:  # noqa: FBT001
+def _verdict(good: bool, line: str, *, otherwise: ExitCode) -> Args:  # noqa: FBT001 - read as a sentence
     return {"exit": int(ExitCode.OK if good else otherwise), "output": line}

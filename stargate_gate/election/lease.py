@@ -7,6 +7,7 @@ from typing import Self
 
 import structlog
 
+from stargate_gate.aio.tasks import HeldTasks
 from stargate_gate.election.port import LeaseHandle
 from stargate_gate.election.status import Timings
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -47,6 +48,7 @@ class Lease:
         self._ended = False
         self._body: asyncio.Task[object] | None = None
         self._cancels_before = 0
+        self._tasks = HeldTasks()
         self._keeper: asyncio.Task[None] | None = None
 
     def valid(self) -> bool:
@@ -71,7 +73,7 @@ class Lease:
         if self._body is None:
             raise RuntimeError("a lease needs a task")
         self._cancels_before = self._body.cancelling()
-        self._keeper = asyncio.create_task(self._keep(), name="leadership-heartbeat")
+        self._keeper = self._tasks.start(self._keep(), "leadership-heartbeat")
         return self
 
     async def __aexit__(

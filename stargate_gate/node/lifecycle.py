@@ -16,7 +16,7 @@ import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import cancel_and_wait, finish, run_until, task_group
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -43,6 +43,7 @@ LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else 
 LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
 # after a term that could not be opened; others may try meanwhile
 AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
+FOLLOW_AGAIN_S = 1.0  # after a mirror that failed
 WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
 
 
@@ -156,22 +157,18 @@ class Lifecycle:
 
         Cancelled, it ends its term at once, without handing over.
         """
-        follow = asyncio.create_task(self._follow(), name="follow")
-        lead = asyncio.create_task(self._lead_terms(), name="lead")
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done() and self._led.leads():
-                await asyncio.wait({lead})  # each step of stepping down has its own limit
-                await self._tell_waiting()
+            async with task_group() as group:
+                follow = group.create_task(self._follow(), name="follow")
+                lead = group.create_task(self._lead_terms(), name="lead")
+                await self._stop.wait()
+                if self._led.leads():
+                    await asyncio.wait({lead})  # each step of stepping down has its own limit
+                    await self._tell_waiting()
+                follow.cancel()
+                lead.cancel()
         finally:
-            for task in (stop, follow, lead):
-                task.cancel()
-            results = await asyncio.gather(follow, lead, return_exceptions=True)
             await finish(self._mirror.end())
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
 
     async def _lead_terms(self) -> None:
         while not self._stop.is_set():
@@ -200,8 +197,7 @@ class Lifecycle:
         self._former = record.leader
         following = self._following
         if following is not None:
-            following.cancel()
-            await asyncio.wait({following})
+            await cancel_and_wait(following)
         await self._mirror.end()
         await self._mirror.finish_received()
         if following is not None:
@@ -314,15 +310,16 @@ class Lifecycle:
         LOST_WORDS_S to hear of it before the address goes; it goes then, also if git is not reaped yet.
         """
         self._leading_lock.release()
-        ending = asyncio.create_task(self._leadership.close("has lost its leadership"), name="end-pushes")
-        try:
-            if self._address.wanted_here:  # else it has stepped down in order
-                if self._address.breaks_connections:
-                    self._leadership.let_go(None)
-                await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
-        finally:
-            self._address.release("lost")
-            await ending
+        async with task_group() as group:
+            ending = self._leadership.close("has lost its leadership")
+            group.create_task(finish(ending), name="end-pushes")
+            try:
+                if self._address.wanted_here:  # else it has stepped down in order
+                    if self._address.breaks_connections:
+                        self._leadership.let_go(None)
+                    await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
+            finally:
+                self._address.release("lost")
         await self._led.end()
         await self._address.settled(RELEASE_WAIT_S)
         if not self._stop.is_set():
@@ -348,19 +345,19 @@ class Lifecycle:
             if target is None:
                 await self._until_target_is_not(None)
                 continue
-            self._following = asyncio.create_task(self._mirror.follow(target), name="mirror")
-            watch = asyncio.create_task(self._until_target_is_not(_identity(target)), name="watch")
             try:
-                await asyncio.wait({self._following, watch}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await finish(self._stop_following(watch))
+                await run_until(self._until_target_is_not(_identity(target)), self._follow_one(target))
+            except Exception as error:  # a bug, or a git process that does not end: others are still served
+                log.exception("mirror_failed", leader=target.leader.name, error=repr(error))
+                await asyncio.sleep(FOLLOW_AGAIN_S)
 
-    async def _stop_following(self, watch: asyncio.Task[None]) -> None:
-        following, self._following = self._following, None
-        tasks = {watch} if following is None else {watch, following}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _follow_one(self, target: ClusterRecord) -> None:
+        """Until cancelled: because there is another target, or by `_prepare`."""
+        try:
+            async with task_group() as group:
+                self._following = group.create_task(self._mirror.follow(target), name="mirror")
+        finally:
+            self._following = None
 
     async def _until_target_is_not(self, identity: tuple[int, Member, str] | None) -> None:
         def other(view: LeadershipView) -> bool:
