@@ -199,8 +199,8 @@ class Register:
     async def own_id(self, repository: Repository) -> str | None:
         """Its id, if it is the one that has it; None: it has none, or another's.
 
-        A folder that was moved there by hand is known under its former name. So it is looked for before
-        anybody takes it for a copy.
+        A folder that was moved there by hand is known under its former name: the folder counts, and not the
+        name. All are looked for before anybody takes this one for a copy.
         """
         for search in (False, True):
             if search:
@@ -210,7 +210,8 @@ class Register:
                 identity = self.identity(repository)
             except (NoSuchRepositoryError, UnavailableError):
                 return None
-            if self.holds(repository, identity):
+            known = self._identities.get(identity.id)
+            if known is not None and known.folder == identity.folder:
                 return identity.id
         return None
 

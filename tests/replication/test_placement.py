@@ -1,12 +1,15 @@
 """Where repositories lie on a standby: real folders on both sides; see replication/standby/placement.py."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from stargate_gate.errors import UnavailableError
+from stargate_gate.replication.standby.answers import NOTHING_HERE
+from stargate_gate.replication.standby.placement import Placement
+from stargate_gate.replication.standby.rescue_steps import RescueSteps
+from stargate_gate.replication.standby.steps import Find, TakeTurn
 from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
@@ -165,29 +168,13 @@ async def test_what_was_moved_by_hand_is_no_stray(site: Site) -> None:
     assert site.rescues.all() == ()
 
 
-async def test_a_deletion_is_of_the_repository_and_not_of_what_has_its_place_by_now(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While it waits for its turn the deleted one is put away, and another gets its name."""
-    ids = await mirrored(site, "a", "b")
-    await site.leader.room.store.delete(RepositoryName("a"))
-    renamed(site, ("b", "a"))
-    asked, go_on = asyncio.Event(), asyncio.Event()
-    ask = site.leader.repository
-
-    async def slowly(identity: str) -> object:
-        if identity == ids["a"]:
-            asked.set()
-            await go_on.wait()
-        return await ask(identity)
-
-    monkeypatch.setattr(site.leader, "repository", slowly)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        group.create_task(site.compare(ids["b"]))
-        await asked.wait()
-        group.create_task(site.applier.deleted(ids["a"]))
-        while not site.applier.placement._turn._waiters:  # type: ignore[attr-defined]
-            await asyncio.sleep(0.01)
-        go_on.set()
-    assert await names_here(site) == {"a": ids["b"]}
-    assert not await site.standby.store.was_deleted(ids["b"])
+def test_a_deletion_is_of_the_repository_and_not_of_what_has_its_place_by_now() -> None:
+    """While the job waits for its turn, another puts the deleted one away and moves one to its name."""
+    steps = Placement(RescueSteps(3, "node-a")).gone("1" * 32, deleted=True)
+    before = Repository(RepositoryName("a"), Path("a"))
+    assert next(steps) == Find("1" * 32)
+    assert steps.send(before) == TakeTurn()
+    assert steps.send(None) == Find("1" * 32)
+    with pytest.raises(StopIteration) as ended:
+        steps.send(None)
+    assert ended.value.value == NOTHING_HERE

@@ -323,3 +323,13 @@ async def test_a_repository_that_is_moved_just_after_a_search_for_another_is_fou
     found = await room.store.by_id(identity, search=True)
     assert found is not None
     assert found.name == RENAMED
+
+
+def test_a_folder_that_is_moved_during_the_search_is_no_copy_of_itself(tmp_path: Path) -> None:
+    """It was found under its former name, and then under the new one."""
+    identities, seen = Identities(), Look("1" * 32, Folder(1, 7), home=True, since=1, signature=())
+    before, after = (Repository(name, tmp_path / str(name)) for name in (APP, RENAMED))
+    assert identities.settle([(before, seen)]).known == {"1" * 32: before}
+    census = identities.settle([(before, seen), (after, seen)])
+    assert census.known == {"1" * 32: after}
+    assert census.strays == ()
