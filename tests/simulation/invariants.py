@@ -223,6 +223,10 @@ class Ledger:
             of_repo = self.acked.setdefault(forced, {}).setdefault(repo, {})
             of_repo[ref] = max(key, of_repo.get(ref, NEVER))
             self.acked_keys[key] = max(forced, self.acked_keys.get(key, 0))
+            if repo in process.disk.vanished:  # an operator took it away after it was written
+                for node in self.world.nodes:
+                    if node.member not in record.eligible and self._lacks_id(node.disk, repo):
+                        node.disk.vanished.add(repo)
         self.acknowledgements += 1
         if self.world.mode == "strict" and not self._lately_reinstalled():
             others = [n for n in self.world.nodes if n is not process.node and not self._lacks(n, record)]
