@@ -244,7 +244,7 @@ class _TermStart:
             reach=self._reach,
         )
         changes = TermChanges(feed, parts.store, parts.housekeeping)
-        parts.store.report_births_to(changes)
+        parts.store.report_new_to(changes)
         return changes
 
     def leading(self, term: int) -> None:

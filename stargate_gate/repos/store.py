@@ -29,7 +29,7 @@ from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.register import Births, IdFiles, Register
+from stargate_gate.repos.register import IdFiles, NewRepositories, Register
 from stargate_gate.repos.repository import (
     Repository,
     candidates,
@@ -104,9 +104,9 @@ class Store:
         """The folder that contains all repositories."""
         return self._datadir.repositories
 
-    def report_births_to(self, births: Births) -> None:
-        """From now on, call `births` for each repository that is new on this leader."""
-        self.register.births = births
+    def report_new_to(self, new_repositories: NewRepositories) -> None:
+        """From now on, call `new_repositories` for each repository that is new on this leader."""
+        self.register.new_repositories = new_repositories
 
     def find(self, name: RepositoryName) -> Repository | None:
         """The repository of that name, whether it is adopted or not; a few stat calls.
@@ -357,7 +357,7 @@ class Store:
         if identity is None:
             identity = new_id()
             # Noted before the repository exists: whatever is pushed to it later counts as not replicated.
-            await self.register.births.expect(identity, name)
+            await self.register.new_repositories.expect(identity, name)
         await self._init(new, object_format, head, identity)
         try:
             path = await finish(self._move_in(new, name))
