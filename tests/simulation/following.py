@@ -8,6 +8,7 @@ from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
 from stargate_gate.errors import ElectionUnavailableError
 from stargate_gate.replication.standby.job_queue import Job
+from stargate_gate.replication.wire.about import About
 from stargate_gate.replication.wire.messages import (
     Alive,
     Applied,
@@ -18,11 +19,15 @@ from stargate_gate.replication.wire.messages import (
     Enroll,
     Enrolled,
     Heartbeat,
+    ListBegin,
+    Listed,
+    ListEnd,
+    ListPart,
 )
 from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
 from tests.simulation.disk import FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.feeding import SILENCE_S, List
+from tests.simulation.feeding import SILENCE_S
 from tests.simulation.network import BrokenError, Connection
 
 if TYPE_CHECKING:
@@ -38,6 +43,15 @@ class _Check:
     tickets: dict[str, int]
 
 
+@dataclass
+class List:
+    """A whole list, from its beginning to its end."""
+
+    check: int
+    seq: int
+    repositories: list[Listed]
+
+
 class Mirror:
     """Follows one leader at a time. `end` returns when nothing of it runs any more."""
 
@@ -46,6 +60,7 @@ class Mirror:
         self.current: object | None = None
         self.tasks: list[Task] = []
         self.sessions: list[Session] = []
+        self.instance = process.world.new_id("n")
 
     def run(self) -> Steps:
         process = self.process
@@ -130,6 +145,7 @@ class Session:
         self._applier = Applier(self)
         self._check: _Check | None = None
         self._comparing: Task | None = None
+        self._list: List | None = None
         self._told = 0
         self._position = 0
         self._more = Event()
@@ -150,7 +166,8 @@ class Session:
         if self.leader.leading is None or self.leader.leading.closed or self.connection.leader.broken:
             self.close()
             return
-        self.leader.leading.connect(self.connection, self.process.node.member)
+        self.leader.leading.connect(self.connection, self.process.node.member, self.mirror.instance)
+        self.say(About(self.term, str(self.process.node), ()))
         for number in range(WORKERS):
             self._tasks.append(self.mirror.start(f"worker {number}", self._work_off()))
         try:
@@ -178,17 +195,22 @@ class Session:
 
     # -- what the leader says -------------------------------------------------------------------------
 
-    def _listen(self) -> Steps:
+    def _listen(self) -> Steps:  # noqa: C901 - one case for each kind of message
         while not self.ended:
             message = yield from self.connection.receive(self.connection.standby, SILENCE_S)
             if message.term != self.term and self.rules.check_term_of_leader:
                 self.world.cover("a leader speaks of another term")
                 raise BrokenError
             match message:
-                case List():
+                case ListBegin():
+                    self._list = List(message.check, message.seq, [])
+                case ListPart() if self._list is not None:
+                    self._list.repositories += message.repositories
+                case ListEnd() if self._list is not None:
                     if self._comparing is not None:
                         self.world.engine.end(self._comparing)
-                    self._comparing = self.mirror.start("compare", self._compare(message))
+                    self._comparing = self.mirror.start("compare", self._compare(self._list))
+                    self._list = None
                 case Changed() | Compare() | Deleted():
                     self.work.add(message, self.world.engine.now)
                     if not self.rules.apply_before_applied:
@@ -232,7 +254,9 @@ class Session:
                 self.world.cover("what equals a list is not settled")
                 different[one.id] = one.name
             else:
-                self.world.ledger.equal(self.process.disk, repo.name, complete.lines[repo.name])
+                own = self.process.disk.line(repo.name)  # a list of another connection has none
+                line = self.connection.lines.get((complete.check, repo.id), own)
+                self.world.ledger.equal(self.process.disk, repo.name, line)
         for identity, name in {**different, **busy}.items():
             self.work.add(Compare(self.term, 0, name, identity), self.world.engine.now)
         tickets = self.work.tickets() if self.rules.work_before_checked else {}

@@ -1,6 +1,7 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
 from tests.simulation import broken
+from tests.simulation import broken_leader as leader
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -23,18 +24,32 @@ MUTATIONS = (
         seed=69,
     ),
     Mutation(
-        "the claim goes into the former's half", Rules(claim=broken.claim_in_the_formers_half), "I2", _RECORD
+        "the claim goes into the former's half",
+        Rules(claim=broken.claim_in_the_formers_half),
+        "I2",
+        _RECORD,
+        seed=21,
     ),
     Mutation(
-        "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
+        "a term is not claimed first",
+        Rules(claim=broken.claim_the_number_after_the_record),
+        "I1 I2",
+        _RECORD,
+        seed=28,
     ),
-    Mutation("a write does not look around", Rules(write=broken.write_without_looking_around), "I2", _RECORD),
+    Mutation(
+        "a write does not look around",
+        Rules(write=broken.write_without_looking_around),
+        "I2",
+        _RECORD,
+        seed=8,
+    ),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=498,
+        seed=665,
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
@@ -46,13 +61,15 @@ MUTATIONS = (
         "I2",
         _ROLLED_BACK,
         gap=60,
+        seed=3,
     ),
     Mutation(
         "who joins again keeps its incarnation",
-        Rules(joins_anew=False),
+        Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
+        patches=leader.SAME_INCARNATION_AGAIN,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -67,7 +84,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=43,
+        seed=51,
     ),
     Mutation(
         "of two uncertain writes the last counts",
@@ -77,48 +94,61 @@ MUTATIONS = (
         gap=25,
         seed=87,
     ),
-    Mutation("who is late is not waited for", Rules(required=broken.only_who_is_level), "I2", _MIRROR),
+    Mutation(
+        "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=2
+    ),
     Mutation(
         "who is required again is not waited for",
-        Rules(required=broken.only_the_record),
+        Rules(),
         "I2",
         _MIRROR,
-        seed=51,
+        seed=61,
+        patches=leader.CATCHING_UP_IS_NOT_WAITED_FOR,
     ),
-    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR),
+    Mutation("a confirmed list makes level", Rules(), "I2", _MIRROR, patches=leader.CONFIRMED_IS_LEVEL),
     Mutation(
         "level is who holds what was told before its list",
-        Rules(level_from_where_required=False),
+        Rules(),
         "I2",
         (*_MIRROR, "not reached"),
+        patches=leader.LEVEL_FROM_ITS_LIST,
+        seed=9,
     ),
     Mutation(
-        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=127
+        "who was not checked holds",
+        Rules(),
+        "I2",
+        _TROUBLE,
+        gap=150,
+        seed=127,
+        patches=leader.UNCOVERED_HOLDS,
     ),
     Mutation(
         "who matched once holds",
-        Rules(backlog=broken.MatchedForGood),
+        Rules(),
         "I2",
         ("slow network", "pause"),
         nodes=4,
         gap=300,
         every=15,
         few=1,
-        seed=130,
+        seed=187,
+        patches=leader.MATCHED_FOR_GOOD,
     ),
-    Mutation("what was sent is held", Rules(backlog=broken.SentIsHeld), "I2"),
+    Mutation("what was sent is held", Rules(), "I2", patches=leader.SENT_IS_HELD),
     Mutation(
         "strict acknowledges alone",
-        Rules(judge=broken.alone_in_strict),
+        Rules(),
         "I2",
         _MIRROR,
         mode="strict",
         seed=54,
+        patches=leader.ALONE_IN_STRICT,
     ),
-    Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
+    Mutation("the leader does not sync before", Rules(), "I2", patches=leader.NOT_SYNCED_BEFORE),
     Mutation("a standby does not sync before", Rules(sync_before_applied=False), "I2"),
     Mutation("a standby confirms before it applies", Rules(apply_before_applied=False), "I2"),
-    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2"),
+    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2", seed=3),
     Mutation(
         "what is worked on may equal a list",
         Rules(busy_is_different=False),
@@ -128,12 +158,18 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=914,
+        seed=1038,
     ),
-    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=69),
+    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=97),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
+        "a leader hears of another term",
+        Rules(),
+        "I2",
+        _TERMS,
+        gap=60,
+        seed=16,
+        patches=leader.ANY_TERM_IS_HEARD,
     ),
     Mutation(
         "a standby hears of another term",
@@ -142,7 +178,7 @@ MUTATIONS = (
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=99,
+        seed=226,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -150,25 +186,27 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
-        seed=8,
+        seed=17,
     ),
-    Mutation("up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN),
+    Mutation(
+        "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
+    ),
     Mutation(
         "the wait is before the advertisement",
         Rules(wait_for_advertisement="before the capture"),
         "I2",
         _HELD,
         wishes=_AGAIN,
-        seed=8,
+        seed=25,
     ),
-    Mutation("the lease does not run out", Rules(lease=False), "I1"),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=10),
+    Mutation("the lease does not run out", Rules(lease=False), "I1", seed=2),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=11),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
-        seed=17,
+        seed=32,
     ),
     Mutation(
         "no intent is written",
@@ -178,7 +216,7 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=151,
+        seed=222,
     ),
     Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
     Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
@@ -189,26 +227,28 @@ MUTATIONS = (
         ("lost lock", "isolation", "volume out of reach"),
         gap=60,
         every=100,
-        seed=231,
+        seed=263,
     ),
     Mutation(
         "a snapshot is newer than its number",
-        Rules(snapshots_are_numbered=False),
+        Rules(),
         "I4",
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=170,
+        seed=273,
+        patches=leader.SNAPSHOTS_HAVE_NO_NUMBER,
     ),
     Mutation(
         "async forgets what only some have",
-        Rules(forget_in_async=True),
+        Rules(),
         "I4",
         ("isolation", "pause", "kill"),
         mode="async",
-        gap=120,
-        every=200,
-        seed=69,
+        gap=150,
+        every=100,
+        seed=11107,
+        patches=leader.ASYNC_FORGETS,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -216,7 +256,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=72,
+        seed=97,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -224,14 +264,16 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=181,
-    ),
-    Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
-    Mutation(
-        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
+        seed=277,
     ),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
+        "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
+    ),
+    Mutation(
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=75
+    ),
+    Mutation(
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
         "a forced leadership is noted before what it means",
@@ -239,7 +281,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=8,
+        seed=75,
     ),
     Mutation("deletions come with creations", Rules(plan=broken.one_transaction), "I5", recover=True),
     Mutation(
@@ -249,6 +291,7 @@ MUTATIONS = (
         ("slow network",),
         wishes=("forward", "several", "remove repository"),
         few=1,
+        seed=4,
     ),
     Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
 )
