@@ -1,8 +1,7 @@
 """What an operator on this machine may ask of the running node, through the control socket.
 
 Repository commands go through the gate's own request function, as an administrator: the same parsing,
-the same refusals, the same log line. May import: gate, health (control's port), rescued_commands, errors,
-exitcodes.
+the same refusals, the same log line.
 """
 
 import secrets
@@ -83,7 +82,7 @@ class OperatorCommands:
         """Carry out one command of `stargate …`.
 
         Raises:
-            StargateError: the command cannot be meant, or was refused.
+            StargateError: the command is invalid, or was refused.
         """
         if (at_once := self._at_once.get(command)) is not None:
             return at_once(args)

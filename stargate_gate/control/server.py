@@ -4,7 +4,7 @@ One request per connection: a JSON object in one line, {"protocol": NUMBER, "com
 the answer is one line as well: {"protocol": NUMBER, "exit": STATUS, "output": TEXT, "error": TEXT,
 "data": any}. Without a protocol it is 1; a larger one than formats.CONTROL's is refused. The socket is
 0600 in a 0700 folder, so only the node's own user (and root) can connect: whoever can may do
-everything. `control_client` is the other side.
+everything. client.py is the other side.
 
     command       args                       what it does
     health        {}                         exit 0 while the node works, else 69
@@ -77,7 +77,7 @@ class SessionHandler(Protocol):
         Cancelled when the client is gone.
 
         Raises:
-            StargateError: the arguments cannot be meant.
+            StargateError: the arguments are invalid.
         """
 
 

@@ -230,7 +230,7 @@ class _TermStart:
         self._metrics = metrics
 
     def changes(self, term: Term) -> TermChanges:
-        """What a write of `term` tells; the store tells it of new repositories from now on."""
+        """The changes of `term`. The store reports new repositories to them from now on."""
         parts = self._parts
         feed = Feed(
             term,

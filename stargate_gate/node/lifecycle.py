@@ -1,8 +1,6 @@
-"""The two halves of a node's life: leading a term, and following somebody else's.
+"""What a node does while it leads, and while it follows another leader, each step in a fixed order.
 
-The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
-import: election, replication, repos (durable, process), datadir (leading lock), address, leadership,
-errors.
+The elector decides who leads; `Lifecycle` carries out what follows from that.
 """
 
 import asyncio
@@ -39,16 +37,16 @@ log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
-LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
-LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
+LAST_WORDS_S = 0.5  # for sending the last answers at a planned stop: nobody else leads yet
+LOST_WORDS_S = 0.2  # the same when the leadership is lost: another node may take the address at any time
 # after a term that could not be opened; others may try meanwhile
 AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
 FOLLOW_AGAIN_S = 1.0  # after a mirror that failed
-WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+WATCH_LIMIT_S = 3600.0  # the view is looked at again at least this often
 
 
 class CannotLeadError(StargateError):
-    """A term was won, and cannot be opened: nothing was acknowledged in it."""
+    """A term was won and cannot be opened. Nothing was acknowledged in it."""
 
 
 class Follower(Protocol):
@@ -58,7 +56,7 @@ class Follower(Protocol):
         """Mirror the leader that `record` names, until cancelled."""
 
     async def end(self) -> None:
-        """End and reap all of it: when this returns, nothing of an older term changes a ref."""
+        """End all of it. When this returns, its git is reaped and nothing of an older term changes refs."""
 
     async def finish_received(self) -> None:
         """After `end`: complete what was received and half applied, and put everything on disk.
@@ -93,10 +91,10 @@ class NobodyToFollow:
         await asyncio.Event().wait()
 
     async def end(self) -> None:
-        """Nothing runs."""
+        """There is nothing to end."""
 
     async def finish_received(self) -> None:
-        """Nothing was received; but what was pushed before a crash is shown again, and so acknowledged."""
+        """Put everything on disk: clients see what was pushed before a crash, and take it as stored."""
         try:
             await asyncio.to_thread(sync_everything, self._repositories)
         except OSError as error:
@@ -104,10 +102,10 @@ class NobodyToFollow:
 
 
 class Lifecycle:
-    """Leads when it is this node's turn, follows when it is not. One per node.
+    """Leads when the elector wins a term, and follows the leader of the record in between. One per node.
 
     address           follows the leadership, within its own limits
-    clients           are told, and let go, before it does
+    clients           the SSH listener: its connections end before the address moves away
     led               where everybody else finds the term that is led
     make_changes      what is needed for the writes of a term
     mode              as in force: who of the former sync set is waited for
@@ -149,7 +147,7 @@ class Lifecycle:
         self._following: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Step down, and do not come back."""
+        """Step down, and lead no more."""
         self._stop.set()
 
     async def run(self) -> None:
@@ -237,7 +235,7 @@ class Lifecycle:
         return changes
 
     async def _carry_over(self, term: Term) -> None:
-        """Take those out of the record that nobody should wait for, before the first write of the term.
+        """Remove members from the record that no push should wait for, before the first write of the term.
 
         In mode sync that is the former leader: its lock was free, so it is gone, and comes back by being
         checked; the others of its sync set are waited for. Mode strict waits for anybody who held
@@ -253,7 +251,7 @@ class Lifecycle:
             await term.update(sync_set=members)
 
     async def _reason_to_step_down(self, feed: Feed) -> str:
-        """Waits until there is one."""
+        """Wait until there is one, and return it."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.election.heartbeat_s):

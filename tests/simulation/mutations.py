@@ -262,9 +262,9 @@ MUTATIONS = (
         "I4",
         ("isolation", "pause", "kill"),
         mode="async",
-        gap=120,
-        every=200,
-        seed=69,
+        gap=150,
+        every=100,
+        seed=11107,
         patches=broken_leader.ASYNC_FORGETS,
     ),
     Mutation(
@@ -295,7 +295,7 @@ MUTATIONS = (
         "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
     ),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
         "a forced leadership is noted before what it means",
