@@ -26,7 +26,7 @@ help:
 	@echo '            the absolute path of the program, or of a folder with git or bin/git in it'
 	@echo 'make failover-test   the failover plan in containers, step by step with times'
 	@echo 'make image   the container image, for integration/compose.yaml'
-	@echo 'make lint    format, style, types, and which room may import which'
+	@echo 'make lint    format, style, types, and which package may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
 	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
 	@echo 'make simulate   10^8 simulated steps on all cores; Ctrl-C stops it, and the next goes on from there'

@@ -1,3 +1,3 @@
 """Stargate: Git over SSH that keeps serving when a machine dies."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -19,8 +19,7 @@ Where the number stands:
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stargate_gate.errors import NewerFormatError
 
@@ -30,9 +29,8 @@ FIRST = 1  # of content without a number
 _HEADER = re.compile(rb"stargate (?P<name>[a-z ]+), format (?P<number>[0-9]{1,9})\n")
 
 
-@dataclass(frozen=True)
-class Format:
-    """One kind of file or message.
+class Format(NamedTuple):
+    """One kind of file or message. A NamedTuple: stargate-shell imports this for every session.
 
     name    as in docs/formats.md, and in the first line of a file of several lines
     where   path below the data_dir, or what it is part of

@@ -8,7 +8,6 @@ import asyncssh
 from stargate_gate.aio.foreign_files import read_regular
 from stargate_gate.config.files import MAX_KEY_BYTES, open_to_others
 from stargate_gate.datadir.files import write_durably
-from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ConfigurationError
 from stargate_gate.net.peer_pass import secret_of
 
@@ -103,21 +102,3 @@ def load_private_key(config_key: str, path: Path) -> asyncssh.SSHKey:
     except asyncssh.KeyImportError as error:
         problem = "it holds no private key that can be read"
         raise ConfigurationError([f"{config_key}: {path}: {problem}"]) from error
-
-
-def require_same_host_keys(record: ClusterRecord, mine: frozenset[str]) -> None:
-    """Check that this node has the leader's host keys.
-
-    Clients see all nodes as one host behind one address. After a failover another host key would look to them
-    like an attack.
-
-    Raises:
-        ConfigurationError: this node's host keys differ from the leader's.
-    """
-    if frozenset(record.host_keys) != mine:
-        theirs = ", ".join(sorted(record.host_keys))
-        problem = (
-            f"ssh.host_keys: the leader {record.leader.name} shows {theirs}, this node has "
-            f"{', '.join(sorted(mine))}: copy the leader's host keys to this node"
-        )
-        raise ConfigurationError([problem])

@@ -208,6 +208,7 @@ class KeyFile:
                 self._looking_since = time.monotonic()
             self._look(anew=anew)
             self._looking_since = None
+            # Only those who had asked when the look began: a later change of the file may not have been seen.
             with self._asked:
                 ended = [done for number, done in self._waiting if number <= self._begun_for]
             self._wake(ended)

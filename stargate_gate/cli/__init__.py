@@ -1,1 +1,1 @@
-"""The commands, one file each. May import everything; nothing imports it."""
+"""The commands, one file for each. May import every package; no package imports it."""

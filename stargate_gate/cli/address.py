@@ -1,4 +1,4 @@
-"""`stargate address`: the floating address, without a running node."""
+"""`stargate address`: releases the floating address when no node runs."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from stargate_gate.exitcodes import ExitCode
 
 @click.group("address")
 def address() -> None:
-    """Give the floating address back after a crash."""
+    """Release the floating address after a crash."""
 
 
 @address.command("release")
 @config_option
-@click.option("--force", is_flag=True, help="Although a node runs here: for one that hangs.")
+@click.option("--force", is_flag=True, help="Do it although a node runs here, because it hangs.")
 def release(config_file: Path | None, *, force: bool) -> int:
-    """Take the floating address from this machine.
+    """Remove the floating address from this machine.
 
-    For a service manager, after a node has ended in whatever way, and for people when a node cannot be
-    started. A running node moves the address itself. An item of kind dns is left as it is: the next
+    For a service manager, after a node has ended for any reason, and for people when a node cannot be
+    started. A running node moves the address itself. An item of kind dns is not changed: the next
     leader replaces it.
     """
     config = load_config(config_file)
@@ -43,10 +43,10 @@ def release(config_file: Path | None, *, force: bool) -> int:
 
 @contextlib.contextmanager
 def _no_node(config: Config, *, force: bool) -> Iterator[None]:
-    """While the body runs, no node runs on this data_dir, and none starts.
+    """A scope in which no node runs or starts on this data_dir.
 
     Raises:
-        UnavailableError: one does.
+        UnavailableError: a node runs.
     """
     datadir = DataDir(config.node.data_dir, id="")
     with contextlib.ExitStack() as stack:
@@ -57,12 +57,12 @@ def _no_node(config: Config, *, force: bool) -> Iterator[None]:
             remedy = "it moves the address itself; stop it first, or use --force if it hangs"
             raise UnavailableError(f"{error.message}: {remedy}") from error
         except OSError:
-            pass  # a broken disk may be why the node has ended: the address must go all the same
+            pass  # the node may have ended because of a broken disk: release the address all the same
         yield
 
 
 async def _release_all(addresses: tuple[Address, ...], node: str) -> list[str]:
-    """Release each, at the same time; what failed."""
+    """Release all at the same time; returns what failed."""
     turn = Turn(node, "standby", 0, "", "command")
     results = await asyncio.gather(*(_release(one, turn) for one in addresses))
     return [problem for problem in results if problem is not None]

@@ -1,8 +1,8 @@
-"""The console script `stargate-authorized-keys`: sshd's AuthorizedKeysCommand in front of a node.
+"""The program `stargate-authorized-keys`: sshd's AuthorizedKeysCommand in front of a node.
 
-sshd runs it for each key that a client offers, and takes what it prints for an authorized_keys file
-(sshd_config(5)). So it reads the node's own file by the node's own rules, prints the lines of that one
-key, and nothing when in doubt. sshd throws its stderr away: what is wrong goes to syslog as well.
+sshd runs it for each key that a client offers, and reads its output as an authorized_keys file
+(sshd_config(5)). It reads the node's authorized_keys by the rules of the node, and prints the lines of that
+key, or nothing if there is any doubt. sshd ignores its stderr, so errors also go to syslog.
 """
 
 import base64
@@ -40,12 +40,12 @@ Prints the authorized_keys lines of one key that a client offered, for sshd_conf
 
 
 def main() -> None:
-    """Run it, and exit with its status: anything but 0 lets nobody in."""
+    """Run it and exit with its status. With any status but 0, sshd lets nobody in."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the lines; the exit status. What is wrong goes to stderr and syslog."""
+    """Print the lines; returns the exit status. Errors go to stderr and syslog."""
     try:
         options, words = gnu_getopt(list(argv), "hc:", ["help", "version", "config=", "shell="])
         given = dict(options)
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _print_lines(config_file: Path | None, shell: str | None, words: Sequence[str]) -> None:
-    if len(words) != 3:  # noqa: PLR2004 # as the usage says
+    if len(words) != 3:  # noqa: PLR2004 - as in HELP
         raise UsageError("it takes UID TYPE KEY; see: stargate-authorized-keys -h")
     uid, _, key = words
     blob = _blob(key)
@@ -75,9 +75,9 @@ def _print_lines(config_file: Path | None, shell: str | None, words: Sequence[st
 
 
 def _require_owner(data_dir: Path, uid: str) -> None:
-    """The login must be the user that runs the node: the control socket takes nobody else.
+    """The user who logs in must be the one that runs the node, because the control socket accepts no other.
 
-    A data_dir that is not there yet belongs to nobody; stargate-shell will say that no node runs.
+    If there is no data_dir yet, any user passes; stargate-shell will report that no node runs.
     """
     try:
         owner = data_dir.stat().st_uid
@@ -102,7 +102,7 @@ def _blob(key: str) -> bytes:
 
 
 def _read(paths: Paths) -> bytes:
-    """The node's authorized_keys. One that cannot be read lets nobody in; there is no last good one here."""
+    """The node's authorized_keys. If it cannot be read, nobody may log in: no older copy is used."""
     path = paths.authorized_keys
     try:
         content, _ = read_regular(path, MAX_FILE_BYTES)
@@ -114,9 +114,9 @@ def _read(paths: Paths) -> bytes:
 
 
 def _shell_beside() -> str:
-    """stargate-shell, where this program was installed: beside it, or beside the interpreter."""
-    for folder in (os.path.dirname(os.path.abspath(sys.argv[0])), os.path.dirname(sys.executable)):  # noqa: PTH100, PTH120
-        path = os.path.join(folder, SHELL)  # noqa: PTH118
+    """The path of stargate-shell: beside this program, or beside the interpreter."""
+    for folder in (os.path.dirname(os.path.abspath(sys.argv[0])), os.path.dirname(sys.executable)):  # noqa: PTH100, PTH120 - fast
+        path = os.path.join(folder, SHELL)  # noqa: PTH118 - fast
         if os.access(path, os.X_OK):
             return path
     raise ConfigurationError([f"no {SHELL} is beside this program: name it with --shell"])

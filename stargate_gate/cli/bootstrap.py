@@ -1,4 +1,4 @@
-"""`stargate bootstrap`: makes the leader lock of a new cluster, once."""
+"""`stargate bootstrap`: creates the leader lock of a new cluster, once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +28,9 @@ from stargate_gate.errors import UsageError
 def bootstrap(config_file: Path | None, *, local_volume: bool) -> None:
     """Make a cluster's leader lock, once.
 
-    Run it on one node, before the first start of any: that node leads first. It refuses a second
-    time. Nothing else ever makes this file, so that a shared volume which is not mounted cannot look
-    like a new cluster; and where nothing is mounted, it is not made here either.
+    Run it on one node before any node starts for the first time; this node will lead first. A second
+    time it refuses. Nothing else creates this file, so that a shared volume which is not mounted is not
+    mistaken for a new cluster. If nothing is mounted at its place, it is not created either.
     """
     config = load_checked_config(config_file)
     require_own_data_dir(config)
@@ -42,7 +42,7 @@ def bootstrap(config_file: Path | None, *, local_volume: bool) -> None:
 
 
 def bootstrap_cluster(config: Config) -> ClusterRecord:
-    """Make the leader lock that `config` names, and let its data_dir join; the first record.
+    """Make the leader lock that `config` names, and let its data_dir join; returns the first record.
 
     Raises:
         UsageError: the file describes no cluster, or the cluster was bootstrapped before.

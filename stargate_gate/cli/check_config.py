@@ -1,4 +1,4 @@
-"""`stargate check-config FILE`: everything that is wrong with a node's YAML file, or a summary."""
+"""`stargate check-config FILE`: prints every problem of a node's YAML file, or a summary."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ from stargate_gate.errors import ConfigurationError
 @click.command("check-config")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def check_config(file: Path | None) -> None:
-    """Check a node's YAML file and what it points at, without starting anything.
+    """Check a node's YAML file and the files that it names, without starting anything.
 
-    Without FILE: what `stargate serve` would use. Prints a summary, or every problem at once on
-    stderr and exits with 78. A warning is about what works and is probably not meant.
+    Without FILE, it checks what `stargate serve` would use. It prints a summary; or every problem on
+    stderr, and exits with 78. A warning is about a value that is allowed but probably a mistake.
     """
     config = load_checked_config(file)
     require_own_data_dir(config)
@@ -37,7 +37,7 @@ def check_config(file: Path | None) -> None:
 
 
 def summary(config: Config) -> Iterator[tuple[str, str]]:
-    """Who the node is, in a few (word, text) lines for people."""
+    """A summary of the configuration in a few (word, text) lines."""
     yield "node", f"{config.node.name}, data in {config.node.data_dir}"
     if config.cluster is None:
         yield "cluster", "none: a single node that leads by itself"
@@ -52,11 +52,11 @@ def summary(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _users(config: Config) -> Iterator[tuple[str, str]]:
-    """How many keys can be used, and what is wrong with the other lines.
+    """How many keys are valid, and what is wrong with the other lines.
 
     Raises:
-        ConfigurationError: not one of the lines that are there can be used, or there is none in the file that
-            `ssh.authorized_keys` names: nobody could log in.
+        ConfigurationError: there are lines but no valid key, or no key in the file that `ssh.authorized_keys`
+            names: nobody could log in.
     """
     path = config.authorized_keys_path
     try:

@@ -1,4 +1,4 @@
-"""`stargate demo`: two nodes on loopback, commands to paste, and a leader to kill."""
+"""`stargate demo`: runs two nodes on loopback, and prints commands to try, such as killing the leader."""
 
 import asyncio
 import contextlib
@@ -19,20 +19,20 @@ from stargate_gate.errors import UnavailableError
 START_LIMIT_S = 30.0
 TAKE_OVER_LIMIT_S = 10.0
 BACK_LIMIT_S = 60.0
-PAUSE_S = 5.0  # a dead node stays away for so long: time to push to the other one
-MAX_QUICK_ENDS = 3  # a node that ends that often within QUICK_S of its start is not started again
+PAUSE_S = 5.0  # before a node that ended is started again: time to push to the other one
+MAX_QUICK_ENDS = 3  # a node that ends so often within QUICK_S of its start is not started again
 QUICK_S = 3.0
-MAX_TYPED_BYTES = 4096  # a line of the terminal at most
+MAX_TYPED_BYTES = 4096  # the longest line of a terminal
 
 
 @click.command("demo")
 def demo() -> None:
     """A two-node cluster on loopback, to try it out.
 
-    Makes keys and configuration in a temp dir, starts two nodes, and prints what to paste into a
-    second terminal. Enter prints it again. A node that is killed comes back as a standby. Ctrl-C ends
-    the nodes and removes everything. SIGHUP goes on to the nodes, which read their keys again; a closed
-    terminal ends it.
+    Makes keys and configuration in a temp dir, starts two nodes, and prints commands to paste into a
+    second terminal. Enter prints them again. A node that is killed is started again as a standby.
+    Ctrl-C ends the nodes and removes everything. A SIGHUP is passed on to the nodes, which read their
+    keys again. Closing the terminal ends the demo.
     """
     screen = Screen()
     try:
@@ -52,7 +52,7 @@ async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
     had_terminal = sys.stdout.isatty()
 
     def hung_up() -> None:
-        """By a terminal that was closed: the end. By somebody's `kill -HUP`: the nodes read files again."""
+        """If the terminal was closed, end. Else it was `kill -HUP`: the nodes read their files again."""
         if had_terminal and not sys.stdout.isatty():
             task.cancel()
         else:
@@ -64,7 +64,7 @@ async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
 
 
 class _Play:
-    """The two nodes, and what happens to them."""
+    """Runs the two nodes and reports what happens to them."""
 
     def __init__(self, files: DemoFiles, screen: Screen) -> None:
         self._files = files
@@ -74,10 +74,10 @@ class _Play:
         self._asks_for_page = screen.terminal and sys.stdin is not None and sys.stdin.isatty()
 
     async def run(self) -> None:
-        """Until cancelled. Both nodes have ended when this returns.
+        """Run until cancelled. Both nodes have ended when this returns.
 
         Raises:
-            UnavailableError: the nodes do not come up.
+            UnavailableError: the nodes do not start.
         """
         try:
             self._screen.say(f"starting two nodes; everything is in {self._files.root}")
@@ -110,7 +110,7 @@ class _Play:
             self._screen.say(f"{leader.name} has just ended: wait until a node leads")
 
     def _show_page_again(self) -> None:
-        """For each line from the terminal; nothing more after its end (Ctrl-D), or in the background."""
+        """Called for each line from the terminal. Stop at its end (Ctrl-D), or in the background."""
         terminal = sys.stdin.fileno()
         in_foreground = os.tcgetpgrp(terminal) == os.getpgrp()
         if in_foreground and os.read(terminal, MAX_TYPED_BYTES):
@@ -119,7 +119,7 @@ class _Play:
             asyncio.get_running_loop().remove_reader(sys.stdin)
 
     async def _start(self) -> None:
-        """The first node leads, the second is in its sync set, and there is something to clone."""
+        """Start both nodes, the first as leader, the second in its sync set, and push a commit."""
         first, second = self._nodes
         await first.start()
         await self._require(first, lambda status: status["ready"], f"{first.name} leads")
@@ -138,7 +138,7 @@ class _Play:
         raise UnavailableError(f'it did not come to "{what}": see the lines above')
 
     async def _keep(self, node: DemoNode) -> None:
-        """Tell how the node ends, who leads then, and start it again, for ever."""
+        """Wait for the node to end, report it and who leads then, and start it again; in a loop."""
         loop = asyncio.get_running_loop()
         quick_ends = 0
         while quick_ends < MAX_QUICK_ENDS:

@@ -1,4 +1,4 @@
-"""Everything the demo needs on disk, made at run time in a fresh temp dir, gone at its end."""
+"""The files of the demo: made in a new temp dir when it starts, removed when it ends."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ SSH_PORTS = (2201, 2202)
 HTTP_PORTS = (8081, 8082)
 REPOSITORY = "hello"
 COMMAND_LIMIT_S = 30.0
-PORT_STEP, PORT_ATTEMPTS = 10, 20  # other demos, and other programs, may have taken some
+PORT_STEP, PORT_ATTEMPTS = 10, 20  # other demos or programs may use some
 HIGHEST_PORT = 65535
 
 README = """\
@@ -38,7 +38,7 @@ Pushed to one node, held by two.
 
 @dataclass(frozen=True)
 class NodeFiles:
-    """One node: its name, its YAML file, where it listens on loopback."""
+    """One node: its name, its YAML file, its ports on loopback."""
 
     name: str
     config_file: Path
@@ -47,12 +47,12 @@ class NodeFiles:
 
     @property
     def log_file(self) -> Path:
-        """Where its lines go: the demo's own would be lost among them."""
+        """The file for its log, which would hide the demo's own lines on the terminal."""
         return self.config_file.with_suffix(".log")
 
     @property
     def url(self) -> str:
-        """What git clones from and pushes to."""
+        """The URL to clone from and to push to."""
         return f"ssh://git@{LOOPBACK}:{self.ssh_port}/{REPOSITORY}"
 
 
@@ -66,7 +66,7 @@ class DemoFiles:
 
     @property
     def git_ssh_command(self) -> str:
-        """What git runs instead of `ssh`: the demo's key and host key, nothing of the user's."""
+        """The value for GIT_SSH_COMMAND: ssh with the demo's key and host key, and no file of the user."""
         return f"ssh -F {shlex.quote(str(self.ssh_config))}"
 
     def other(self, node: NodeFiles) -> NodeFiles:
@@ -77,10 +77,10 @@ class DemoFiles:
 
 @contextlib.contextmanager
 def demo_files() -> Iterator[DemoFiles]:
-    """Make everything; remove it at the end, and what demos that were killed left behind.
+    """Make everything, and remove it at the end. Also removes what killed demos left.
 
     Raises:
-        UnavailableError: a program or the disk is missing.
+        UnavailableError: a program is missing, or no port is free.
     """
     _remove_left_behind()
     root = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -93,7 +93,7 @@ def demo_files() -> Iterator[DemoFiles]:
 
 @contextlib.contextmanager
 def _owned(root: Path) -> Iterator[bool]:
-    """Hold the lock that says a demo runs there; False if another one does."""
+    """Hold the lock of a running demo; yields False if another demo holds it."""
     with (root / ".running").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def _owned(root: Path) -> Iterator[bool]:
 
 
 def _remove_left_behind() -> None:
-    """After a `kill -9` of the demo its nodes are gone (see demo_nodes), but its folder is still there."""
+    """Remove the folders of demos that were killed. Their nodes have ended with them: see demo_nodes.py."""
     for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if root.stat().st_uid == os.geteuid() and (root / ".running").exists():
@@ -134,7 +134,7 @@ def _make(root: Path, ssh_ports: Sequence[int], http_ports: Sequence[int]) -> De
 
 
 def _node_config(root: Path, node: NodeFiles, first: NodeFiles) -> dict[str, Any]:
-    """Nothing moves an address here: the cluster's is where the first node listens."""
+    """The cluster's address is the first node's; nothing moves it in the demo."""
     return {
         "node": {"name": node.name, "data_dir": str(root / node.name)},
         "cluster": {
@@ -154,7 +154,7 @@ def _node_config(root: Path, node: NodeFiles, first: NodeFiles) -> dict[str, Any
 
 
 def _ssh_config(root: Path) -> str:
-    """In place of the user's own: one key, one pinned host key for both nodes, no agent."""
+    """Used instead of the user's own: one key, one pinned host key for both nodes, no agent."""
     return "\n".join(
         (
             "Host *",
@@ -173,18 +173,18 @@ def _ssh_config(root: Path) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path as one word of ssh_config(5), where blanks end words and % begins a token."""
+    """A path as one word of ssh_config(5), where a blank ends a word and % begins a token."""
     text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
 
 def _port(wanted: int, held: contextlib.ExitStack) -> int:
-    """`wanted` if it is free on loopback, else one that is; no other demo takes it until `held` ends.
+    """`wanted` if it is free on loopback, else another port; no other demo takes it until `held` ends.
 
-    Its node listens only later, and again after each kill: a demo that starts meanwhile would find the
-    port free. So each demo holds a name for its ports in the abstract namespace of unix(7), which is as
-    wide as that of ports, leaves no file, and is given back by the kernel however the demo ends.
-    The numbers near `wanted` come first: what the kernel offers, it also gives to outgoing connections.
+    The node listens only later, and again after each kill, so another demo could find the port free
+    meanwhile. So each demo binds a name for each of its ports in the abstract namespace of unix(7): it leaves
+    no file, and the kernel releases it however the demo ends. Numbers near `wanted` are tried first, because
+    ports that the kernel chooses are also used for outgoing connections.
     """
     near = range(wanted, min(wanted + PORT_STEP * PORT_ATTEMPTS, HIGHEST_PORT), PORT_STEP)
     for port in (*near, *[0] * PORT_ATTEMPTS):
@@ -199,10 +199,10 @@ def _port(wanted: int, held: contextlib.ExitStack) -> int:
 
 
 def push_first_commit(files: DemoFiles, node: NodeFiles) -> None:
-    """Make the demo's repository as a user would: a plain `git push`.
+    """Create the demo's repository by a `git push`, as a user would.
 
     Raises:
-        GitFailedError: git said no.
+        GitFailedError: git failed.
         UnavailableError: git is missing, or gave no answer.
     """
     work_tree = files.root / "first"

@@ -1,4 +1,4 @@
-"""The demo's nodes as child processes: started, asked over HTTP, ended and reaped."""
+"""The demo's nodes as child processes: starts them, asks them over HTTP, ends and reaps them."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from stargate_gate.cli.demo_files import LOOPBACK, NodeFiles
 
 ASK_LIMIT_S = 1.0
 POLL_S = 0.02
-END_LIMIT_S = 12.0  # election.drain_s and a little more
+END_LIMIT_S = 12.0  # a little more than election.drain_s
 
 
 class DemoNode:
@@ -41,9 +41,9 @@ class DemoNode:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C reaches only the demo, which then ends it.
+        """Start it in a session of its own, so that Ctrl-C goes only to the demo, which then ends it.
 
-        setpriv(1) has the kernel kill it when the demo dies, even by `kill -9`.
+        With setpriv(1), the kernel kills it when the demo dies, even by `kill -9`.
         """
         with self.files.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -58,18 +58,18 @@ class DemoNode:
             )
 
     def reload(self) -> None:
-        """SIGHUP, if it has logged something: from then on it knows what to do with one."""
+        """Send SIGHUP, if it has logged something: before that, the signal might end it."""
         if self._process is not None and self.alive and self.files.log_file.stat().st_size:
             self._process.send_signal(signal.SIGHUP)
 
     async def wait(self) -> int:
-        """Its exit status once it has ended; negative: a signal."""
+        """Wait for its end; returns the exit status, negative for a signal."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return await self._process.wait()
 
     async def end(self) -> None:
-        """SIGTERM, and after END_LIMIT_S SIGKILL; returns when it is gone."""
+        """Send SIGTERM, and SIGKILL after END_LIMIT_S; returns when it has ended."""
         if self._process is None:
             return
         if self.alive:
@@ -83,7 +83,7 @@ class DemoNode:
                 await self._process.wait()
 
     async def status(self) -> dict[str, Any]:
-        """What its /status says; {} when it gives no answer."""
+        """Its /status; {} if it does not answer."""
         try:
             async with asyncio.timeout(ASK_LIMIT_S):
                 return await _get_json(self.files.http_port, "/status")
@@ -91,7 +91,7 @@ class DemoNode:
             return {}
 
     async def wait_status(self, accept: Callable[[dict[str, Any]], bool], limit_s: float) -> dict[str, Any]:
-        """The first status that `accept` takes; {} if there is none within `limit_s`, or it has ended."""
+        """The first status for which `accept` is true; {} after `limit_s` seconds, or if it has ended."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while self.alive:

@@ -1,4 +1,4 @@
-"""What the demo says: the page to copy from, and one line for each event."""
+"""The texts of the demo: the page with commands, and one line for each event."""
 
 import os
 import shlex
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from stargate_gate.cli.demo_files import LOOPBACK, REPOSITORY, DemoFiles, NodeFiles
 
-RULE_COLUMNS = 78  # a terminal has 80, and the page is no wider
-EVENT_ROWS = 8  # rows for what happens when a leader is killed: a page that leaves so many may be airy
-TAIL_LINES = 15  # of a node's log, when it does not come up
-NODE_ENVIRONMENT: Mapping[str, str] = {"NO_COLOR": "1"}  # their lines go to files
+RULE_COLUMNS = 78  # a terminal has 80; the page is not wider
+EVENT_ROWS = 8  # kept free for the events when a leader is killed; else the page loses its empty lines
+TAIL_LINES = 15  # of a node's log, shown if it does not start
+NODE_ENVIRONMENT: Mapping[str, str] = {"NO_COLOR": "1"}  # their logs go to files
 
 
 class Screen:
@@ -25,13 +25,13 @@ class Screen:
         self._bar, self._rule = ("│", "─") if wide else ("|", "-")
 
     def say(self, text: str) -> None:
-        """A line behind the word "demo"."""
+        """Write a line after the word "demo"."""
         self._write(f"{self._paint(f'demo {self._bar}', '1;32')} {self._paint(text, '1')}\n")
 
     def page(self, text: str) -> None:
-        """A page between two rules; lines that start with four blanks are to be copied.
+        """Write a page between two rules. Lines that start with four blanks are to be copied.
 
-        Where the terminal is too low for it, its empty lines are left out.
+        If the terminal has too few rows, empty lines are left out.
         """
         rule = self._paint(self._rule * RULE_COLUMNS, "1;32")
         lines = [self._paint(line, "1") if line.startswith("    ") else line for line in text.splitlines()]
@@ -50,10 +50,10 @@ class Screen:
 
 
 def guide(files: DemoFiles, leader: NodeFiles, leader_pid: int, *, enter: bool) -> str:
-    """The page that is printed once both nodes run, and again when the user hits Enter.
+    """The page that is printed when both nodes run, and again when the user presses Enter.
 
-    Every command works verbatim in sh and bash, also when several are pasted at once: so `ssh -n`,
-    which does not eat the lines behind it.
+    Every command works as it is in sh and bash, also if several are pasted at once. That needs `ssh -n`,
+    which does not read the lines after it.
     """
     standby = files.other(leader)
     again = "; Enter shows this page again" if enter else ""
@@ -87,7 +87,7 @@ def guide(files: DemoFiles, leader: NodeFiles, leader_pid: int, *, enter: bool) 
 
 
 def ended(name: str, status: int) -> str:
-    """How a node ended, in words."""
+    """How a node ended, as a line."""
     if status == 0:
         return f"{name} stepped down and ended"
     if status < 0:
@@ -96,13 +96,13 @@ def ended(name: str, status: int) -> str:
 
 
 def took_over(leader: NodeFiles, term: int, gap_s: float, pid: int) -> Iterator[str]:
-    """A new leader, how fast, and what to do now."""
+    """The lines about a new leader: how long it took, and what to do now."""
     yield f"{leader.name} leads now, in term {term}, {gap_s:.2f} s later (pid {pid}); push on:"
     yield f"   git push {leader.url}"
 
 
 def tail(log_file: Path) -> list[str]:
-    """The last lines of a node's log, for when it does not come up."""
+    """The last lines of a node's log, shown if it does not start."""
     try:
         return log_file.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     except OSError:

@@ -12,7 +12,6 @@ from stargate_gate.cli.running_node import ask_node, config_option, show
 def health(config_file: Path | None) -> int:
     """Exit 0 while the node works, else 69.
 
-    It works while it can write its data_dir, run git, and take connections; whether it leads does
-    not matter here.
+    It works while it can write its data_dir, run git, and accept connections. It need not lead.
     """
     return show(ask_node(config_file, "health"))

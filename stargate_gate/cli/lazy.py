@@ -13,7 +13,7 @@ import click
 
 @dataclass(frozen=True)
 class Entry:
-    """One command: its name, "module:attribute" where it is, and a line for the overview."""
+    """One command: its name, its place as "module:attribute", and a line for the overview."""
 
     name: str
     place: str
@@ -29,27 +29,27 @@ class Section:
 
 
 class LazyGroup(click.Group):
-    """Made with `sections`; behaves as a click.Group whose commands are those entries."""
+    """A click.Group whose commands are the entries of `sections`."""
 
     def __init__(self, *args: object, sections: Sequence[Section], **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type] # handed on as they are
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type] # passed on
         self._sections = tuple(sections)
         self._entries = {entry.name: entry for section in sections for entry in section.entries}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
-        """The names, in the order of the overview."""
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names in the order of the overview. Called by click."""
         return list(self._entries)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
-        """The command, imported now; None if there is none of that name."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the command; None if there is none of that name. Called by click."""
         entry = self._entries.get(cmd_name)
         if entry is None:
             return None
         module, _, attribute = entry.place.partition(":")
         return cast("click.Command", getattr(importlib.import_module(module), attribute))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's signature
-        """The overview, without importing anything."""
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the overview without importing any command. Called by click."""
         for section in self._sections:
             with formatter.section(section.title):
                 formatter.write_dl([(entry.name, entry.help) for entry in section.entries])

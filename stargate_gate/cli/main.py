@@ -1,4 +1,4 @@
-"""The console script `stargate`: which commands there are, and how errors become exit codes."""
+"""The program `stargate`: the list of its commands, and how errors become messages and exit codes."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from stargate_gate.errors import ConfigurationError, StargateError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.share import documents
 
-INTERRUPTED = 130  # what shells say of a program that SIGINT ended
+INTERRUPTED = 130  # the status that shells give to a program that SIGINT has ended
 TRACEBACK_VARIABLE = "STARGATE_TRACEBACK"
 
 SECTIONS = (
@@ -38,7 +38,7 @@ SECTIONS = (
         ),
     ),
     Section(
-        "Tell the node on this machine",
+        "Change the node on this machine",
         (
             Entry("repo", "stargate_gate.cli.repo:repo", "List, create and delete repositories."),
             Entry(
@@ -49,7 +49,7 @@ SECTIONS = (
             Entry(
                 "address",
                 "stargate_gate.cli.address:address",
-                "Give the floating address back after a crash.",
+                "Release the floating address after a crash.",
             ),
             Entry(
                 "promote", "stargate_gate.cli.promote:promote", "Force this node to lead. Pushes may be lost."
@@ -74,12 +74,12 @@ def cli() -> None:
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
     if sys.argv[1:2] == ["serve"]:
-        ignore()  # until the node listens for it: loading its code takes a while
+        ignore()  # SIGHUP, until the node handles it: importing its code takes a while
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str], command: click.Command = cli, name: str = "stargate") -> int:
-    """Run one command; its exit status. Errors are told on stderr, in lines that begin with "stargate: "."""
+    """Run one command; returns its exit status. Errors go to stderr, in lines beginning with "stargate: "."""
     try:
         status = command.main(args=list(args), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -93,13 +93,13 @@ def run(args: Sequence[str], command: click.Command = cli, name: str = "stargate
     except BrokenPipeError:
         _drop_stdout()
         return ExitCode.OK
-    except Exception as error:  # noqa: BLE001 # the last place where an error can be told in one line
+    except Exception as error:  # noqa: BLE001 - the last place to report an error in one line
         return _tell(error)
     return status if isinstance(status, int) else ExitCode.OK
 
 
 def _tell_usage(error: click.ClickException) -> int:
-    """Click's own complaints, with the way to the help."""
+    """Print an error of click, with the command that shows the help."""
     click.echo(f"stargate: {error.format_message()}", err=True)
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(f"see: {error.ctx.command_path} -h", err=True)
@@ -107,7 +107,7 @@ def _tell_usage(error: click.ClickException) -> int:
 
 
 def _tell(error: Exception) -> int:
-    """What a command raised: each known error in its own line, one line for anything else."""
+    """Print what a command raised: a line for each known error, or one line for an unexpected one."""
     leaves = list(_leaves(error))
     known = [leaf for leaf in leaves if isinstance(leaf, StargateError)]
     if len(known) < len(leaves):
@@ -132,7 +132,7 @@ def _tell_unexpected(error: Exception) -> int:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside groups of errors, else the error itself."""
+    """The errors in a group of errors, else the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _leaves(inner)
@@ -141,7 +141,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _drop_stdout() -> None:
-    """Nobody reads on, as in `stargate repo list | head -1`: let the interpreter not complain at exit."""
+    """Nobody reads stdout any more, as in `stargate repo list | head -1`: avoid an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

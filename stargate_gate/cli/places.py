@@ -1,4 +1,4 @@
-"""Where a node keeps its things: refused before anything is made there."""
+"""Checks the data_dir and the place of the leader lock before anything is created there."""
 
 import ipaddress
 
@@ -10,12 +10,12 @@ from stargate_gate.errors import ConfigurationError
 
 
 def require_own_data_dir(config: Config, *, shared_volume: bool = True) -> None:
-    """The data_dir is this node's own: not on the volume of the leader lock, and nobody else's folder.
+    """Check that the data_dir is not on the volume of the leader lock and contains no other files.
 
-    With `shared_volume` false that volume is not looked at: it may hang.
+    With `shared_volume` false, that volume is not read, because it may hang.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: it is on that volume, or contains other files.
     """
     problems = []
     if config.cluster is not None:
@@ -29,12 +29,12 @@ def require_own_data_dir(config: Config, *, shared_volume: bool = True) -> None:
 
 
 def require_shared_volume(config: Config) -> None:
-    """Something is mounted where the leader lock will be, unless all nodes are on this machine anyway.
+    """Check that a volume is mounted where the leader lock will be.
 
-    They are if this one is reached on loopback only.
+    Not if others reach this node on loopback only, because then all nodes are on this machine.
 
     Raises:
-        ConfigurationError: nothing is.
+        ConfigurationError: nothing is mounted there.
     """
     if _on_this_machine_only(config):
         return

@@ -6,14 +6,14 @@ import click
 
 from stargate_gate.cli.running_node import ask_node, config_option, show
 
-WRITE_LIMIT_S = 120.0  # as the node's own limit on a command: creating waits for the sync set
+WRITE_LIMIT_S = 120.0  # the node's own limit for a command: creating waits for the sync set
 
 
 @click.group("repo")
 def repo() -> None:
     """List, create and delete repositories.
 
-    Creating and deleting go through the gate, as over SSH: only the leader does it.
+    Only the leader creates and deletes, as over SSH.
     """
 
 
@@ -31,7 +31,7 @@ def list_(config_file: Path | None) -> int:
     type=click.Choice(["sha1", "sha256"]),
     default="sha1",
     show_default=True,
-    help="How objects are named; cannot be changed later.",
+    help="The hash of object ids; cannot be changed later.",
 )
 @click.argument("name")
 def create(config_file: Path | None, object_format: str, name: str) -> int:

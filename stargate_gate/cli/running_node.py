@@ -1,4 +1,4 @@
-"""Finding the node on this machine by its YAML file, and asking it something."""
+"""Finds the node on this machine by its YAML file, and sends it a command."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def ask_node(
 
     Raises:
         ConfigurationError: the file cannot be used.
-        UnavailableError: no such node runs, or it gives no answer within `limit_s` seconds.
+        UnavailableError: the node does not run, or does not answer within `limit_s` seconds.
         NotAllowedError: the node belongs to another user.
     """
     data_dir = load_config(config_file).node.data_dir
@@ -41,7 +41,7 @@ def ask_node(
 
 
 def show(answer: Answer) -> int:
-    """Print what the node said; its exit status."""
+    """Print the node's answer; returns its exit status."""
     if answer.output:
         click.echo(answer.output, nl=not answer.output.endswith("\n"))
     if answer.error:

@@ -20,7 +20,7 @@ from stargate_gate.logs import configure_logging
 from stargate_gate.node.node import run_node
 
 MAX_DESCRIPTORS = 65536  # what systemd/stargate.service sets
-UMASK = 0o027  # what the node makes may be read by its group, and by nobody else
+UMASK = 0o027  # the node's group may read its files, others may not
 
 log = structlog.get_logger()
 
@@ -30,15 +30,15 @@ log = structlog.get_logger()
 def serve(config_file: Path | None) -> None:
     """Run a node in the foreground.
 
-    SIGTERM or Ctrl-C steps down first: running pushes are finished, and a standby takes over. The
-    log goes to stderr. SIGHUP reads the users' keys and the log settings again, and never ends it.
+    On SIGTERM or Ctrl-C it steps down first: running pushes are finished, and a standby takes over. On
+    SIGHUP it reads the users' keys and the log settings again. The log goes to stderr.
     """
     hangups = Hangups()
     hangups.listen()
     os.umask(UMASK)
     _allow_descriptors()
-    # A shared volume that is gone is no mistake of the file's, and looking at it may hang: the node
-    # starts, serves reads, and says that it cannot lead.
+    # A missing shared volume is not an error in the file, and reading it may hang. The node starts without
+    # it, serves reads, and reports that it cannot lead.
     config = load_checked_config(config_file, shared_volume=False)
     require_own_data_dir(config, shared_volume=False)
     configure_logging(config.log.format, config.log.level)
@@ -49,14 +49,14 @@ def serve(config_file: Path | None) -> None:
     except StargateError:
         raise
     except Exception:
-        log.exception("node_failed")  # a bug may not show again: the traceback is worth its place in the log
+        log.exception("node_failed")  # a bug may not happen again, so the traceback must be in the log
         raise
     finally:
         ignore()
 
 
 def _allow_descriptors() -> None:
-    """As many descriptors as the system allows: a shell gives 1024, fewer than the limits' defaults need."""
+    """Raise the limit of open files: shells set 1024, which is less than the default limits need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:

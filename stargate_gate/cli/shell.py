@@ -1,13 +1,12 @@
-"""The console script `stargate-shell`: the forced command of stock OpenSSH in front of a node.
+"""The program `stargate-shell`: the forced command of OpenSSH's sshd in front of a node.
 
-sshd authenticates, and runs this with the user that the key belongs to, as in
-`command="stargate-shell --data-dir=DIR --user=alice --access=write"` of an authorized_keys line
-(`stargate-authorized-keys` writes those). It hands its stdin, stdout and stderr to the node on this
-machine, which does with them what it does with the sessions of its own SSH listener, and exits with the
-status that the node gives. Of the environment, where a client may have a say, only SSH_ORIGINAL_COMMAND,
-GIT_PROTOCOL and SSH_CONNECTION are read, as bytes of any kind.
+sshd authenticates, and runs this with the user of the key, as in `command="stargate-shell --data-dir=DIR
+--user=alice --access=write"` of an authorized_keys line (`stargate-authorized-keys` writes those lines). It
+passes its stdin, stdout and stderr to the node on this machine, which serves them like a session of its own
+SSH listener, and exits with the status that the node returns. A client can influence the environment, so only
+SSH_ORIGINAL_COMMAND, GIT_PROTOCOL and SSH_CONNECTION are read, as any bytes.
 
-Every session pays for what is imported here: no click, no YAML, no pydantic.
+It starts for every session, so it imports little: no click, no YAML, no pydantic.
 """
 
 import os
@@ -23,29 +22,29 @@ from stargate_gate.datadir.places import CONTROL_SOCKET
 from stargate_gate.errors import StargateError, UsageError
 from stargate_gate.exitcodes import ExitCode
 
-COMMAND_VARIABLE = b"SSH_ORIGINAL_COMMAND"  # sshd(8): what the client asked for
+COMMAND_VARIABLE = b"SSH_ORIGINAL_COMMAND"  # sshd(8): the client's command
 PROTOCOL_VARIABLE = b"GIT_PROTOCOL"  # needs `AcceptEnv GIT_PROTOCOL` in sshd_config(5)
 CONNECTION_VARIABLE = b"SSH_CONNECTION"  # sshd(8): client address, client port, server address, server port
-MAX_BYTES = 8192  # of each variable: twice what the node takes, so that it can say that it is too much
+MAX_BYTES = 8192  # of each variable: twice what the node accepts, so that the node can refuse it
 ACCESSES = ("read", "write", "admin")
-INTERRUPTED = 130  # what shells say of a program that SIGINT ended
+INTERRUPTED = 130  # the status that shells give to a program that SIGINT has ended
 HELP = """\
 usage: stargate-shell [--data-dir DIR | -c FILE] --user NAME [--access read|write|admin]
 
-Serves one session of stock OpenSSH through the node on this machine. For command= lines of an
+Serves one session of OpenSSH's sshd through the node on this machine. For command= lines of an
 authorized_keys file, not for people.
 
   --data-dir DIR     the node's data_dir
   -c, --config FILE  the node's YAML file, which takes longer; else $STARGATE_CONFIG, else the
                      built-in single node
-  --user NAME        whose key it was
+  --user NAME        the user of the key
   --access ACCESS    what that user may do  [default: write]
 """
 LONG_OPTIONS = ["help", "version", "data-dir=", "config=", "user=", "access="]
 
 
 def main() -> None:
-    """Run it, and exit with the node's status."""
+    """Run it and exit with the node's status."""
     try:
         status = run(sys.argv[1:], os.environb)
     except KeyboardInterrupt:
@@ -54,7 +53,7 @@ def main() -> None:
 
 
 def run(argv: Sequence[str], environment: Mapping[bytes, bytes]) -> int:
-    """One session; its exit status."""
+    """Serve one session; returns its exit status."""
     try:
         given = _options(argv)
     except UsageError as error:
@@ -74,7 +73,7 @@ def run(argv: Sequence[str], environment: Mapping[bytes, bytes]) -> int:
 
 
 def session_arguments(user: str, access: str, environment: Mapping[bytes, bytes]) -> dict[str, str | None]:
-    """What the node is told: see `health.control.SessionHandler`."""
+    """The arguments for the node; see `control.sessions.LocalSessions`."""
     command, protocol = environment.get(COMMAND_VARIABLE), environment.get(PROTOCOL_VARIABLE)
     return {
         "user": user,
@@ -86,15 +85,15 @@ def session_arguments(user: str, access: str, environment: Mapping[bytes, bytes]
 
 
 def _text(value: bytes) -> str:
-    """Git speaks UTF-8 whatever locale sshd was started in; other bytes stay what they are, as surrogates."""
+    """Decode as UTF-8 like git, whatever sshd's locale is; other bytes become surrogates."""
     return value[:MAX_BYTES].decode("utf-8", "surrogateescape")
 
 
 def _options(argv: Sequence[str]) -> dict[str, str]:
-    """Options by their long names, with every default.
+    """The options by their long names, with defaults.
 
     Raises:
-        UsageError: there is one too many or too few, or one that cannot be meant.
+        UsageError: an option is unknown, missing or invalid, or there is an argument.
     """
     try:
         found, words = getopt(list(argv), "hc:", LONG_OPTIONS)
@@ -115,16 +114,16 @@ def _options(argv: Sequence[str]) -> dict[str, str]:
 
 
 def _data_dir(given: Mapping[str, str]) -> Path:
-    """Where the node is."""
+    """The data_dir of the node."""
     if "--data-dir" in given:
         return Path(given["--data-dir"])
-    from stargate_gate.config.peek import peek_paths  # noqa: PLC0415 # YAML costs more than all the rest
+    from stargate_gate.config.peek import peek_paths  # noqa: PLC0415 - importing YAML takes longer than all the rest
 
     return peek_paths(Path(given["--config"]) if "--config" in given else None).data_dir
 
 
 def _tell_both(error: StargateError) -> int:
-    """The detail, with its paths, is for the operator's syslog; the client learns what to do."""
+    """Write the error with its paths to syslog, for the operator; tell the client what to do."""
     syslog.openlog("stargate-shell", syslog.LOG_PID, syslog.LOG_AUTH)
     for line in error.message.splitlines():
         syslog.syslog(syslog.LOG_ERR, line)

@@ -1,4 +1,4 @@
-"""`stargate status`: the report of the node on this machine."""
+"""`stargate status`: prints the report of the node on this machine."""
 
 import os
 import sys
@@ -19,8 +19,8 @@ COLOURS = {Level.WELL: "green", Level.WARNING: "yellow", Level.CRITICAL: "red", 
 def status(config_file: Path | None, *, as_json: bool) -> int:
     """Who leads, and is all well?
 
-    Exit status, as for monitoring plug-ins: 0 all is well, 1 warning, 2 critical, 3 unknown (no node
-    runs here, or it cannot tell yet).
+    The exit status is that of monitoring plug-ins: 0 all is well, 1 warning, 2 critical, 3 unknown (no
+    node runs here, or it does not know yet).
     """
     try:
         answer = ask_node(config_file, "status", {"json": as_json})
@@ -34,7 +34,7 @@ def status(config_file: Path | None, *, as_json: bool) -> int:
 
 
 def in_colour(page: str, level: Level) -> str:
-    """The page with its headline in bold and in the colour of its level, and the "!" labels in theirs."""
+    """Colour the page: the headline in bold in the colour of its level, the "!" labels in theirs."""
     head, blank, body = page.partition("\n\n")
     headline = "\n".join(click.style(line, fg=COLOURS[level], bold=True) for line in head.split("\n"))
     return headline + blank + "".join(map(_label_in_colour, body.splitlines(keepends=True)))

@@ -1,4 +1,4 @@
-"""The YAML file: its model, its loading, and errors that name the key and the remedy.
+"""The YAML file: its model, its loading, and error messages that name the key and the remedy.
 
-May import: errors, exitcodes; pydantic, yaml and cryptography.
+May import: aio, printable, errors, exitcodes; pydantic, yaml and cryptography.
 """

@@ -1,4 +1,4 @@
-"""The items of `address`: how this node takes the floating address over. One model a kind."""
+"""The items of `address` in the YAML file, one model for each kind."""
 
 import ipaddress
 import re
@@ -28,12 +28,12 @@ _INTERFACE = re.compile(r"[^\s/:%]+")
 
 def _as_text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be {what}, but is {kind_of(value)}")  # noqa: TRY004 # pydantic collects these
+        raise ValueError(f"must be {what}, but is {kind_of(value)}")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
 
 
 def read_interface_address(value: object) -> IpInterface:
-    """An address with the length of its prefix; without one, that of a single host."""
+    """An address with its prefix length; without one, that of a single host."""
     if isinstance(value, ipaddress.IPv4Interface | ipaddress.IPv6Interface):
         return value
     text = _as_text(value, "an address, as in '10.0.0.100'")
@@ -60,7 +60,7 @@ def read_address(value: object) -> IpAddress:
 
 
 def read_server(value: object) -> Endpoint:
-    """An `address:port`: a name would have to be looked up, in the DNS that is to be changed."""
+    """An `address:port`. A name is refused: looking it up would need the DNS that is to be changed."""
     endpoint = read_endpoint(value)
     try:
         ipaddress.ip_address(endpoint.host)
@@ -90,13 +90,13 @@ def read_dns_name(value: object) -> str:
 
 
 def read_program(value: object, info: ValidationInfo) -> str:
-    """A program: a bare name is looked up in PATH, anything with a slash is a path."""
+    """A program: a name without a slash is searched in PATH, else it is a path."""
     text = _as_text(value, "a program")
     return str(read_path(text, info)) if "/" in text or not text else text
 
 
 def read_words(value: object, info: ValidationInfo) -> tuple[str, ...]:
-    """A command line as a list of words, or one word; the first is the program."""
+    """A command line as a list of words, or as one word. The first word is the program."""
     words = (value,) if isinstance(value, str) else read_list(value)
     if not isinstance(words, tuple) or not words:
         raise ValueError("is empty; write the program, and its arguments after it")
@@ -113,7 +113,7 @@ Addresses = Annotated[
 
 
 class VipItem(Section):
-    """An address that is put on an interface of the leader."""
+    """An address that the leader has on one of its interfaces."""
 
     kind: Literal["vip"] = Field(description="vip, dns or command")
     address: Annotated[IpInterface, PlainValidator(read_interface_address)] = Field(
@@ -131,7 +131,7 @@ class VipItem(Section):
 
 
 class DnsItem(Section):
-    """A name whose addresses are those of the leader, by dynamic update."""
+    """A DNS name that points to the leader, by dynamic update."""
 
     kind: Literal["dns"] = Field(description="vip, dns or command")
     name: Annotated[str, PlainValidator(read_dns_name)] | None = Field(
@@ -151,7 +151,7 @@ class DnsItem(Section):
 
 
 class CommandItem(Section):
-    """A program of the operator's own."""
+    """A program of the operator."""
 
     kind: Literal["command"] = Field(description="vip, dns or command")
     command: Annotated[tuple[str, ...], PlainValidator(read_words)] = Field(

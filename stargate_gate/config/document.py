@@ -1,7 +1,7 @@
-"""YAML text as plain values that remember their lines.
+"""Reads YAML text into plain values, with the line of each.
 
-PyYAML's nodes are walked here rather than handed to its constructor, for the lines, for keys that
-occur twice (PyYAML drops one without a word), and so that no tag can make anything but plain values.
+It reads PyYAML's nodes itself instead of using PyYAML's constructor: for the lines, for keys that occur twice
+(PyYAML silently drops one), and so that no tag can create anything but plain values.
 """
 
 import re
@@ -26,7 +26,7 @@ _SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int",
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML file says. `data` has what could be read; `findings` tell what could not."""
+    """The content of a YAML file. `data` is what could be read; `findings` is what could not."""
 
     data: Mapping[str, Any]
     findings: tuple[Finding, ...] = ()
@@ -63,7 +63,7 @@ def read_document(text: str) -> Document:
 
 
 class _TooMuchError(Exception):
-    """The text is no configuration, and reading on would take long."""
+    """The text is larger or deeper than any configuration."""
 
     def __init__(self, problem: str, mark: yaml.Mark) -> None:
         super().__init__(problem)
@@ -71,7 +71,7 @@ class _TooMuchError(Exception):
 
 
 class _Bounded(yaml.SafeLoader):
-    """Stops at what no configuration has, before it takes seconds or the stack."""
+    """A loader that stops at sizes that no configuration has, before it takes too much time or stack."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -110,7 +110,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reader:
-    """Walks the nodes. Aliases share nodes: each node is read once, so they cannot blow up or loop."""
+    """Reads the nodes. Aliases share nodes, and each node is read once, so they cannot explode or loop."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []

@@ -14,7 +14,7 @@ _SHAPE = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<p
 
 @dataclass(frozen=True, order=True)
 class Endpoint:
-    """Where something listens or is reached; str() is what `parse` takes.
+    """A host and a port. str() gives the text that `parse` reads.
 
     host  a name, an IPv4 address, or an IPv6 address without brackets
     port  0..65535; 0 lets the kernel choose
@@ -28,12 +28,12 @@ class Endpoint:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether `host` is every address of this machine: fine to listen on, nothing to connect to."""
+        """Whether `host` means every address of this machine: one can listen on it, but not connect to it."""
         address = _address(self.host)
         return address is not None and address.is_unspecified
 
     def overlaps(self, other: "Endpoint") -> bool:
-        """Whether one machine cannot listen on both. Port 0 never overlaps; names are compared as text."""
+        """Whether one machine cannot listen on both. Port 0 never overlaps. Names are compared as text."""
         if self.port == 0 or self.port != other.port:
             return False
         if self.host == other.host:

@@ -1,4 +1,4 @@
-"""What the configuration points at on this machine's disk: keys, key lists, folders. Changes nothing."""
+"""Checks the files and folders that the configuration names: keys, authorized_keys. Changes nothing."""
 
 import os
 import re
@@ -25,16 +25,16 @@ _PUBLIC_KEY = re.compile(
 
 
 def check_files(config: Config, *, shared_volume: bool = True) -> list[str]:
-    """Everything that is wrong with what `config` points at, as "key.path: what is wrong; remedy".
+    """Every problem of the files that `config` names, as "key.path: what is wrong; remedy".
 
-    With `shared_volume` false the volume of the leader lock is not looked at: it may hang.
+    With `shared_volume` false, the volume of the leader lock is not read, because it may hang.
     """
     findings = broken_files(config, shared_volume=shared_volume)
     return [f"{dotted(finding.key)}: {finding.text}" for finding in findings]
 
 
 def broken_files(config: Config, *, shared_volume: bool = True) -> list[Finding]:
-    """As `check_files`, as findings."""
+    """As `check_files`, but as findings."""
     findings = [*_data_dir(config.node.data_dir)]
     if config.cluster is not None:
         findings += _private_key(("cluster", "key"), config.cluster.key)[1]
@@ -83,12 +83,12 @@ def _tsig_key(key: KeyPath, path: Path) -> Iterator[Finding]:
 
 
 def _data_dir(path: Path) -> Iterator[Finding]:
-    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 # it never raises
+    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - it never raises
         yield Finding(("node", "data_dir"), f"{path} is no directory; name one, it is made if it is missing")
 
 
 def _host_keys(paths: tuple[Path, ...]) -> Iterator[Finding]:
-    """Every host key is a private one, and there is one of each kind: clients could not tell two apart."""
+    """Each host key must be a private key, and only one of each kind is allowed."""
     seen: dict[str, Path] = {}
     for index, path in enumerate(paths):
         kind, findings = _private_key(("ssh", "host_keys", index), path)
@@ -101,7 +101,7 @@ def _host_keys(paths: tuple[Path, ...]) -> Iterator[Finding]:
 
 
 def _private_key(key: KeyPath, path: Path) -> tuple[str, list[Finding]]:
-    """What kind of private key is there, as "ssh-ed25519" ("": cannot be told), and what is wrong."""
+    """The kind of the private key, such as "ssh-ed25519" ("": not known), and its problems."""
     try:
         if not path.is_file():
             return "", [Finding(key, _no_file(path, "make a key with: ssh-keygen -t ed25519 -N '' -f FILE"))]
@@ -110,7 +110,7 @@ def _private_key(key: KeyPath, path: Path) -> tuple[str, list[Finding]]:
             content = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         return "", [Finding(key, _unreadable(path, error))]
-    if _PUBLIC_KEY.match(content):  # which may be open to everybody: no word about its mode
+    if _PUBLIC_KEY.match(content):  # its mode is not checked: everybody may read a public key
         return "", [
             Finding(key, f"{path} is a public key; name the private one, which has no .pub at the end")
         ]
@@ -132,9 +132,10 @@ def _no_file(path: Path, remedy: str) -> str:
 
 
 def open_to_others(info: os.stat_result) -> bool:
-    """Whether a private key's file is.
+    """Whether other users can read the file of a private key.
 
-    As in OpenSSH a group may read it only if that is how this user gets at somebody else's file.
+    As in OpenSSH, the group may read it only if the file belongs to another user, so that this user needs the
+    group.
     """
     forbidden = 0o077 if info.st_uid == os.geteuid() else 0o007
     return bool(stat.S_IMODE(info.st_mode) & forbidden)
@@ -148,10 +149,12 @@ def _too_open(path: Path, info: os.stat_result) -> Iterator[str]:
 
 
 def _kind_of_key(path: Path, content: bytes) -> tuple[str, str]:
-    """The kind of key, and the problem; one of them is empty."""
+    """The kind of key and the problem, one of which is empty."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old kinds of keys: the SSH server decides on those
+            warnings.simplefilter(
+                "ignore"
+            )  # about old kinds of keys, which the SSH server accepts or refuses
             public = _private(content).public_key()
             line = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     except TypeError:
@@ -182,7 +185,7 @@ def _authorized_keys(key: KeyPath, path: Path) -> Iterator[Finding]:
 
 
 def _lock(key: KeyPath, path: Path) -> Iterator[Finding]:
-    """The lock file itself may be missing: `stargate bootstrap` makes it. Its folder may not."""
+    """The lock file may be missing, because `stargate bootstrap` makes it. Its folder must exist."""
     try:
         if not path.parent.is_dir():
             yield Finding(

@@ -1,4 +1,4 @@
-"""From a YAML file to a Config, or to all that is wrong with it at once."""
+"""Loads a YAML file as a Config, or reports all of its problems at once."""
 
 import codecs
 import errno
@@ -21,10 +21,10 @@ from stargate_gate.errors import ConfigurationError
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the YAML file `path`, else $STARGATE_CONFIG, else take the defaults: a single node on loopback.
+    """Read the YAML file `path`, else $STARGATE_CONFIG, else use the defaults: a single node on loopback.
 
-    Relative paths in the file start from its folder, `~` is expanded. What the paths lead to is not
-    looked at: see `load_checked_config` and `files.check_files`.
+    Relative paths in the file start from its folder, `~` is expanded. The files that it names are not
+    checked: see `load_checked_config`.
 
     Raises:
         ConfigurationError: every problem, each as "file:line: key.path: what is wrong; remedy".
@@ -33,10 +33,10 @@ def load_config(path: Path | None = None) -> Config:
 
 
 def load_checked_config(path: Path | None = None, *, shared_volume: bool = True) -> Config:
-    """As `load_config`, and what the file points at is there and fit for its use.
+    """As `load_config`, and check the files and folders that it names.
 
-    With `shared_volume` false the volume of the leader lock is not looked at. A node starts without
-    it, to serve reads: a volume that is gone is no mistake of the file's.
+    With `shared_volume` false, the volume of the leader lock is not checked. A node starts without it and
+    serves reads; a missing volume is not an error in the file.
 
     Raises:
         ConfigurationError: every problem of both kinds.
@@ -48,9 +48,9 @@ def load_checked_config(path: Path | None = None, *, shared_volume: bool = True)
 
 @dataclass(frozen=True)
 class _Judged:
-    """A file with what is wrong in it.
+    """A file with its problems.
 
-    `config` has defaults in place of what is wrong; None if nothing could be read.
+    `config` has defaults in place of wrong values; None if nothing could be read.
     """
 
     name: str
@@ -108,7 +108,7 @@ def _text_of(path: Path) -> str:
 
 
 def _is_utf_16(content: bytes) -> bool:
-    """By its mark, or by the zero byte that each letter has there."""
+    """It has a byte order mark, or letters have a zero byte."""
     marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return content.startswith(marks) or b"\0" in content[:2]
 
@@ -124,7 +124,7 @@ def _judge(name: str, document: Document, base: Path) -> _Judged:
 
 
 def _validated(data: Mapping[str, Any], base: Path) -> tuple[Config | None, list[Finding]]:
-    """The model of `data`, with defaults where it is wrong, and what is wrong."""
+    """The model of `data`, with defaults in place of wrong values, and the problems."""
     context = {"base": base}
     data = {"node": {}, **data}  # pydantic leaves the section's name out for defaults of a default
     try:
@@ -135,4 +135,4 @@ def _validated(data: Mapping[str, Any], base: Path) -> tuple[Config | None, list
         without = repaired(data, findings)
         return Config.model_validate(without, context=context), findings
     except ValidationError:
-        return None, findings  # a default is wrong itself, as an impossible host name
+        return None, findings  # a default is wrong itself, for example an invalid host name

@@ -1,4 +1,4 @@
-"""What pydantic says about a file, in an operator's words; and the file as if it had been right there."""
+"""Turns pydantic's errors into messages for operators, and replaces wrong values by defaults."""
 
 import difflib
 import re
@@ -15,9 +15,9 @@ from stargate_gate.config.findings import Finding, KeyPath, dotted, without_inde
 from stargate_gate.config.model import Config
 from stargate_gate.config.values import kind_of
 
-CLOSE = 0.7  # of difflib's 0..1: a few letters wrong
+CLOSE = 0.7  # difflib's similarity, 0 to 1: a few letters may be wrong
 
-# Stand in for required keys that are missing or wrong, so that the rest of the file is judged as well.
+# Used for required keys that are missing or wrong, so that the rest of the file is checked as well.
 _STAND_INS: Mapping[KeyPath, Any] = {
     ("cluster", "name"): "stand-in",
     ("cluster", "address"): "stand-in.invalid:1",
@@ -41,7 +41,7 @@ _WANTED = {
 
 
 def known_keys() -> dict[KeyPath, type[BaseModel] | None]:
-    """Every key of the model, sections before what is in them; the value is a section's model, else None."""
+    """Every key of the model, sections before their keys. The value is a section's model, else None."""
     found: dict[KeyPath, type[BaseModel] | None] = {}
 
     def visit(model: type[BaseModel], above: KeyPath) -> None:
@@ -61,7 +61,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def findings_of(error: ValidationError, data: Mapping[str, Any]) -> list[Finding]:
-    """What pydantic found in `data`; a key that is missing because it is misspelt is one problem."""
+    """The problems that pydantic found in `data`. A misspelt key is not reported as missing as well."""
     errors = error.errors(include_url=False)
     findings = [_finding(details, data) for details in errors]
     misspelt = {finding.meant for finding in findings if finding.meant}
@@ -92,9 +92,9 @@ def _finding(error: ErrorDetails, data: Mapping[str, Any]) -> Finding:
 
 
 def _key_in_file(loc: Iterable[str | int], data: Any) -> KeyPath:
-    """`loc` as the file has it: the model's ssh.listen[0] may be a plain ssh.listen there.
+    """The key in the file for pydantic's `loc`: the model's ssh.listen[0] may be ssh.listen in the file.
 
-    pydantic puts an item's kind into the path, after its index: the file does not.
+    For an item of a list, pydantic has its kind after the index; the file does not.
     """
     key: KeyPath = ()
     in_list = False
@@ -134,14 +134,14 @@ def _hint(error: ErrorDetails) -> str:
 
 def _model_of(loc: Sequence[str | int]) -> type[BaseModel]:
     """The model that the last key of `loc` belongs to, or would belong to."""
-    kind = loc[2] if len(loc) > 3 and isinstance(loc[1], int) else None  # noqa: PLR2004 # section, index, kind, key
+    kind = loc[2] if len(loc) > 3 and isinstance(loc[1], int) else None  # noqa: PLR2004 - section, index, kind, key
     if kind in ITEM_KINDS:
         return ITEM_KINDS[str(kind)]
     return known_keys()[tuple(loc[:-1])] or Config if loc[:-1] else Config
 
 
 def _wrong_kind(item: KeyPath, value: Mapping[str, Any]) -> Finding:
-    """An item of `address` that does not say which kind it is."""
+    """The problem of an item of `address` without a valid kind."""
     choices = _choices(ITEM_KINDS)
     if "kind" not in value:
         return Finding((*item, "kind"), f"is required: one of {choices}")
@@ -166,7 +166,7 @@ def _unknown_key(key: KeyPath, model: type[BaseModel]) -> Finding:
 
 
 def repaired(data: Mapping[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:
-    """`data` without the wrong keys: a default takes their place, or a stand-in where there is none."""
+    """`data` without the wrong keys, so that defaults are used; a required key gets a stand-in."""
     whole = {name: _copied(value) for name, value in data.items()}
     wrong = {without_index(key) for finding in findings for key in (finding.key, finding.meant) if key}
     for key in sorted(wrong, key=len, reverse=True):

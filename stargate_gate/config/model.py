@@ -1,6 +1,6 @@
-"""The YAML file as frozen, strict values. Keys, defaults and units are a contract: docs/configuration.md.
+"""The model of the YAML file: frozen and strict. docs/configuration.md describes every key, default and unit.
 
-Durations are seconds (`_s`) or days (`_days`), as numbers. What holds between keys is in rules.py.
+Durations are numbers, in seconds (`_s`) or days (`_days`). Rules about several keys are in rules.py.
 """
 
 import os
@@ -30,17 +30,17 @@ from stargate_gate.config.values import (
 
 DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
-SHARES = {  # of limits.max_sessions
+SHARES = {  # the default is limits.max_sessions divided by this
     "max_pushes": 4,
     "max_pushes_per_key": 8,
     "max_sessions_per_key": 4,
     "max_sessions_per_address": 2,
-    "max_connections_per_key": 2,  # twice its sessions: those over its share must be there to wait for a turn
+    "max_connections_per_key": 2,  # twice its sessions, so that further ones can wait for their turn
 }
 
 
 def default_name() -> str:
-    """The host name, as the kernel has it."""
+    """The host name from the kernel."""
     return os.uname().nodename
 
 
@@ -54,7 +54,7 @@ def default_data_dir() -> Path:
 
 
 class Node(Section):
-    """Who this node is, and where it keeps its things."""
+    """This node's name and data_dir."""
 
     name: Name = Field(
         default_factory=default_name, validate_default=True, description="this node's own name"
@@ -65,7 +65,7 @@ class Node(Section):
 
 
 class Cluster(Section):
-    """What all nodes of a cluster have in common."""
+    """What is the same on all nodes of a cluster."""
 
     name: Name = Field(description="the cluster's name, the same on all nodes")
     address: Reachable = Field(description="what users put in their URLs, as in 'stargate.local:2222'")
@@ -76,7 +76,7 @@ class Cluster(Section):
 
 
 class Ssh(Section):
-    """The front door."""
+    """The SSH server."""
 
     listen: Listen = Field(default=(DEFAULT_SSH,), description="where the gate listens")
     advertise: Reachable | None = Field(default=None, description="where peers reach this node")
@@ -95,7 +95,7 @@ class Flock(Section):
 
 
 class Election(Section):
-    """Who leads, and how fast that changes."""
+    """How the leader is chosen, and the time limits of that."""
 
     engine: Literal["flock"] = Field(default="flock", description="what decides who leads")
     flock: Flock = Field(default_factory=Flock, description="the lock file")
@@ -117,7 +117,7 @@ class Replication(Section):
 
 
 class Repositories(Section):
-    """What repositories are like."""
+    """Settings of repositories."""
 
     create_on_push: bool = Field(default=True, description="a first push makes the repository")
     default_branch: Branch = Field(default="main", description="HEAD of a new repository")
@@ -133,7 +133,7 @@ class Health(Section):
 
 
 class Limits(Section):
-    """Bounds against clients that take too much."""
+    """Limits for clients that use too much."""
 
     login_timeout_s: Period = Field(default=20.0, description="a client must have logged in by then")
     max_unauthenticated: Count = Field(default=50, description="connections that have not logged in")
@@ -152,10 +152,10 @@ class Limits(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _shares_follow_from_the_whole(cls, value: Any) -> Any:
-        """What is a share of `max_sessions` changes with it where it is not given itself."""
+    def _default_shares(cls, value: Any) -> Any:
+        """Limits that are a share of `max_sessions` and are not given follow from it."""
         sessions = value.get("max_sessions") if isinstance(value, Mapping) else None
-        if type(sessions) is not int or sessions < 1:  # refused elsewhere, or the default
+        if type(sessions) is not int or sessions < 1:  # invalid, which pydantic reports, or not given
             return value
         return {**{key: max(1, sessions // parts) for key, parts in SHARES.items()}, **value}
 

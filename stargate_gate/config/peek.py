@@ -1,7 +1,7 @@
-"""Two keys of the YAML file, for programs that sshd starts for each login and that must start fast.
+"""Reads two paths from the YAML file, for programs that sshd starts at each login and that must be fast.
 
-The whole model costs a fifth of a second to load. A node that runs has read the file with it, so here
-only what is asked for is read; whatever is not plain is left to `load_config`, which says what is wrong.
+Loading the whole model takes a fifth of a second. The running node has checked the file with it, so only two
+keys are read here. If the file is not simple, `load_config` is used after all, which reports what is wrong.
 """
 
 import os
@@ -17,7 +17,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAM
 
 
 class Paths(NamedTuple):
-    """`node.data_dir`, and where the keys of users are; as `load_config` gives them."""
+    """`node.data_dir` and the file with users' keys, as `load_config` would return them."""
 
     data_dir: Path
     authorized_keys: Path
@@ -27,28 +27,28 @@ def peek_paths(given: Path | None) -> Paths:
     """The two paths in the file `given`, else in $STARGATE_CONFIG, else the defaults.
 
     Raises:
-        ConfigurationError: they cannot be told; every problem of the file.
+        ConfigurationError: the file is wrong; it has every problem.
     """
     file = config_path(given)
     found = None if file is None else _plain(file)
-    return found or _of_the_whole(given)
+    return found or _by_load_config(given)
 
 
-def _of_the_whole(given: Path | None) -> Paths:
-    from stargate_gate.config.load import load_config  # noqa: PLC0415 # what this module is here to avoid
+def _by_load_config(given: Path | None) -> Paths:
+    from stargate_gate.config.load import load_config  # noqa: PLC0415 - slow, and rarely needed
 
     config = load_config(given)
     return Paths(config.node.data_dir, config.authorized_keys_path)
 
 
 def _plain(file: Path) -> Paths | None:
-    """The paths, if the file says them plainly."""
+    """The paths if the file is simple; else None."""
     try:
-        data = yaml.load(read_regular(file, MAX_FILE_BYTES)[0].decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 # a safe loader
+        data = yaml.load(read_regular(file, MAX_FILE_BYTES)[0].decode("utf-8-sig"), Loader=_Loader)  # noqa: S506 - a safe loader
         data_dir, keys = data["node"]["data_dir"], (data.get("ssh") or {}).get("authorized_keys")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return None
-    base = Path(os.path.abspath(file)).parent  # noqa: PTH100 # as Path.absolute, which load_config uses
+    base = Path(os.path.abspath(file)).parent  # noqa: PTH100 - as Path.absolute in load_config
     return _paths(base, data_dir, keys)
 
 

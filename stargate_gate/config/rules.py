@@ -1,4 +1,4 @@
-"""What must hold between the keys of a valid model. Pure: nothing here looks at a disk or a network."""
+"""Rules about several keys of a valid model. Pure: no disk, no network."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from stargate_gate.config.address import AddressItem, DnsItem, VipItem
 from stargate_gate.config.findings import Finding, KeyPath
 from stargate_gate.config.model import Config
 
-MIN_PREFIX = 8  # of a network of load balancers: the largest private network is 10.0.0.0/8
-PROGRESS_EVERY_S = 1.0  # a standby that works on a push says so that often
+MIN_PREFIX = 8  # a warning below: the largest private network is 10.0.0.0/8
+PROGRESS_EVERY_S = 1.0  # how often a standby that works on a push reports progress
 _CLUSTER: KeyPath = ("cluster",)
 _HEARTBEAT: KeyPath = ("election", "heartbeat_s")
 _WATCHDOG: KeyPath = ("election", "watchdog_s")
@@ -18,7 +18,7 @@ _LOCK: KeyPath = ("election", "flock", "path")
 
 
 def broken_rules(config: Config) -> list[Finding]:
-    """Every rule across keys that `config` breaks, in the order of the file's sections."""
+    """A finding for each rule that `config` breaks, in the order of the file's sections."""
     return [
         *_what_a_cluster_needs(config),
         *_what_a_single_node_cannot_have(config),
@@ -30,7 +30,7 @@ def broken_rules(config: Config) -> list[Finding]:
 
 
 def doubtful(config: Config) -> list[Finding]:
-    """What is allowed, and probably not meant. A node starts with it, and says so."""
+    """Values that are allowed but probably a mistake. A node logs them and starts all the same."""
     return [
         Finding(
             ("ssh", "proxy_protocol_from", index),
@@ -158,7 +158,7 @@ def _limits(config: Config) -> Iterator[Finding]:
 
 
 def _addresses(config: Config) -> Iterator[Finding]:
-    """Items of `address`: each can work, and no two of them move the same thing."""
+    """Each item of `address` must be possible, and no two may move the same address or name."""
     seen: dict[str, int] = {}
     for index, item in enumerate(config.address):
         here: KeyPath = ("address", index)
@@ -191,7 +191,7 @@ def _vip(here: KeyPath, item: VipItem, config: Config) -> Iterator[Finding]:
 
 
 def dns_name(item: DnsItem, config: Config) -> str | None:
-    """The name that `item` moves: its own, else that of cluster.address; None if there is neither."""
+    """The name that `item` moves: its `name`, else that of cluster.address; None if there is neither."""
     if item.name is not None or config.cluster is None:
         return item.name
     host = config.cluster.address.host.removesuffix(".").lower()

@@ -1,4 +1,4 @@
-"""What every mapping of the YAML file is: strict, frozen, without unknown keys."""
+"""The base class of all mappings in the YAML file: strict, frozen, no unknown keys."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
-    """A mapping of the YAML file. One with nothing below it has all its defaults."""
+    """A mapping in the YAML file. An empty one has all defaults."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_is_all_defaults(cls, value: Any) -> Any:
+    def _empty_means_defaults(cls, value: Any) -> Any:
         return {} if value is None else value

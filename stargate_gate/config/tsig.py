@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1")  # RFC 8945, section 6
-MIN_SECRET_BYTES = 16  # RFC 8945 asks for as much as the hash has; shorter than this is a password
+MIN_SECRET_BYTES = 16  # RFC 8945 asks for the length of the hash; a shorter secret can be guessed
 
-MAX_CHARACTERS = 4096  # ten times what tsig-keygen writes; patterns may take time by its square
+MAX_CHARACTERS = 4096  # ten times what tsig-keygen writes; the time of patterns can grow with its square
 
 _COMMENTS = re.compile(r"/\*.*?\*/|(//|#)[^\n]*", re.DOTALL)
 _KEY = re.compile(r'\s*key\s+"?(?P<name>[A-Za-z0-9._-]+)"?\s*\{(?P<body>[^}]*)\}\s*;\s*')
@@ -17,7 +17,7 @@ _CLAUSE = re.compile(r'\b(?P<word>algorithm|secret)\s+"?(?P<value>[A-Za-z0-9+/=.
 
 @dataclass(frozen=True)
 class TsigKey:
-    """Who signs an update, and with what. `secret` is not shown by repr."""
+    """The name, algorithm and secret that sign an update. repr() does not show the secret."""
 
     name: str
     algorithm: str
@@ -28,10 +28,10 @@ class TsigKey:
 
 
 def read_tsig_key(text: str) -> TsigKey:
-    """The one key in `text`.
+    """The key in `text`.
 
     Raises:
-        ValueError: there is none, or more than one; what to do follows a semicolon.
+        ValueError: there is no key, or more than one; what to do follows a semicolon.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError("is too long for one TSIG key; make one with: tsig-keygen stargate > FILE")

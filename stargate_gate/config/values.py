@@ -1,6 +1,6 @@
-"""The kinds of values the YAML file has, below pydantic's own: paths, names, endpoints, branches.
+"""Types of values in the YAML file that pydantic does not have: paths, names, endpoints, branches.
 
-Each reader takes what YAML gave and raises ValueError with "what is wrong; what to write instead".
+Each reader takes the value from YAML and raises ValueError with "what is wrong; what to write instead".
 """
 
 import ipaddress
@@ -15,12 +15,12 @@ from stargate_gate.config.endpoint import Endpoint
 
 MAX_PATH_LENGTH = 4095  # PATH_MAX of Linux without the final NUL
 MAX_BRANCH_BYTES = 200  # leaves room for refs/heads/ and .lock in a file name of 255 bytes
-MAX_LISTEN = 100  # addresses; more than that is no list of addresses of one machine
-MIN_PERIOD_S = 0.01  # shorter ones are busy loops
-MAX_PERIOD_S = 86_400.0  # a day: longer ones are milliseconds written by mistake
+MAX_LISTEN = 100  # addresses; no machine listens on more
+MIN_PERIOD_S = 0.01  # shorter periods would keep a processor busy
+MAX_PERIOD_S = 86_400.0  # a day; a larger number probably means milliseconds
 MAX_TRASH_DAYS = 36_500.0
 
-MAX_SHOWN_BITS = 64  # Python refuses to print integers of some thousand digits
+MAX_SHOWN_BITS = 64  # Python refuses to print integers with thousands of digits
 
 _CONTAINERS: dict[type, str] = {list: "a list", tuple: "a list", dict: "a mapping"}
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -32,12 +32,12 @@ _NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)
 
 
 def search_path() -> str:
-    """Where programs with a bare name are looked for: PATH, and where administrators' programs are."""
+    """Where programs without a path are searched: PATH, and the folders of administrators' programs."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def kind_of(value: object) -> str:
-    """What a YAML value is, in words for an operator, with the value if it is short and plain."""
+    """The kind of a YAML value for a message, with the value if it is short."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -59,17 +59,17 @@ def shortened(text: str) -> str:
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         hint = "; put it in quotes" if isinstance(value, bool | int | float) else ""
-        raise ValueError(f"must be {what}, but is {kind_of(value)}{hint}")  # noqa: TRY004 # pydantic collects these
+        raise ValueError(f"must be {what}, but is {kind_of(value)}{hint}")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
 
 
 def read_endpoint(value: object) -> Endpoint:
-    """A `host:port` text; an Endpoint is passed on."""
+    """An Endpoint from a `host:port` text; an Endpoint is returned as it is."""
     return value if isinstance(value, Endpoint) else Endpoint.parse(_text(value, "'host:port'"))
 
 
 def read_reachable_endpoint(value: object) -> Endpoint:
-    """An endpoint that somebody else can connect to: no wildcard, no port 0."""
+    """An endpoint that others can connect to: no wildcard, no port 0."""
     endpoint = read_endpoint(value)
     if endpoint.is_wildcard:
         raise ValueError(f"nobody can connect to '{endpoint}'; write the name or address that others use")
@@ -79,7 +79,7 @@ def read_reachable_endpoint(value: object) -> Endpoint:
 
 
 def one_or_many(value: object) -> object:
-    """A text stands for a list of one."""
+    """A list; a text is a list with one item."""
     if isinstance(value, str | Endpoint):
         return (value,)
     if isinstance(value, list | tuple):
@@ -94,14 +94,14 @@ def one_or_many(value: object) -> object:
 def read_list(value: object) -> object:
     """A YAML list as a tuple, since the model is frozen."""
     if not isinstance(value, list | tuple):
-        raise ValueError(f"must be a list, but is {kind_of(value)}; write it in brackets: [...]")  # noqa: TRY004
+        raise ValueError(f"must be a list, but is {kind_of(value)}; write it in brackets: [...]")  # noqa: TRY004 - as above
     return tuple(value)
 
 
 def read_path(value: object, info: ValidationInfo) -> Path:
     """A path: `~` is expanded, a relative one starts from the YAML file's folder (`context["base"]`)."""
     text = str(value) if isinstance(value, Path) else _text(value, "a path")
-    if "\n" in text or " PRIVATE KEY" in text:  # not shown, and not looked for: messages have paths in them
+    if "\n" in text or " PRIVATE KEY" in text:  # refused first, so that no message shows it
         raise ValueError("holds a key or several lines; write the path of a file, and the key into that file")
     if not text or "\0" in text or len(text) > MAX_PATH_LENGTH:
         raise ValueError(f"{shortened(text)!r} cannot be a path; write an absolute path")
@@ -116,7 +116,7 @@ def read_path(value: object, info: ValidationInfo) -> Path:
 
 
 def read_name(value: object) -> str:
-    """A node's or a cluster's name; it stands in records, messages, metrics and log lines."""
+    """The name of a node or a cluster, as it is used in records, messages, metrics and log lines."""
     text = _text(value, "a name")
     if not _NAME.fullmatch(text):
         raise ValueError(

@@ -110,34 +110,30 @@ def _elsewhere(me: Member, record: ClusterRecord) -> Iterator[str]:
 
 
 class NodePromotion:
-    """The control socket's `Promotion`. The callables answer from memory; None before the node is up."""
+    """The control socket's `Promotion`. `mirror` answers from memory; None on a single node."""
 
-    def __init__(
-        self, me: Member, elector: Callable[[], Elector | None], mirror: Callable[[], MirrorStatus | None]
-    ) -> None:
+    def __init__(self, elector: Elector, mirror: Callable[[], MirrorStatus | None]) -> None:
         self._started = time.time()
-        self._me = me
         self._elector = elector
         self._mirror = mirror
 
     def risk(self) -> str:
         """What may be lost by it, as far as this node knows."""
-        elector = self._elector()
-        if elector is None:
-            return f"{self._me.name} is starting: ask again"
-        view = elector.view()
+        view, me = self._elector.view(), self._elector.me
         if view.role == "leader":
-            return f"nothing: {self._me.name} leads already"
-        checked = elector.checked_through
-        return risk(Standing(self._me, view.record, checked, self._mirror(), time.time(), self._started))
+            return f"nothing: {me.name} leads already"
+        if view.record is None and view.trouble is None:
+            return f"{me.name} is starting: ask again"
+        checked = self._elector.checked_through
+        return risk(Standing(me, view.record, checked, self._mirror(), time.time(), self._started))
 
     def promote(self) -> str:
         """Override eligibility for one attempt to lead."""
-        elector = self._elector()
-        if elector is None or elector.view().role == "leader":
-            return f"{self._me.name} leads already: nothing was done"
-        elector.override(PROMOTE_FOR_S)
+        me = self._elector.me
+        if self._elector.view().role == "leader":
+            return f"{me.name} leads already: nothing was done"
+        self._elector.override(PROMOTE_FOR_S)
         return (
-            f"{self._me.name} tries for the leader lock for {PROMOTE_FOR_S:.0f} s, whatever it may lack: "
+            f"{me.name} tries for the leader lock for {PROMOTE_FOR_S:.0f} s, whatever it may lack: "
             f"watch `stargate status`"
         )

@@ -12,7 +12,6 @@ from stargate_gate.printable import printable
 from stargate_gate.replication.rescue.restore import Restorer
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.rescue.values import Rescued, RescuedRepository
-from stargate_gate.replication.standby.mirror import Mirror
 from stargate_gate.repos.store import Store
 
 SHORT = 10  # hex digits of an object id that people are shown
@@ -74,15 +73,17 @@ class RescuedCommands:
         return self._restorer
 
 
-def vanished(store: Store, mirror: Mirror | None, *, leads: bool) -> list[str]:
-    """Repositories that an operator or a disk has taken from the leader, undeleted; a line each."""
+def vanished(store: Store, orphans: Iterable[str], *, leads: bool) -> list[str]:
+    """Repositories that an operator or a disk has taken from the leader, undeleted; a line each.
+
+    orphans  on a standby: names of repositories that are here, and that the leader has lost
+    """
     if leads:
         return sorted(
             f"{one.name} has vanished from this node's disk; a standby may have it: see the runbook"
             for one in store.register.vanished().values()
         )
-    names = mirror.status().orphans if mirror is not None else ()
-    return [f"{name} is here and not on the leader, which has lost it: see the runbook" for name in names]
+    return [f"{name} is here and not on the leader, which has lost it: see the runbook" for name in orphans]
 
 
 def _objects(repository: RescuedRepository) -> Iterator[Mapping[str, Any]]:

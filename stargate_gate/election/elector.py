@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import structlog
 
+from stargate_gate.aio.tasks import Signal
 from stargate_gate.aio.worker import Worker
 from stargate_gate.election.clock import boottime
 from stargate_gate.election.eligibility import (
@@ -57,11 +58,11 @@ class Elector:
         me: Member,
         *,
         timings: Timings,
-        advertised: Advertised,
+        advertised: Callable[[], Advertised],
         state: ElectionState,
         clock: Callable[[], float] = boottime,
     ) -> None:
-        """The elector does not own `engine`: whoever made it closes it."""
+        """`advertised` is asked at each takeover. The elector does not own `engine`: its maker closes it."""
         self._engine = engine
         self._me = me
         self._timings = timings
@@ -78,7 +79,7 @@ class Elector:
         self._reason = "it is starting"
         self._trouble: str | None = None
         self._taking_over = False
-        self._changed = asyncio.Event()
+        self._changed = Signal()
 
     @property
     def me(self) -> Member:
@@ -282,15 +283,16 @@ class Elector:
         incarnation = new_incarnation()
         await self.enroll(incarnation)
         members = carried_over(record, self._me)
+        advertised = self._advertised()
         opening = ClusterRecord(
             cluster_id=record.cluster_id,
             term=number,
             version=1,
             leader=self._me,
-            ssh=self._advertised.ssh,
-            http=self._advertised.http,
-            host_keys=self._advertised.host_keys,
-            mode=self._advertised.mode,
+            ssh=advertised.ssh,
+            http=advertised.http,
+            host_keys=advertised.host_keys,
+            mode=advertised.mode,
             sync_set=members,
             incarnations=named({**kept(record, members), self._me: incarnation}),
             forced=number if decision.forced else record.forced,
@@ -341,8 +343,7 @@ class Elector:
 
     def _pulse(self) -> None:
         """Wake everybody in `wait_for`."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.wake()
 
 
 def _say_not_noted(noted: "asyncio.Future[None]") -> None:

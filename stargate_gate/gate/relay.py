@@ -79,6 +79,11 @@ class Relay:
         return status if status >= 0 else 128 - status
 
     async def _forward_all(self) -> int:
+        """Run the four tasks until git has exited and its output was sent; git's exit status.
+
+        Not a TaskGroup: if one of the tasks failed while this call is being cancelled, a group would raise
+        that error, and the cancellation (the term is over, the node stops) would be lost.
+        """
         feeding = asyncio.create_task(self._forward_input(), name="relay-in")
         output = asyncio.create_task(self._forward_output(), name="relay-out")
         errors = asyncio.create_task(self._forward_errors(), name="relay-err")
@@ -103,6 +108,7 @@ class Relay:
 
     async def _linger(self, forwarding: set[asyncio.Task[Any]]) -> None:
         """Wait until git's pipes are empty, but not for a child of git that keeps them open and is silent."""
+        # After each LINGER_S: go on if something has moved, or if a chunk is on its way to a slow client.
         waiting, moves = forwarding, -1
         while waiting and (self._sending or self._moves != moves):
             moves = self._moves
@@ -123,7 +129,7 @@ class Relay:
                     stdin.write(allowed)
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
-                    takes = False
+                    takes = False  # the rest is read and dropped, so that the client comes to read the answer
             data = await self._channel.read(CHUNK_BYTES)
         stdin.close()
 
@@ -148,7 +154,7 @@ class Relay:
 
     async def _send(self, data: bytes, *, error: bool = False) -> None:
         send = self._channel.write_error if error else self._channel.write
-        self._sending += 1
+        self._sending += 1  # stays higher after an error, which ends the relay
         await send(data)
         self._sending -= 1
 

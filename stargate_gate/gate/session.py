@@ -333,11 +333,18 @@ class Gate:
         await process.watch_cpu(CPU_EVERY_S, used)
 
     async def _receive_pack(self, command: GitService, session: _Session) -> int:
+        """A push. If it is not acknowledged, git's report is sent with each ref refused before the error is.
+
+        The order matters for what a client believes: it takes a ref as pushed when a report says so, whatever
+        the exit status is.
+        """
         held = HeldReport()
         try:
             async with self._leadership.writing() as changes:
                 return await self._push(command, session, held, changes)
         except LeadershipLostError as error:
+            # The body was cancelled and git was reaped, so the refs can be looked at. A push that certainly
+            # changed nothing can be repeated at the next leader; of any other the outcome is unknown.
             await held.rewrite(session, reason_of(error))
             if session.push is None or await session.push.changed_nothing():
                 raise without_change(error) from error
@@ -360,6 +367,8 @@ class Gate:
         try:
             status = await PushRelay(process, session, push, held, self._settings.spill).run()
         finally:
+            # Also if the client is gone or the push is cancelled: git may have changed refs before that, and
+            # the standbys must get them.
             await finish(push.announce())
         await self._wait_replicated(push, held, session)
         if (warning := push.warning()) is not None:

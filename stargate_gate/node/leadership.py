@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from stargate_gate.aio.tasks import Signal
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import LeadershipLostError, NotLeaderError
 from stargate_gate.gate.commands import GateView, not_leader_message
@@ -31,7 +32,7 @@ class WriteScopes:
         self._running: set[asyncio.Task[object]] = set()
         self._revoked: str | None = None
         self._closed: str | None = None
-        self._left = asyncio.Event()  # replaced each time that a write ends
+        self._left = Signal()  # a write has ended
 
     def __len__(self) -> int:
         return len(self._running)
@@ -58,8 +59,7 @@ class WriteScopes:
             raise LeadershipLostError(self._revoked) from None
         finally:
             self._running.discard(task)
-            self._left.set()
-            self._left = asyncio.Event()
+            self._left.wake()
 
     async def finish_running(self, limit_s: float) -> bool:
         """Wait for the writes that run now; False if one of them still runs at the limit.
@@ -108,10 +108,15 @@ class NodeLeadership:
 
     view          what the election knows now
     followed      the leader that the mirror hears from now, if any: that one is alive
+    changed       woken here, and by the mirror, when something that `view` is made of has changed
     """
 
     def __init__(
-        self, node: str, view: Callable[[], LeadershipView], followed: Callable[[], str | None]
+        self,
+        node: str,
+        view: Callable[[], LeadershipView],
+        followed: Callable[[], str | None],
+        changed: Signal,
     ) -> None:
         self._node = node
         self._election = view
@@ -122,7 +127,7 @@ class NodeLeadership:
         self._departure: _Departure | None = None
         self._waiting = 0
         self._sessions: set[asyncio.Task[object]] = set()
-        self._changed = asyncio.Event()
+        self._changed = changed
 
     def __len__(self) -> int:
         return len(self._scopes) if self._scopes is not None else 0
@@ -215,20 +220,15 @@ class NodeLeadership:
         """The tasks of all that write, have written or wait, until they have said their last word."""
         return frozenset(self._sessions)
 
-    def changed(self) -> None:
-        """Something that `view` is made of has changed: wake who waits."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     def open(self, token: str, changes: Changes) -> None:
         """Writes are let in from now on, each with these `changes`."""
         self._token, self._scopes, self._departure = token, WriteScopes(changes), None
-        self.changed()
+        self._changed.wake()
 
     def stop(self) -> None:
         """The node is going away: nobody waits for it to lead. While it leads it goes on taking writes."""
         self._stopping = True
-        self.changed()
+        self._changed.wake()
 
     async def finish_running(self, limit_s: float) -> bool:
         """Wait for the writes that run now, and let new ones in; False if one still runs at the limit."""
@@ -237,7 +237,7 @@ class NodeLeadership:
     async def drain(self, limit_s: float) -> bool:
         """Let new writes wait, and wait for the running ones; False if some still run at the limit."""
         self._departure = _Departure()
-        self.changed()
+        self._changed.wake()
         if self._scopes is None:
             return True
         return await self._scopes.drain(f"not leader: {self._node} is stepping down, try again", limit_s)
@@ -245,17 +245,17 @@ class NodeLeadership:
     def let_go(self, successor: str | None, url: str | None = None) -> None:
         """Tell those who wait, and who comes from now on, that `successor` takes over; leads, with `url`."""
         self._departure = _Departure(True, successor, url)
-        self.changed()
+        self._changed.wake()
 
     async def close(self, reason: str) -> None:
         """End every write of the term. When this returns none runs, and each one's git is reaped."""
         scopes, self._scopes, self._token = self._scopes, None, ""
         if scopes is not None:
             await scopes.revoke(f"not leader: {self._node} {reason}; the outcome of this push is unknown")
-        self.changed()
+        self._changed.wake()
 
     def ended(self) -> None:
         """The term is over. Who waits goes on waiting for the next leader, this node or another."""
         if not self._stopping:
             self._departure = None
-        self.changed()
+        self._changed.wake()

@@ -1,93 +1,77 @@
-"""What the node says of itself: its status, its health, its readiness, put together from the rooms.
+"""What the node says of itself: its status, its health, its readiness, put together from its parts.
 
-Everything here is from memory. node/assessment.py decides what of it an operator should look at. May import:
-health (report, checks, concerns), election (port, views), replication (their status values), config, errors.
+Everything here is from memory. node/assessment.py decides what of it an operator should look at.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from stargate_gate import __version__
+from stargate_gate.address.floating import FloatingAddress
+from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.config.model import Config
-from stargate_gate.election.port import Member
+from stargate_gate.control.rescued import vanished
+from stargate_gate.election.elector import Elector
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.checks import Checks
 from stargate_gate.health.concerns import worst_first
 from stargate_gate.health.report import Health, Readiness, Status
 from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
-from stargate_gate.replication.leader.sync_rules import Mode
-from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
-
-
-def mode_in_force(config: Config) -> Mode:
-    """What the file asks for; a single node has nobody to wait for."""
-    return config.replication.mode if config.cluster is not None else "async"
+from stargate_gate.node.leadership import NodeLeadership
+from stargate_gate.node.listeners import Listeners
+from stargate_gate.node.repositories import Repositories
+from stargate_gate.node.settings import mode_in_force
+from stargate_gate.replication.standby.mirror import Mirror
+from stargate_gate.status import MirrorStatus, StandbyStatus
 
 
 @dataclass
 class NodeReports:
-    """The health room's `StatusSource`. The callables answer from memory.
-
-    me          this node
-    leadership  the election's view
-    accepting   whether the gate lets writes in now
-    standbys    as the leader's feed sees them; empty elsewhere
-    position    of the feed, while this node leads; else 0
-    mirror      how this standby follows; None while it leads
-    differs     values that should be the same on all connected nodes and are not, one line each
-    rescued_refs  how many values are kept here that only this node had
-    addresses   where each floating address is, as far as this node moves it
-    warnings    what an operator should look at besides
-    locked_out  why nobody can log in, if so
-    """
+    """health's `StatusSource`. `mirror` is None on a single node, which follows nobody."""
 
     config: Config
-    me: Member
-    leadership: Callable[[], LeadershipView]
-    accepting: Callable[[], bool]
-    standbys: Callable[[], tuple[StandbyStatus, ...]]
-    position: Callable[[], int]
-    mirror: Callable[[], MirrorStatus | None]
-    differs: Callable[[], tuple[str, ...]]
+    elector: Elector
+    leadership: NodeLeadership
+    repositories: Repositories
+    mirror: Mirror | None
+    address: FloatingAddress
+    listeners: Listeners
     checks: Checks
-    rescued_refs: Callable[[], int]
-    addresses: Callable[[], tuple[AddressReport, ...]]
-    warnings: Callable[[], tuple[str, ...]]
-    locked_out: Callable[[], str | None]
     started_s: float = field(default_factory=time.monotonic)
 
     def ready(self) -> Readiness:
         """Whether pushes are taken here, as of now."""
-        view = self.leadership()
-        ready = self.accepting()
+        view = self.elector.view()
+        ready = self.leadership.view().accepting
         reason = "" if ready else _why_not(view)
-        problems = (text for one in self.addresses() if (text := one.trouble()) is not None)
+        problems = (text for one in self.address.reports() if (text := one.trouble()) is not None)
         return Readiness(ready, view.role, view.term, reason, "; ".join(problems))
 
     def health(self) -> Health:
         """The checks' latest results."""
-        locked_out = self.locked_out()
+        locked_out = self.listeners.locked_out()
         return replace(self.checks.health(), warnings=() if locked_out is None else (locked_out,))
 
     def status(self) -> Status:
         """The whole report, as of now."""
-        view, readiness, mirror = self.leadership(), self.ready(), self.mirror()
-        standbys = self.standbys() if view.role == "leader" else ()
+        view, readiness = self.elector.view(), self.ready()
+        leads = view.role == "leader"
+        mirror = None if leads else self.mirror_status()
+        standbys = self._standbys() if leads else ()
         known_sync_set = view.record.sync_set if view.record else ()
         situation = Situation(
-            me=self.me,
+            me=self.elector.me,
             view=view,
             ready=readiness.ready,
             mode=mode_in_force(self.config),
             cluster=self.config.cluster is not None,
             mirror=mirror,
             standbys=standbys,
-            addresses=self.addresses(),
+            addresses=self.address.reports(),
             health=self.health(),
-            rescued_refs=self.rescued_refs(),
-            differs=self.differs(),
-            warnings=self.warnings(),
+            rescued_refs=self.repositories.rescues.count,
+            differs=self._differs(),
+            warnings=self._warnings(),
         )
         return Status(
             node=view.node,
@@ -103,7 +87,7 @@ class NodeReports:
             reason=readiness.reason,
             cluster=self.config.cluster.name if self.config.cluster else None,
             address=str(self.config.cluster.address) if self.config.cluster else None,
-            position=mirror.position if mirror is not None else self.position(),
+            position=mirror.position if mirror is not None else self._position(),
             uptime_s=time.monotonic() - self.started_s,
             mirror=mirror,
             rescued_refs=situation.rescued_refs,
@@ -111,6 +95,63 @@ class NodeReports:
             concerns=worst_first(concerns(situation)),
             now=time.time(),
         )
+
+    def mirror_status(self) -> MirrorStatus | None:
+        """How this node follows, or followed last; None on a single node."""
+        return self.mirror.status() if self.mirror is not None else None
+
+    def vanished(self) -> list[str]:
+        """Repositories that the leader has lost without a deletion; a line each."""
+        mirror = self.mirror_status()
+        orphans = mirror.orphans if mirror is not None else ()
+        return vanished(self.repositories.store, orphans, leads=self.repositories.led.leads())
+
+    def leader_address(self) -> Endpoint | None:
+        """Where the node that leads takes SSH connections, this one included; None: none is known to live."""
+        view = self.elector.view()
+        leads = view.role == "leader" or followed(self.mirror) is not None
+        ssh = view.record.ssh if view.record is not None else ""
+        return Endpoint.parse(ssh) if leads and ssh else None
+
+    def _standbys(self) -> tuple[StandbyStatus, ...]:
+        """As this leader's feed sees them."""
+        feed = self.repositories.led.feed
+        return feed.standbys() if feed is not None else ()
+
+    def _position(self) -> int:
+        feed = self.repositories.led.feed
+        return feed.position if feed is not None else 0
+
+    def _differs(self) -> tuple[str, ...]:
+        """Values that should be the same on all connected nodes and are not, one line each."""
+        if self.repositories.led.leads():
+            return tuple(text for one in self._standbys() for text in one.differs)
+        mirror = self.mirror_status()
+        return mirror.differs if mirror is not None else ()
+
+    def _warnings(self) -> tuple[str, ...]:
+        """What an operator should look at besides."""
+        parts = self.repositories
+        return (
+            *parts.rescues.problems,
+            *self.listeners.problems(),
+            *self.vanished(),
+            *self._notes(),
+            *parts.survey.warnings(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is wrong with single repositories, here or on the leader."""
+        if (feed := self.repositories.led.feed) is not None:
+            return feed.notes.lines
+        mirror = self.mirror_status()
+        return mirror.notes if mirror is not None else ()
+
+
+def followed(mirror: Mirror | None) -> str | None:
+    """The leader that the mirror hears from now, if any."""
+    status = mirror.status() if mirror is not None else None
+    return status.leader if status is not None and status.connected else None
 
 
 def _why_not(view: LeadershipView) -> str:

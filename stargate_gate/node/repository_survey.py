@@ -15,11 +15,11 @@ from stargate_gate.repos.store import Store
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 300.0
+SURVEY_EVERY_S = 300.0
 MAX_SHOWN = 5  # of a kind, in status; all are in the log
 
 
-class Lookout:
+class RepositorySurvey:
     """One per node. `run` until cancelled; `warnings` from memory.
 
     alone  there is no other node that could lack what this one has
@@ -31,14 +31,14 @@ class Lookout:
         self._told: set[str] = set()
 
     async def run(self) -> NoReturn:
-        """Look at once, and every LOOK_EVERY_S seconds."""
+        """Survey at once, and every SURVEY_EVERY_S seconds."""
         while True:
             try:
                 await self._store.list()
             except (StargateError, OSError) as error:
                 log.warning("repositories_not_listed", error=str(error))
             self._tell()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(SURVEY_EVERY_S)
 
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know, a line each."""

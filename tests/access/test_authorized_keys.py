@@ -138,7 +138,7 @@ def test_without_a_name_the_user_is_the_fingerprint(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_costs_only_itself_and_is_reported_by_number(line: str, reason: str) -> None:
-    """The lines around a bad one count; the report has its number, the reason and no control characters."""
+    """The lines around a bad one count. The problem has its number and the reason, and is printable."""
     keys = parse("# keys", ed25519(7) + " before", line, ed25519(9) + " after")
     assert [entry.comment for entry in keys.entries] == ["before", "after"]
     (problem,) = keys.problems
@@ -177,7 +177,7 @@ def test_every_key_type_that_openssh_makes_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_fine() -> None:
-    """Nobody may log in, and nothing is wrong."""
+    """Nobody may log in, and there is no problem."""
     for content in (b"", b"\n\n", b"# nobody yet\n", b"\r\n"):
         assert parse_authorized_keys(content) == AuthorizedKeys()
 
@@ -192,7 +192,7 @@ def test_bytes_of_any_kind_do_not_raise() -> None:
 
 
 def test_tabs_and_carriage_returns_are_blanks() -> None:
-    """Files from other systems are read."""
+    """Files from other systems can be read."""
     keys = parse(f"restrict\t{ed25519().replace(' ', chr(9))}\talice and bob\r")
     assert keys.problems == ()
     assert keys.entries[0].comment == "alice and bob"
@@ -200,14 +200,14 @@ def test_tabs_and_carriage_returns_are_blanks() -> None:
 
 @pytest.mark.parametrize("comment", ["a\x1b[31mred", "a\x07", "a\u202eb", "x" * 500])
 def test_user_names_are_safe_in_logs_and_terminals(comment: str) -> None:
-    """No control or direction characters, and bounded."""
+    """Printable, and with a bounded length."""
     user = parse(f"{ed25519()} {comment}").entries[0].identity("").user
     assert user.isprintable()
     assert len(user) <= 100
 
 
 def test_of_two_lines_with_one_key_the_first_wins() -> None:
-    """As in sshd; the second is reported, since it can never count."""
+    """As in sshd. The second line is reported, since it never counts."""
     keys = parse(
         f'environment="STARGATE_ACCESS=read" {ed25519()} one',
         f'environment="STARGATE_ACCESS=admin" {ed25519()} two',
@@ -219,7 +219,7 @@ def test_of_two_lines_with_one_key_the_first_wins() -> None:
 
 
 def test_a_line_that_refuses_the_source_leaves_the_key_to_a_later_line() -> None:
-    """Also as in sshd: more from home than from elsewhere."""
+    """As in sshd: a key may have more rights at one address than at others."""
     keys = parse(
         f'from="192.0.2.0/24",environment="STARGATE_ACCESS=admin" {ed25519()}',
         f'environment="STARGATE_ACCESS=read" {ed25519()}',
@@ -269,7 +269,7 @@ def test_from_restricts_the_source(pattern: str, source: str, allowed: bool) -> 
     ],
 )
 def test_expiry_time_ends_a_key(value: str, then: datetime) -> None:
-    """To the second; local time unless a Z follows; the earliest of several counts."""
+    """Exact to the second. Local time unless a Z follows. The earliest of several counts."""
     assert parse_expiry(value) == then
     keys = parse(f'expiry-time="{value}",expiry-time="20990101Z" {ed25519()}')
     blob = blob_of(ed25519())
@@ -291,7 +291,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_what_has_not_changed_is_not_parsed_again(tmp_path: Path) -> None:
-    """Not an old file, and not one that was only touched."""
+    """Neither a file that is old nor one that was only touched."""
     path = tmp_path / "authorized_keys"
     path.write_text(ed25519() + "\n")
     os.utime(path, (1_600_000_000, 1_600_000_000))
@@ -304,7 +304,7 @@ def test_what_has_not_changed_is_not_parsed_again(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
-    """It is said once, and not again until it changes; all is well when the file is back."""
+    """It is logged once, and again only if it changes. When the file is back there is no problem any more."""
     path = tmp_path / "authorized_keys"
     path.write_text(f"{ed25519()} alice\nbroken\n")
     file = KeyReader(path)
@@ -362,7 +362,7 @@ def test_what_is_no_file_of_keys_changes_nothing(tmp_path: Path, kind: str) -> N
 
 
 def test_without_a_file_nobody_may_log_in(tmp_path: Path) -> None:
-    """And the trouble says what to do."""
+    """The text says what to do."""
     found = KeyReader(tmp_path / "authorized_keys").look()
     assert found.keys == AuthorizedKeys()
     assert found.trouble is not None
@@ -370,7 +370,7 @@ def test_without_a_file_nobody_may_log_in(tmp_path: Path) -> None:
 
 
 async def test_a_look_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume that does not answer: logins wait a moment for it, keep the keys, and status says so."""
+    """On a volume that does not answer: logins wait a moment and use the keys read before."""
     path = tmp_path / "authorized_keys"
     path.write_text(f"{ed25519()} alice\n")
     file = KeyFile(path)
@@ -418,7 +418,7 @@ async def test_a_large_file_does_not_hold_the_loop(tmp_path: Path) -> None:
 
 
 def test_many_broken_lines_are_counted_and_not_listed() -> None:
-    """A status page can show fifty; the good line among them counts."""
+    """Fifty are described, and the good line among them counts."""
     keys = parse(*["x y"] * 10_000, ed25519())
     assert len(keys.entries) == 1
     assert len(keys.problems) == MAX_PROBLEMS + 1
@@ -463,7 +463,7 @@ Private-MAC: {SECRET[:20]}"""
     ],
 )
 def test_what_is_no_line_is_named_and_never_shown(block: str, words: str) -> None:
-    """Key material, above all of private keys, does not go on into status pages and logs."""
+    """No part of a private key gets into status pages and logs."""
     keys = parse(ed25519(1) + " before", *block.split("\n"), ed25519(2) + " after")
     assert [entry.comment for entry in keys.entries] == ["before", "after"]
     (problem,) = keys.problems
@@ -474,7 +474,7 @@ def test_what_is_no_line_is_named_and_never_shown(block: str, words: str) -> Non
 
 
 def test_a_mark_in_front_of_the_text_costs_no_key() -> None:
-    """Windows editors put a byte order mark in front of UTF-8."""
+    """Windows editors write a byte order mark before UTF-8."""
     keys = parse_authorized_keys(b"\xef\xbb\xbf" + ed25519().encode() + b" alice\r\n")
     assert keys.problems == ()
     assert keys.entries[0].comment == "alice"
@@ -500,7 +500,7 @@ def test_stars_cost_no_time(pattern: str, allowed: bool) -> None:  # noqa: FBT00
 
 
 def test_two_files_that_let_in_the_same_have_one_digest() -> None:
-    """Order, comments of named users, blank and broken lines make no difference; rights do."""
+    """Order, comments of named users, blank and broken lines make no difference. Rights make one."""
     one = parse(
         f'environment="STARGATE_USER=bob" {ed25519(1)} bob@work', "# note", f"{ed25519(2)} eve", "broken"
     )

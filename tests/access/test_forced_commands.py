@@ -40,7 +40,7 @@ def split(line: str) -> tuple[list[tuple[str, str | None]], str]:
 
 
 def test_a_line_forces_the_shell_and_restricts_all_else() -> None:
-    """User and access as the node's own listener has them."""
+    """User and access are the same as at the node's own listener."""
     (line,) = lines(
         f'environment="STARGATE_USER=bob",environment="STARGATE_ACCESS=read",pty {KEY} b@home', OTHER
     )
@@ -69,12 +69,12 @@ def test_a_line_forces_the_shell_and_restricts_all_else() -> None:
     ],
 )
 def test_a_line_that_the_node_refuses_does_not_come_back_to_life(options: str) -> None:
-    """Rejected, expired, or such that no client could use it: sshd never hears of it."""
+    """A line that is refused or expired, or that no client could use, is not printed."""
     assert lines(f"{options} {KEY} alice") == ()
 
 
 def test_lines_of_one_key_keep_their_order() -> None:
-    """More from home than from elsewhere: sshd, too, takes the first that fits."""
+    """A key with several lines: sshd takes the first that fits, as the listener does."""
     first, second = lines(
         f'from="192.0.2.0/24, !192.0.2.7,*.example.org",environment="STARGATE_ACCESS=admin" {KEY} a',
         f"{OTHER} b",
@@ -87,7 +87,7 @@ def test_lines_of_one_key_keep_their_order() -> None:
 
 
 def test_what_a_security_key_must_do_is_handed_on() -> None:
-    """sshd checks touch and PIN, and by itself asks for touch only."""
+    """sshd checks touch and PIN. Without an option it requires touch only."""
     (plain,), (lax,), (strict,) = (
         lines(f"{options}{SK}", key=SK) for options in ("", "no-touch-required ", "verify-required ")
     )
@@ -97,7 +97,7 @@ def test_what_a_security_key_must_do_is_handed_on() -> None:
 
 
 def test_a_key_spelled_with_other_padding_bits_is_the_same_key() -> None:
-    """As the node's own listener decodes it."""
+    """It is decoded as by the node's own listener."""
     odd = SK[:-2] + "p="  # SK ends in "o=": two of the last bits carry nothing
     assert parse_line(odd.encode(), 1).blob == blob_of(SK)
     (line,) = lines(f"{odd} alice", key=SK)
@@ -110,7 +110,7 @@ def test_a_key_spelled_with_other_padding_bits_is_the_same_key() -> None:
     )
 )
 def test_any_user_arrives_as_one_word(user: str) -> None:
-    """Whatever a comment holds, the shell that sshd starts sees two options and no command of its own."""
+    """Whatever a comment contains, the shell that sshd starts gets two options and no other command."""
     (entry,) = parse_authorized_keys(f"{KEY} {user}".encode()).entries
     (line,) = lines(f"{KEY} {user}")
     options, rest = split(line)
@@ -128,7 +128,7 @@ CLIENTS = ("192.0.2.1", "192.0.2.77", "192.0.3.1", "2001:db8::1", "2001:db9::1",
 
 @given(PATTERNS)
 def test_from_means_the_same_to_sshd(text: str) -> None:
-    """What is handed on allows whom the original allows, and is itself a value that both read alike."""
+    """The printed value allows the same clients as the original, here and in sshd."""
     original = parse_sources(text)
     handed = original.for_sshd()
     for client in CLIENTS:

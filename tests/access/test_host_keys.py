@@ -34,7 +34,7 @@ def test_host_keys_are_loaded_in_order(tmp_path: Path) -> None:
 
 
 def test_every_bad_host_key_is_reported_at_once(tmp_path: Path) -> None:
-    """Missing, open to others, encrypted, damaged, twice the same type: each by its path, with a remedy."""
+    """Missing, open to others, encrypted, damaged, two of one type: each with its path and a remedy."""
     open_to_others = make_key(tmp_path / "open")
     open_to_others.chmod(0o640)
     encrypted = make_key(tmp_path / "encrypted")
@@ -63,7 +63,7 @@ def test_every_bad_host_key_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_bad_cluster_key_names_its_own_setting(tmp_path: Path) -> None:
-    """Not the host keys'."""
+    """The cluster's key is read, and not a host key."""
     with pytest.raises(ConfigurationError, match=r"cluster\.key: .*missing"):
         public_key_of(tmp_path / "missing")
 
@@ -72,7 +72,7 @@ def test_a_bad_cluster_key_names_its_own_setting(tmp_path: Path) -> None:
 def test_a_group_may_read_a_key_that_somebody_else_owns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, fine: bool
 ) -> None:
-    """The node starts with what check-config approves of: root:git 0640."""
+    """The node starts with a file that check-config accepts: root:git 0640."""
     path = make_key(tmp_path / "key")
     path.chmod(mode)
     monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)

@@ -20,7 +20,8 @@ from stargate_gate.election.flock.lockfile import (
     unavailable,
     write_all,
 )
-from stargate_gate.election.flock.slots import FILE_BYTES, STAMP_OFFSET, Slots, in_force
+from stargate_gate.election.flock.slots import FILE_BYTES, SLOT_BYTES, STAMP_OFFSET, Slots, in_force
+from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ElectionUnavailableError, UsageError
 from tests.support.elections import member, state_of
 
@@ -224,3 +225,24 @@ def test_the_file_system_of_this_test_may_keep_the_lock(tmp_path: Path):
     """The real mountinfo is read, through symlinks."""
     (tmp_path / "link").symlink_to(tmp_path)
     check_mount(tmp_path / "link" / "leader.lock")
+
+
+def test_a_lock_file_that_version_0_1_wrote_is_read() -> None:
+    """It has had three leaders: the record of term 3 is in force, and no slot counts as damaged."""
+    slots = slots_at(Path(__file__).parents[1] / "data" / "0.1" / "term-3.lock")
+    record = in_force(slots)
+    assert record is not None
+    assert (record.term, record.version, record.position) == (3, 2, 7)
+    assert (record.leader.name, [member.name for member in record.sync_set]) == ("node-a", ["node-b"])
+    assert all(isinstance(slot, ClusterRecord) for slot in slots.contents)
+
+
+@pytest.mark.parametrize("slot", range(6))
+def test_one_slot_of_a_newer_format_is_enough_to_refuse_the_file(made: Path, slot: int) -> None:
+    """It may have a larger term than all that can be read here."""
+    content = bytearray(made.read_bytes())
+    head = b"stargate cluster record, format 2; whatever follows"
+    content[slot * SLOT_BYTES : slot * SLOT_BYTES + len(head)] = head
+    made.write_bytes(content)
+    with pytest.raises(ElectionUnavailableError, match=r"has format 2.*update stargate on this node"):
+        slots_at(made)

@@ -1,4 +1,4 @@
-"""A whole gate on loopback: real store, processes, locks, hook and listener; only who leads is a switch."""
+"""A whole gate on loopback: real store, processes, locks, hook and listener. A test sets who leads."""
 
 import asyncio
 import subprocess
@@ -43,7 +43,7 @@ NO_LEADER_HERE = "not leader: node-b is a standby; the leader is node-a at ssh:/
 REFUSAL = f"{NO_LEADER_HERE}/org/app"  # of a push to that repository
 
 
-class Switch:
+class FakeLeadership:
     """A `Leadership` that a test sets. The leading lock is real: the hook asks for it."""
 
     def __init__(self, lock: LeadingLock, changes: "Ledger") -> None:
@@ -61,7 +61,7 @@ class Switch:
         self.set(LEADER)
 
     def set(self, view: GateView) -> None:
-        """Say so from now on; without the leading lock unless it leads."""
+        """From now on this is the view. The leading lock is released if this node does not lead."""
         if not view.accepting:
             self._lock.release()
         self._view = view
@@ -176,7 +176,7 @@ class Ledger:
         return 0 if self.well else 2, text
 
 
-class House:
+class Node:
     """The running gate and its clients."""
 
     def __init__(self, root: Path, keys: dict[str, Path]) -> None:
@@ -199,7 +199,7 @@ class House:
         )
         self.ledger = Ledger()
         self.lock = LeadingLock(self.datadir)
-        self.leadership = Switch(self.lock, self.ledger)
+        self.leadership = FakeLeadership(self.lock, self.ledger)
         self.writers: WritersLock
         self.processes: GitProcesses
         self.store: Store
@@ -241,7 +241,7 @@ class House:
         await self.open()
 
     async def stop(self) -> None:
-        """Everything; what is left open fails the test."""
+        """Close everything. What is left open fails the test."""
         await self.server.close()
         await self.processes.end_all()
         self.writers.close()
@@ -252,7 +252,7 @@ class House:
         return len(self.gate._admission._admission._running)
 
     def url(self, name: str = "org/app") -> str:
-        """What a user would write."""
+        """The URL of a repository."""
         return f"ssh://git@127.0.0.1:{self.port}/{name}"
 
     def path(self, name: str = "org/app") -> Path:
@@ -315,12 +315,12 @@ def commit(path: Path, *files: str) -> str:
     return git("rev-parse", "HEAD", cwd=path).strip()
 
 
-def connect(house: House, key: str = "write", **options: Any) -> Any:
+def connect(node: Node, key: str = "write", **options: Any) -> Any:
     """An asyncssh client, to await or to enter."""
-    where = {} if "sock" in options else {"host": "127.0.0.1", "port": house.port}
+    where = {} if "sock" in options else {"host": "127.0.0.1", "port": node.port}
     return asyncssh.connect(
         username="git",
-        client_keys=[house.keys[key]],
+        client_keys=[node.keys[key]],
         known_hosts=None,
         config=None,
         agent_path=None,
@@ -338,9 +338,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, keys: dict[str, Path]) -> AsyncIterator[House]:
+async def node(tmp_path: Path, keys: dict[str, Path]) -> AsyncIterator[Node]:
     """A gate that leads."""
-    running = House(tmp_path, keys)
+    running = Node(tmp_path, keys)
     await running.start()
     try:
         yield running

@@ -20,7 +20,7 @@ LIMIT_S = 20.0
 
 
 class Mirror:
-    """Answers each request with what it was asked; `hold` makes it wait."""
+    """Answers each request with its content; `hold` makes it wait."""
 
     def __init__(self) -> None:
         self.hold: asyncio.Event | None = None

@@ -6,7 +6,7 @@ from typing import Any
 import asyncssh
 
 from stargate_gate.errors import StargateError, TryAgainError
-from tests.gate.conftest import House, connect
+from tests.gate.conftest import Node, connect
 
 LIMIT_S = 20.0
 NEVER = 0
@@ -58,15 +58,15 @@ class Replicas:
             await self._changed.wait_for(lambda: sum(at >= position for _, at in self._waiting) >= by)
 
 
-def sync_set(house: House, reached: int = NEVER) -> Replicas:
-    """Put the house's sync set into the hands of a test."""
-    house.ledger.replicas = replicas = Replicas(reached)
+def sync_set(node: Node, reached: int = NEVER) -> Replicas:
+    """Put the node's sync set into the hands of a test."""
+    node.ledger.replicas = replicas = Replicas(reached)
     return replicas
 
 
-async def held_back(house: House, replicas: Replicas) -> None:
+async def held_back(node: Node, replicas: Replicas) -> None:
     """The next push, into a repository that is there, gets to see the refs and waits with its report."""
-    await replicas.confirm(house.ledger.position + 1)
+    await replicas.confirm(node.ledger.position + 1)
 
 
 class RawPush:
@@ -101,7 +101,7 @@ class RawPush:
         await self.connection.wait_closed()
 
 
-async def raw_push(house: House, key: str = "write") -> RawPush:
+async def raw_push(node: Node, key: str = "write") -> RawPush:
     """Ask for git-receive-pack."""
-    connection = await connect(house, key)
+    connection = await connect(node, key)
     return RawPush(connection, await connection.create_process("git-receive-pack org/app", encoding=None))

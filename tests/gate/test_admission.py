@@ -17,7 +17,7 @@ def claim(key: str, pool: str = "read", address: str = "") -> Claim:
 
 
 def test_reads_do_not_keep_pushes_out() -> None:
-    """A pool each, both ways."""
+    """Each has a pool of its own."""
     admission = Admission(Shares(reads=2, pushes=1, per_key=9, per_address=9))
     assert [admission.enter(claim(key)) for key in "abc"] == ["run", "run", "wait"]
     assert admission.enter(claim("d", "push")) == "run"
@@ -25,7 +25,7 @@ def test_reads_do_not_keep_pushes_out() -> None:
 
 
 def test_one_key_has_its_share_and_no_more() -> None:
-    """Of both pools together; others go on."""
+    """Its sessions of both pools count. Other keys are not affected."""
     admission = Admission(Shares(reads=9, pushes=9, per_key=2, per_address=9))
     assert [
         admission.enter(claim("a")),
@@ -54,14 +54,14 @@ def test_one_key_has_its_share_and_no_more() -> None:
     ],
 )
 def test_one_address_has_its_share(one: str, other: str, same: bool) -> None:  # noqa: FBT001
-    """An IPv6 network of 64 bits is one client; what is not known is nobody's."""
+    """An IPv6 network of 64 bits counts as one address. An unknown address is not counted."""
     admission = Admission(Shares(reads=9, pushes=9, per_key=9, per_address=1))
     assert admission.enter(claim("a", address=one)) == "run"
     assert (admission.enter(claim("b", address=other)) == "wait") is same
 
 
 def test_the_next_turn_is_for_the_key_that_has_least() -> None:
-    """A key that waits many times is not served before one that waits once; else in the order of coming."""
+    """Not the key with most waiting requests is next. Among equal keys the request that came first is."""
     admission = Admission(Shares(reads=2, pushes=9, per_key=9, per_address=9))
     running = [claim("a"), claim("b")]
     waiting = [claim("a"), claim("a"), claim("c"), claim("b")]
@@ -72,7 +72,7 @@ def test_the_next_turn_is_for_the_key_that_has_least() -> None:
 
 
 def test_who_waits_is_bounded() -> None:
-    """Also for one key, so that the others find room in the queue."""
+    """In all, and for one key, so that it cannot fill the queue."""
     admission = Admission(Shares(reads=2, pushes=2, per_key=1, per_address=9))
     assert [admission.enter(claim("a")) for _ in range(2)] == ["run", "wait"]
     assert isinstance(admission.enter(claim("a")), Refusal)
@@ -86,7 +86,7 @@ _FULL = "this node serves as many sessions as it may, try again later"
     st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.sampled_from(["push", "read"])), max_size=60)
 )
 def test_whatever_comes_and_goes_the_bounds_hold(steps: list[tuple[bool, str, str]]) -> None:
-    """And nobody waits while there is room for them."""
+    """And no request waits that could run."""
     shares = Shares(reads=3, pushes=2, per_key=3, per_address=4)
     admission = Admission(shares)
     running: dict[int, Claim] = {}

@@ -39,7 +39,7 @@ async def pass_through(advertisement: Advertisement, stream: bytes, at: list[int
 
 @given(st.lists(st.integers(0, len(LIST) + 7), max_size=30), st.sampled_from([1, 100, 1_000_000]))
 def test_it_ends_with_the_first_flush_however_it_arrives(at: list[int], memory_bytes: int) -> None:
-    """Whatever comes after it is given back; in memory or in a file, nothing is changed."""
+    """Bytes after it are returned. What was kept, in memory or in a file, is unchanged."""
     rest = b"0008ok! "[:7]
     with tempfile.TemporaryDirectory() as folder:
         advertisement = Advertisement(Path(folder), memory_bytes=memory_bytes)
@@ -48,20 +48,20 @@ def test_it_ends_with_the_first_flush_however_it_arrives(at: list[int], memory_b
 
 
 def test_a_list_that_breaks_off_is_not_complete() -> None:
-    """At no byte before its end."""
+    """Wherever it is cut."""
     for end in range(len(LIST)):
         assert FlushFinder().feed(LIST[:end]) is None
     assert FlushFinder().feed(LIST) == len(LIST)
 
 
 def test_what_is_no_list_is_an_error() -> None:
-    """Other bytes than pkt-lines."""
+    """Bytes that are not pkt-lines."""
     with pytest.raises(PktLineError):
         FlushFinder().feed(b"hello world")
 
 
 async def test_it_is_bounded(tmp_path: Path) -> None:
-    """Beyond the limit it is an error."""
+    """A longer advertisement is an error."""
     advertisement = Advertisement(tmp_path, max_bytes=1000)
     with pytest.raises(AdvertisementTooLongError):
         await advertisement.feed(LIST)
@@ -69,7 +69,7 @@ async def test_it_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_a_long_one_is_kept_in_a_file_of_the_folder(tmp_path: Path) -> None:
-    """And a short one in memory, which needs no room there."""
+    """A short one is kept in memory and makes no file."""
     folder = tmp_path / "missing"
     short = Advertisement(folder, memory_bytes=len(LIST))
     assert await pass_through(short, LIST, []) == (LIST, b"")
@@ -81,7 +81,7 @@ async def test_a_long_one_is_kept_in_a_file_of_the_folder(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("packets", [1, 20])
 async def test_no_room_is_an_error(tmp_path: Path, packets: int) -> None:
-    """Before anything of it is shown: at the write that fails, or at the end of the list."""
+    """It is raised before any of the list is returned: at the write that fails, or at the end of the list."""
     with small_disk(tmp_path / "disk", megabytes=1) as disk:
         fill(disk)
         advertisement = Advertisement(disk, memory_bytes=100)

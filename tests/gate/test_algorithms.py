@@ -103,7 +103,7 @@ async def test_no_key_exchange_costs_much_more_than_another(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_a_costly_key_exchange_ends_with_no_match(tmp_path: Path, name: str) -> None:
-    """The client is told so; nothing was computed for it."""
+    """The client gets an error, and the node computes nothing."""
     door = Door(tmp_path)
     with door.serve(), RawClient(door.port, exchange=False) as client:
         client.line()

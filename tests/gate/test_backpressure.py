@@ -61,24 +61,24 @@ def upload(directory: Path, mode: str) -> dict[str, Any]:
 
 
 def test_an_upload_costs_a_window_of_memory(tmp_path: Path) -> None:
-    """150 MB into a slow reader: the buffer stays within the window, and the process with it."""
+    """150 MB into a slow reader: the buffer stays within the window, and so does the process."""
     measured = upload(tmp_path, "paced")
     assert measured["buffered"] <= backpressure.WINDOW_BYTES
     assert measured["grown_mb"] < 24
 
 
 def test_asyncssh_alone_forgets_back_pressure(tmp_path: Path) -> None:
-    """The reason for backpressure.py. When this fails, asyncssh may have learned it: look, and simplify."""
+    """The reason for backpressure.py. If this fails, asyncssh may have mended it: simplify it then."""
     assert upload(tmp_path, "stock")["grown_mb"] > 60
 
 
 def test_asyncssh_is_the_one_that_was_checked() -> None:
-    """When this fails: read what source_digest() lists again, adapt backpressure.py, then CHECKED_SOURCE."""
+    """If this fails: read what source_digest() lists again, adapt backpressure.py, then CHECKED_SOURCE."""
     assert backpressure.source_digest() == backpressure.CHECKED_SOURCE
 
 
-def test_another_asyncssh_is_served_unpaced_and_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code that was not read is not overridden; operators learn what that means."""
+def test_another_asyncssh_is_not_overridden_and_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that nobody has read is not overridden. A warning tells operators the effect."""
     monkeypatch.setattr(backpressure, "CHECKED_SOURCE", "another")
     backpressure.asyncssh_is_as_checked.cache_clear()
     try:

@@ -104,7 +104,7 @@ def test_commands_are_understood(raw: str | None, command: Command) -> None:
         ("repo delete --force a", "usage: repo list"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(raw: str, reason: str) -> None:
+def test_invalid_commands_are_refused_in_one_line(raw: str, reason: str) -> None:
     """With the reason, and without echoing control characters."""
     with pytest.raises(UsageError) as refusal:
         parse_command(raw)
@@ -127,13 +127,13 @@ def test_what_cannot_be_meant_is_refused_in_one_line(raw: str, reason: str) -> N
     ],
 )
 def test_a_git_client_is_known_even_by_a_bad_command(raw: str | None, service: str | None) -> None:
-    """So that it gets its refusal as a pkt-line."""
+    """It gets the refusal as a pkt-line."""
     assert is_git_service(raw) == service
 
 
 @pytest.mark.parametrize("name", ["org/app", "org/it's", "org/wow!", "a'b!c'"])
 def test_gits_own_quoting_is_understood(name: str) -> None:
-    """What `git rev-parse --sq-quote` makes of a word is that word again."""
+    """A word that `git rev-parse --sq-quote` has quoted is read as that word."""
     quoted = subprocess.run(
         ["git", "rev-parse", "--sq-quote", name], capture_output=True, text=True, check=True, timeout=30
     ).stdout.strip()

@@ -1,4 +1,4 @@
-"""A push that is cut since its node stops leading: "nothing was changed" is said when it is certain."""
+"""A push that is cut because its node stops leading: "nothing was changed" only if that is certain."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.gate.admission import Admission, Claim, Shares
 from stargate_gate.gate.push.commands import ExpectedValues
-from tests.gate.conftest import LEADERLESS, STANDBY, House, git, work_tree
+from tests.gate.conftest import LEADERLESS, STANDBY, Node, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands, pkt
 from tests.gate.replicas import LIMIT_S, RawPush, raw_push
 
@@ -21,34 +21,34 @@ CAPABILITIES = "report-status side-band-64k delete-refs"
 
 
 @pytest.fixture
-async def tree(house: House) -> Path:
-    """A work tree whose main the house has already."""
-    tree = work_tree(house.root / "tree")
-    pushed = await house.git("push", "-q", house.url(), "main", cwd=tree)
+async def tree(node: Node) -> Path:
+    """A work tree whose main the node has already."""
+    tree = work_tree(node.root / "tree")
+    pushed = await node.git("push", "-q", node.url(), "main", cwd=tree)
     assert pushed.status == 0, pushed
     return tree
 
 
-async def begun(house: House) -> RawPush:
+async def begun(node: Node) -> RawPush:
     """A push whose client knows the refs."""
-    client = await raw_push(house)
+    client = await raw_push(node)
     await client.advertisement()
     return client
 
 
-async def cut(house: House, client: RawPush) -> tuple[int, bytes, bytes]:
+async def cut(node: Node, client: RawPush) -> tuple[int, bytes, bytes]:
     """Leadership ends; what the client is told."""
-    house.leadership.set(STANDBY)
-    await asyncio.wait_for(house.leadership.scopes.revoke(LOST), LIMIT_S)
+    node.leadership.set(STANDBY)
+    await asyncio.wait_for(node.leadership.scopes.revoke(LOST), LIMIT_S)
     return await client.done()
 
 
-async def blocked(house: House, hook: str, *, moved: str) -> None:
+async def blocked(node: Node, hook: str, *, moved: str) -> None:
     """From now on that hook hangs, once it has said so; `moved`: what it does before."""
-    os.mkfifo(house.root / "fifo")
-    script = f"#!/bin/sh\n{moved}\necho waiting >&2\nexec cat {house.root / 'fifo'}\n"
-    house.datadir.hooks.joinpath(hook).write_text(script)
-    house.datadir.hooks.joinpath(hook).chmod(0o755)
+    os.mkfifo(node.root / "fifo")
+    script = f"#!/bin/sh\n{moved}\necho waiting >&2\nexec cat {node.root / 'fifo'}\n"
+    node.datadir.hooks.joinpath(hook).write_text(script)
+    node.datadir.hooks.joinpath(hook).chmod(0o755)
 
 
 async def waiting(client: RawPush) -> None:
@@ -56,78 +56,78 @@ async def waiting(client: RawPush) -> None:
     await asyncio.wait_for(client.process.stdout.readuntil(b"waiting"), LIMIT_S)
 
 
-async def test_in_the_middle_of_the_pack(house: House, tree: Path) -> None:
-    """Nothing can have moved: git wants all of it first."""
-    client = await begun(house)
+async def test_in_the_middle_of_the_pack(node: Node, tree: Path) -> None:
+    """No ref can have changed: git needs the whole pack first."""
+    client = await begun(node)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK[:10])
-    while not any(told == ("writing", "org/app") for told in house.ledger.told):
+    while not any(told == ("writing", "org/app") for told in node.ledger.told):
         await asyncio.sleep(0.01)
-    status, _, err = await cut(house, client)
+    status, _, err = await cut(node, client)
     assert (status, err) == (9, NOTHING)
-    assert "refs/heads/new" not in house.refs()
+    assert "refs/heads/new" not in node.refs()
 
 
-async def test_in_the_middle_of_the_commands(house: House, tree: Path) -> None:
-    """Even a deletion, which has no pack, needs the end of the list."""
-    client = await begun(house)
+async def test_in_the_middle_of_the_commands(node: Node, tree: Path) -> None:
+    """Git needs the end of the list even for a deletion, which has no pack."""
+    client = await begun(node)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     whole = commands(CAPABILITIES, [f"{oid} {ZERO} refs/heads/main"])
     await client.send(whole[:-4])
-    status, _, err = await cut(house, client)
+    status, _, err = await cut(node, client)
     assert (status, err) == (9, NOTHING)
-    assert house.refs()["refs/heads/main"] == oid
+    assert node.refs()["refs/heads/main"] == oid
 
 
-async def test_while_a_hook_still_decides(house: House, tree: Path) -> None:
-    """The whole pack is there, and every ref is what it was."""
-    await blocked(house, "pre-receive", moved="")
-    client = await begun(house)
+async def test_while_a_hook_still_decides(node: Node, tree: Path) -> None:
+    """Git has the whole pack, and no ref has changed."""
+    await blocked(node, "pre-receive", moved="")
+    client = await begun(node)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
     await waiting(client)
-    status, _, err = await cut(house, client)
+    status, _, err = await cut(node, client)
     assert (status, err) == (9, NOTHING)
-    assert "refs/heads/new" not in house.refs()
+    assert "refs/heads/new" not in node.refs()
 
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_a_deletion_that_has_happened_is_not_called_nothing(
-    house: House, tree: Path, *, packed: bool
+    node: Node, tree: Path, *, packed: bool
 ) -> None:
-    """There is no pack, and the ref is gone; also from packed-refs."""
+    """The ref is gone, also one that was in packed-refs."""
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
-    assert (await house.git("push", "-q", house.url(), "main:other", cwd=tree)).status == 0
+    assert (await node.git("push", "-q", node.url(), "main:other", cwd=tree)).status == 0
     if packed:
-        git("pack-refs", "--all", cwd=house.path())
-    await blocked(house, "post-receive", moved="")
-    client = await begun(house)
+        git("pack-refs", "--all", cwd=node.path())
+    await blocked(node, "post-receive", moved="")
+    client = await begun(node)
     await client.send(commands(CAPABILITIES, [f"{oid} {ZERO} refs/heads/other"]))
     await waiting(client)
-    status, _, err = await cut(house, client)
+    status, _, err = await cut(node, client)
     assert (status, err) == (9, UNKNOWN)
-    assert "refs/heads/other" not in house.refs()
+    assert "refs/heads/other" not in node.refs()
 
 
-async def test_a_ref_that_somebody_else_has_moved_on_is_not_called_nothing(house: House, tree: Path) -> None:
-    """It is not what this client pushed, nor what it was: this push may have moved it in between."""
+async def test_a_ref_that_somebody_else_has_moved_on_is_not_called_nothing(node: Node, tree: Path) -> None:
+    """The ref has neither the pushed value nor the one before: this push may have changed it in between."""
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     tree_oid = git("rev-parse", "HEAD^{tree}", cwd=tree).strip()
-    other = git("commit-tree", "-m", "other", tree_oid, cwd=house.path()).strip()
-    await blocked(house, "pre-receive", moved="")
-    client = await begun(house)
+    other = git("commit-tree", "-m", "other", tree_oid, cwd=node.path()).strip()
+    await blocked(node, "pre-receive", moved="")
+    client = await begun(node)
     await client.send(commands(CAPABILITIES, [f"{ZERO} {oid} refs/heads/new"]) + EMPTY_PACK)
     await waiting(client)
-    git("update-ref", "refs/heads/new", other, cwd=house.path())
-    status, _, err = await cut(house, client)
+    git("update-ref", "refs/heads/new", other, cwd=node.path())
+    status, _, err = await cut(node, client)
     assert (status, err) == (9, UNKNOWN)
 
 
 async def test_a_push_that_gets_its_turn_when_the_gate_has_closed_waits(
-    house: House, tree: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It came before the stop: it is not refused, and goes on if this node leads again."""
-    await house.reopen(shares=Shares(pushes=1), queue_wait_s=LIMIT_S)
+    """It arrived before the stop, so it is not refused. It goes on when this node leads again."""
+    await node.reopen(shares=Shares(pushes=1), queue_wait_s=LIMIT_S)
     enter, queued = Admission.enter, asyncio.Event()
 
     def enter_and_say(admission: Admission, claim: Claim) -> object:
@@ -137,21 +137,21 @@ async def test_a_push_that_gets_its_turn_when_the_gate_has_closed_waits(
         return verdict
 
     monkeypatch.setattr(Admission, "enter", enter_and_say)
-    first = await begun(house)
+    first = await begun(node)
     with capture_logs() as logs:
-        second = asyncio.create_task(house.git("push", "-q", house.url(), "main:second", cwd=tree))
+        second = asyncio.create_task(node.git("push", "-q", node.url(), "main:second", cwd=tree))
         await asyncio.wait_for(queued.wait(), LIMIT_S)
-        house.leadership.set(replace(LEADERLESS, stepping_down=True))
+        node.leadership.set(replace(LEADERLESS, stepping_down=True))
         await first.die()
         while not any(line["event"] == "push_waits_for_leader" for line in logs):
             await asyncio.sleep(0.01)
-        await house.leadership.lead()
+        await node.leadership.lead()
         assert (await second).status == 0
-    assert "refs/heads/second" in house.refs()
+    assert "refs/heads/second" in node.refs()
 
 
 def test_commands_however_they_arrive() -> None:
-    """One byte at a time; what comes after them is not read as one."""
+    """Also one byte at a time. Bytes after the list are not read as commands."""
     first = f"{ZERO} {'1' * 40} refs/heads/a\0 report-status"
     request = pkt(f"shallow {'2' * 40}") + pkt(first) + pkt(f"{'3' * 40} {ZERO} refs/heads/b c\n") + b"0000"
     for size in (1, 7, len(request)):
@@ -176,7 +176,7 @@ def test_commands_however_they_arrive() -> None:
     ids=["signed", "no packet", "twice", "no ref", "too long"],
 )
 def test_commands_that_are_not_known(request_bytes: bytes) -> None:
-    """Then git may have done anything."""
+    """Then nothing is known about what git has done."""
     found = ExpectedValues(max_bytes=10_000)
     found.feed(request_bytes)
     assert found.complete

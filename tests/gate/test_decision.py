@@ -34,7 +34,7 @@ STANDBY = GateView(
 @pytest.mark.parametrize("raw", COMMANDS)
 @pytest.mark.parametrize("access", ["read", "write", "admin", "peer"])
 def test_access_decides_what_may_be_asked_for(raw: str, access: str) -> None:
-    """77 for what users may not do; peers' commands do not exist for anybody else."""
+    """77 if the access does not allow it. For users there are no commands of peers."""
     refusal = authorise(Identity("alice", cast("Access", access), "", ""), parse_command(raw))
     if access in COMMANDS[raw].split():
         assert refusal is None
@@ -46,13 +46,13 @@ def test_access_decides_what_may_be_asked_for(raw: str, access: str) -> None:
 
 
 def test_only_changes_pass_the_gate() -> None:
-    """Reads go on everywhere."""
+    """Reads need no leader."""
     changing = {raw for raw in COMMANDS if writes(parse_command(raw))}
     assert changing == {"git-receive-pack a", "repo create a", "repo delete a"}
 
 
 def test_a_leader_refuses_nothing() -> None:
-    """Accepting is all that counts."""
+    """Only `accepting` counts."""
     assert gate(replace(STANDBY, accepting=True)) is None
 
 
@@ -73,7 +73,7 @@ def test_a_leader_refuses_nothing() -> None:
     ],
 )
 def test_a_standby_says_in_one_line_where_to_go(view: GateView, message: str) -> None:
-    """Exit code 9, the words "not leader", and nothing that concerns operators only."""
+    """Exit code 9, and "not leader" is in the text."""
     refusal = gate(view)
     assert refusal is not None
     assert refusal.exit_code == 9

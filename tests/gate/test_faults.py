@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.gate.relay import relay
 from stargate_gate.repos.process import GitProcess
-from tests.gate.conftest import LEADER, STANDBY, House, commit, connect, git, work_tree
+from tests.gate.conftest import LEADER, STANDBY, Node, commit, connect, git, work_tree
 from tests.support.clients import git_ssh_environment
 from tests.support.rawssh import connect as connect_socket
 
@@ -56,14 +56,14 @@ def half_a_push(tree: Path) -> bytes:
 
 
 @pytest.mark.parametrize("unpack_limit", ["1", "1000"])
-async def test_a_client_that_dies_in_mid_push_leaves_nothing(house: House, unpack_limit: str) -> None:
-    """No process, no lock file, no temporary pack, whether index-pack or unpack-objects was at work."""
-    repository = await house.make()
-    git("config", "receive.unpackLimit", unpack_limit, cwd=house.path())
-    tree = work_tree(house.root / "tree")
+async def test_a_client_that_dies_in_mid_push_leaves_nothing(node: Node, unpack_limit: str) -> None:
+    """No process, lock file or temporary pack, with index-pack and with unpack-objects."""
+    repository = await node.make()
+    git("config", "receive.unpackLimit", unpack_limit, cwd=node.path())
+    tree = work_tree(node.root / "tree")
     noise(tree, 8)
     sent = half_a_push(tree)
-    connection = await connect(house)
+    connection = await connect(node)
     process = await connection.create_process("git-receive-pack org/app", encoding=None)
     await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
     process.stdin.write(sent)
@@ -73,58 +73,58 @@ async def test_a_client_that_dies_in_mid_push_leaves_nothing(house: House, unpac
         connection.abort()
         await connection.wait_closed()
         await until(lambda: any(entry["event"] == "session" for entry in logs))
-    assert len(house.processes) == 0
-    assert house.debris() == []
-    assert house.refs() == {}
+    assert len(node.processes) == 0
+    assert node.debris() == []
+    assert node.refs() == {}
     told = [("pushed", "org/app"), ("replicated", "org/app"), ("writing", "org/app"), ("written", "org/app")]
-    assert house.ledger.told == told
-    assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
+    assert node.ledger.told == told
+    assert (await node.git("push", "-q", node.url(), "main", cwd=tree)).status == 0
 
 
-async def test_a_killed_git_push_leaves_nothing(house: House) -> None:
+async def test_a_killed_git_push_leaves_nothing(node: Node) -> None:
     """The same with the real client, killed with all its children."""
-    tree = work_tree(house.root / "tree")
+    tree = work_tree(node.root / "tree")
     noise(tree, 25)
     client = await asyncio.create_subprocess_exec(
-        *("git", "push", "-q", house.url(), "main"),
+        *("git", "push", "-q", node.url(), "main"),
         cwd=tree,
-        env={**os.environ, **git_ssh_environment(house.keys["write"])},
+        env={**os.environ, **git_ssh_environment(node.keys["write"])},
         start_new_session=True,
     )
-    await until(lambda: house.path().exists() and any(house.path().glob("objects/**/tmp_*")))
+    await until(lambda: node.path().exists() and any(node.path().glob("objects/**/tmp_*")))
     os.killpg(client.pid, signal.SIGKILL)
     await client.wait()
-    await until(lambda: len(house.processes) == 0)
-    assert house.debris() == []
-    assert house.refs() == {}
-    assert (await house.git("push", "-q", house.url(), "main", cwd=tree)).status == 0
+    await until(lambda: len(node.processes) == 0)
+    assert node.debris() == []
+    assert node.refs() == {}
+    assert (await node.git("push", "-q", node.url(), "main", cwd=tree)).status == 0
 
 
-async def test_a_killed_push_does_not_sweep_under_a_running_one(house: House) -> None:
-    """Two pushes to one repository, one dies: the other finishes."""
-    await house.make()
-    tree = work_tree(house.root / "tree")
+async def test_a_killed_push_does_not_sweep_under_a_running_one(node: Node) -> None:
+    """Two pushes to one repository: one is killed, the other one finishes."""
+    await node.make()
+    tree = work_tree(node.root / "tree")
     noise(tree, 8)
-    dying = await connect(house)
+    dying = await connect(node)
     victim = await dying.create_process("git-receive-pack org/app", encoding=None)
     await asyncio.wait_for(victim.stdout.readuntil(b"0000"), LIMIT_S)
     victim.stdin.write(half_a_push(tree))
     await asyncio.wait_for(victim.stdin.drain(), LIMIT_S)
-    push = asyncio.create_task(house.git("push", "-q", house.url(), "main", cwd=tree))
-    await until(lambda: len(house.processes) == 2)
+    push = asyncio.create_task(node.git("push", "-q", node.url(), "main", cwd=tree))
+    await until(lambda: len(node.processes) == 2)
     dying.abort()
     await dying.wait_closed()
     assert (await push).status == 0
-    await until(lambda: len(house.processes) == 0)
-    assert house.debris() == []
-    assert list(house.refs()) == ["refs/heads/main"]
+    await until(lambda: len(node.processes) == 0)
+    assert node.debris() == []
+    assert list(node.refs()) == ["refs/heads/main"]
 
 
-async def test_a_half_closed_channel_still_gets_its_answer(house: House) -> None:
-    """The client closes its side; git's output and status follow."""
-    tree = work_tree(house.root / "tree")
-    await house.git("push", "-q", house.url(), "main", cwd=tree)
-    async with connect(house) as connection:
+async def test_a_half_closed_channel_still_gets_its_answer(node: Node) -> None:
+    """The client has closed its side, and still gets git's output and exit status."""
+    tree = work_tree(node.root / "tree")
+    await node.git("push", "-q", node.url(), "main", cwd=tree)
+    async with connect(node) as connection:
         process = await connection.create_process("git-upload-pack org/app", encoding=None)
         process.stdin.write(b"0000")
         process.stdin.write_eof()
@@ -143,44 +143,44 @@ async def test_a_half_closed_channel_still_gets_its_answer(house: House) -> None
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, 128 + 9), (signal.SIGSEGV, 128 + 11), (signal.SIGTERM, 128 + 15)]
 )
-async def test_the_death_of_git_is_an_exit_status(house: House, number: signal.Signals, status: int) -> None:
+async def test_the_death_of_git_is_an_exit_status(node: Node, number: signal.Signals, status: int) -> None:
     """128+n at once, although the client goes on sending."""
-    await house.make()
-    async with connect(house) as connection:
+    await node.make()
+    async with connect(node) as connection:
         process = await connection.create_process("git-receive-pack org/app", encoding=None)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
-        (running,) = house.processes._running
+        (running,) = node.processes._running
         process.stdin.write(b"0" * 1_000_000)
         running.signal(number)
         await asyncio.wait_for(process.wait(), LIMIT_S)
     assert process.exit_status == status
-    assert house.debris() == []
+    assert node.debris() == []
 
 
-async def test_what_git_wrote_before_it_died_arrives(house: House) -> None:
-    """Megabytes of output, read slowly, after the exit: to the last byte."""
-    house.datadir.hooks.joinpath("post-receive").write_text(
+async def test_what_git_wrote_before_it_died_arrives(node: Node) -> None:
+    """Megabytes of output that are read slowly after git has exited arrive completely."""
+    node.datadir.hooks.joinpath("post-receive").write_text(
         "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x; kill -9 $PPID\n"
     )
-    house.datadir.hooks.joinpath("post-receive").chmod(0o755)
-    tree = work_tree(house.root / "tree")
-    push = await house.git("push", house.url(), "main", cwd=tree)
+    node.datadir.hooks.joinpath("post-receive").chmod(0o755)
+    tree = work_tree(node.root / "tree")
+    push = await node.git("push", node.url(), "main", cwd=tree)
     assert push.status != 0
-    assert list(house.refs()) == ["refs/heads/main"]
-    assert house.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
+    assert list(node.refs()) == ["refs/heads/main"]
+    assert node.ledger.told[-2:] == [("written", "org/app"), ("replicated", "org/app")]
 
 
-async def test_a_client_that_stops_reading_is_ended(house: House) -> None:
-    """After the stall limit; git is gone with it, and memory stayed bounded meanwhile."""
-    tree = work_tree(house.root / "tree")
+async def test_a_client_that_stops_reading_is_ended(node: Node) -> None:
+    """After the stall limit. Its git process is gone then, and memory was bounded until then."""
+    tree = work_tree(node.root / "tree")
     noise(tree, 30)
-    await house.git("push", "-q", house.url(), "main", cwd=tree)
-    await house.server.close()
-    house.settings = replace(house.settings, stall_limit_s=0.5)
-    await house.open()
+    await node.git("push", "-q", node.url(), "main", cwd=tree)
+    await node.server.close()
+    node.settings = replace(node.settings, stall_limit_s=0.5)
+    await node.open()
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     want = f"want {oid} side-band-64k\n".encode()
-    async with connect(house) as connection:
+    async with connect(node) as connection:
         process = await connection.create_process("git-upload-pack org/app", encoding=None)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
         with capture_logs() as logs:
@@ -190,19 +190,19 @@ async def test_a_client_that_stops_reading_is_ended(house: House) -> None:
         (line,) = [entry for entry in logs if entry["event"] == "session"]
         assert line["ended"] == "the client has read nothing for 0.5 s"
         assert line["bytes_out"] < 6_000_000
-    assert len(house.processes) == 0
+    assert len(node.processes) == 0
 
 
-async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: House) -> None:
-    """A client offers a gigabyte of window and stops reading its socket: git is held back."""
-    tree = work_tree(house.root / "tree")
+async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(node: Node) -> None:
+    """A client offers a window of a gigabyte and stops reading: git has to wait."""
+    tree = work_tree(node.root / "tree")
     noise(tree, 30)
-    await house.git("push", "-q", house.url(), "main", cwd=tree)
+    await node.git("push", "-q", node.url(), "main", cwd=tree)
     oid = git("rev-parse", "HEAD", cwd=tree).strip()
     want = f"want {oid} side-band-64k\n".encode()
-    sock = connect_socket(house.port, receive_buffer_bytes=SOCKET_BUFFER_BYTES)
-    async with connect(house, sock=sock) as connection:
-        (guest,) = house.server._authenticated
+    sock = connect_socket(node.port, receive_buffer_bytes=SOCKET_BUFFER_BYTES)
+    async with connect(node, sock=sock) as connection:
+        (guest,) = node.server._authenticated
         guest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         process = await connection.create_process("git-upload-pack org/app", encoding=None, window=1 << 30)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
@@ -211,7 +211,7 @@ async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: Ho
         transport.pause_reading()
         await until(lambda: not guest._transport_low)
         assert guest.unsent_bytes() < 2_000_000
-        assert len(house.processes) == 1
+        assert len(node.processes) == 1
         transport.resume_reading()
         received = 0
         async with asyncio.timeout(LIMIT_S):
@@ -220,36 +220,36 @@ async def test_a_huge_window_does_not_make_the_node_hold_a_whole_clone(house: Ho
         assert received > 30_000_000
 
 
-async def test_leadership_lost_in_mid_push_ends_it(house: House) -> None:
-    """The running receive-pack is ended and reaped before the loss is complete; the client is told."""
-    await house.make()
-    tree = work_tree(house.root / "tree")
+async def test_leadership_lost_in_mid_push_ends_it(node: Node) -> None:
+    """The running receive-pack was ended and reaped when the loss is complete. The client gets the reason."""
+    await node.make()
+    tree = work_tree(node.root / "tree")
     noise(tree, 8)
-    async with connect(house) as connection:
+    async with connect(node) as connection:
         process = await connection.create_process("git-receive-pack org/app", encoding=None)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
         process.stdin.write(half_a_push(tree))
         await asyncio.wait_for(process.stdin.drain(), LIMIT_S)
-        house.leadership.set(STANDBY)
-        await asyncio.wait_for(house.leadership.scopes.revoke("not leader: gone"), LIMIT_S)
-        assert len(house.processes) == 0
-        assert house.debris() == []
+        node.leadership.set(STANDBY)
+        await asyncio.wait_for(node.leadership.scopes.revoke("not leader: gone"), LIMIT_S)
+        assert len(node.processes) == 0
+        assert node.debris() == []
         done = await asyncio.wait_for(process.wait(), LIMIT_S)
         told = b"not leader: gone; nothing was changed, push again\n"
         assert (done.exit_status, done.stderr) == (9, told)
-    assert house.refs() == {}
+    assert node.refs() == {}
 
 
-async def test_draining_waits_for_running_pushes(house: House) -> None:
-    """A push that runs finishes; a new one is refused."""
-    tree = work_tree(house.root / "tree")
-    await house.make()
-    async with connect(house) as connection:
+async def test_draining_waits_for_running_pushes(node: Node) -> None:
+    """A running push finishes, a new one is refused."""
+    tree = work_tree(node.root / "tree")
+    await node.make()
+    async with connect(node) as connection:
         process = await connection.create_process("git-receive-pack org/app", encoding=None)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
-        drained = asyncio.create_task(house.leadership.scopes.drain("not leader: stepping down", LIMIT_S))
-        await until(lambda: house.leadership.scopes._closed)
-        refused = await house.git("push", house.url(), "main", cwd=tree)
+        drained = asyncio.create_task(node.leadership.scopes.drain("not leader: stepping down", LIMIT_S))
+        await until(lambda: node.leadership.scopes._closed)
+        refused = await node.git("push", node.url(), "main", cwd=tree)
         assert "fatal: remote error: not leader: stepping down" in refused.stderr
         assert not drained.done()
         process.stdin.write(b"0000")
@@ -257,18 +257,18 @@ async def test_draining_waits_for_running_pushes(house: House) -> None:
         await asyncio.wait_for(process.wait(), LIMIT_S)
 
 
-async def test_closing_the_server_ends_its_git_processes(house: House) -> None:
+async def test_closing_the_server_ends_its_git_processes(node: Node) -> None:
     """Each is reaped when close returns."""
-    await house.make()
-    async with connect(house) as connection:
+    await node.make()
+    async with connect(node) as connection:
         process = await connection.create_process("git-upload-pack org/app", encoding=None)
         await asyncio.wait_for(process.stdout.readuntil(b"0000"), LIMIT_S)
-        await house.server.close()
-        assert len(house.processes) == 0
+        await node.server.close()
+        assert len(node.processes) == 0
         await asyncio.wait_for(process.wait(), LIMIT_S)
         assert process.exit_status == 69
-    await house.open()
-    assert house.leadership.view() == LEADER
+    await node.open()
+    assert node.leadership.view() == LEADER
 
 
 class Silent:
@@ -288,21 +288,21 @@ class Silent:
         pass
 
 
-async def start(house: House, script: str) -> GitProcess:
+async def start(node: Node, script: str) -> GitProcess:
     """A process that behaves as the script says."""
-    return await house.processes.start(["sh", "-c", script], writes=None)
+    return await node.processes.start(["sh", "-c", script], writes=None)
 
 
-async def test_silence_on_both_sides_ends(house: House) -> None:
-    """Nothing waits for ever."""
-    process = await start(house, "sleep 600")
+async def test_silence_on_both_sides_ends(node: Node) -> None:
+    """After the silence limit."""
+    process = await start(node, "sleep 600")
     with pytest.raises(TimeoutError):
         await relay(process, Silent(), silence_limit_s=0.2)
-    assert len(house.processes) == 0
+    assert len(node.processes) == 0
 
 
-async def test_a_child_that_keeps_gits_pipes_open_does_not_hold_the_session(house: House) -> None:
-    """A hook's forgotten background process goes with its git."""
-    process = await start(house, "sleep 600 & echo done; exit 3")
+async def test_a_child_that_keeps_gits_pipes_open_does_not_hold_the_session(node: Node) -> None:
+    """A background process that a hook has left is ended with git."""
+    process = await start(node, "sleep 600 & echo done; exit 3")
     async with asyncio.timeout(LIMIT_S):
         assert await relay(process, Silent()) == 3

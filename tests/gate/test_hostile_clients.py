@@ -86,7 +86,7 @@ GARBAGE = [
 async def test_garbage_on_the_port_leaves_one_line_and_no_traceback(
     site: Site, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever it is; the next client is served."""
+    """Any garbage. The next client is served."""
     caplog.set_level(logging.DEBUG, "asyncio")
     async with site.serve(login_timeout_s=0.5) as server:
         with capture_logs() as logs:
@@ -113,7 +113,7 @@ async def test_a_client_that_never_authenticates_is_dropped(site: Site) -> None:
 
 
 async def test_too_many_strangers_are_turned_away_early(site: Site) -> None:
-    """Those who have logged in are not concerned."""
+    """Clients that have logged in are not affected."""
     async with site.serve(places=PlaceLimits(full=3)) as server:
         site.handler.hold = asyncio.Event()
         guest = asyncio.create_task(site.ssh("health"))
@@ -131,7 +131,7 @@ async def test_too_many_strangers_are_turned_away_early(site: Site) -> None:
 
 
 async def test_the_number_of_attempts_is_bounded(site: Site) -> None:
-    """An endless supply of keys is cut off; paramiko, which asks anew for each, gets its share too."""
+    """A client that offers keys without end is disconnected, also paramiko, which asks anew for each key."""
 
     def attempts(port: int) -> int:
         with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
@@ -152,7 +152,7 @@ async def test_the_number_of_attempts_is_bounded(site: Site) -> None:
 
 
 async def test_the_number_of_channels_is_bounded(site: Site) -> None:
-    """Ten commands at a time on one connection, also when all are asked for at once; later ones are fine."""
+    """Ten commands at a time on one connection, also if all are requested at once. More may follow later."""
     site.handler.hold = asyncio.Event()
     async with (
         site.serve(),
@@ -171,7 +171,7 @@ async def test_the_number_of_channels_is_bounded(site: Site) -> None:
 async def test_requests_whose_answers_nobody_reads_are_not_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Attack: each answer stayed in the node's memory. A client that reads again goes on where it stood."""
+    """Attack: each answer stayed in the node's memory. A client that reads again gets all answers."""
     monkeypatch.setattr(backpressure, "MAX_UNSENT_BYTES", 100_000)
     keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
 
@@ -197,7 +197,7 @@ async def test_requests_whose_answers_nobody_reads_are_not_taken(
 async def test_a_key_exchange_without_an_end_takes_no_memory(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Attack: answers to what is asked meanwhile waited in the node's memory for its end."""
+    """Attack: answers to requests during the exchange stayed in the node's memory until its end."""
     monkeypatch.setattr(backpressure, "MAX_DEFERRED", 50)
     keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\x01"
 
@@ -212,8 +212,8 @@ async def test_a_key_exchange_without_an_end_takes_no_memory(
             await asyncio.to_thread(ask)
 
 
-async def test_a_login_may_send_so_much(site: Site) -> None:
-    """What comes without a login is the work of strangers."""
+async def test_the_bytes_of_a_login_are_bounded(site: Site) -> None:
+    """Before a login anybody may send them."""
     ignore = bytes([IGNORE]) + string(b"x" * 16_000)
 
     def send() -> None:
@@ -232,7 +232,7 @@ async def test_a_login_may_send_so_much(site: Site) -> None:
 
 
 async def test_a_key_that_nobody_has_is_not_decoded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To decode a certificate is to check a signature, and strangers choose of which size."""
+    """Decoding a certificate checks a signature whose size a stranger can choose."""
     decoded: list[bytes] = []
     for name in ("decode_ssh_public_key", "decode_ssh_certificate"):
         monkeypatch.setattr(asyncssh.connection, name, decoded.append)

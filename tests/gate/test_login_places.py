@@ -19,7 +19,7 @@ def crowd(**counts: int) -> list[Place[str]]:
     return [Place(f"{block}{n}", block, LATE) for block, count in counts.items() for n in range(count)]
 
 
-def test_whoever_finds_room_comes_in():
+def test_a_free_place_is_given():
     verdict = judge(LIMITS, crowd(mallory=19), "mallory", LATE, UNLUCKY)
     assert (verdict.admitted, verdict.instead_of) == (True, None)
 
@@ -30,7 +30,7 @@ def test_one_address_never_has_more_than_its_cap():
 
 
 def test_users_of_the_attackers_address_get_the_place_of_one_that_has_had_its_time():
-    """The least advanced, and of those the oldest."""
+    """The one with the least progress, and of those the oldest."""
     standing = crowd(mallory=20)
     standing[3] = replace(standing[3], since_s=LATE - PATIENCE_S)
     standing[5] = replace(standing[5], since_s=LATE - PATIENCE_S - 1)
@@ -40,7 +40,7 @@ def test_users_of_the_attackers_address_get_the_place_of_one_that_has_had_its_ti
 
 @pytest.mark.parametrize("chance", [LUCKY, UNLUCKY])
 def test_a_user_at_another_address_always_gets_in(chance: float):
-    """Three addresses that have filled the pool a moment ago: one of them gives a place."""
+    """Three addresses have just filled the pool: a place of one of them is freed."""
     verdict = judge(LIMITS, crowd(a=17, b=17, c=16), "alice", LATE, chance)
     assert verdict.admitted
     assert verdict.instead_of is not None
@@ -83,7 +83,7 @@ def test_an_ipv6_network_counts_as_one_address(address: str, network: str | None
     assert network_of(address) == network
 
 
-def test_a_pass_is_good_once_and_for_a_while():
+def test_a_pass_is_valid_once_and_for_a_limited_time():
     passes, now_s = Passes(b"secret"), 1_800_000_000.0
     shown = b"SSH-2.0-Stargate " + make_pass(b"secret", now_s, b"n" * 12).encode() + b"\r"
     assert passes.take(shown, now_s + 1)

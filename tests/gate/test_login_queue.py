@@ -47,7 +47,7 @@ async def test_silent_strangers_do_not_keep_out_another_address(site: Site) -> N
 
 
 async def test_several_addresses_that_fill_the_pool_give_a_place_to_a_new_one(site: Site) -> None:
-    """Also at once, before anybody's patience has ended."""
+    """At once, also before PATIENCE_S."""
     async with (
         site.serve(places=SMALL) as server,
         silent(site, 4, "127.0.0.3"),
@@ -58,21 +58,21 @@ async def test_several_addresses_that_fill_the_pool_give_a_place_to_a_new_one(si
 
 
 async def test_users_at_the_strangers_own_address_wait_a_few_seconds(site: Site) -> None:
-    """The strangers' time to log in shrinks to PATIENCE_S, and theirs are the places."""
+    """Strangers have PATIENCE_S to log in, then the users get their places."""
     async with site.serve(places=SMALL) as server, silent(site, 12):
         await until(lambda: connections(server) >= 12)
         assert (await site.ssh("health")).status == 0
 
 
 async def test_a_burst_from_one_address_is_served_in_turn(site: Site) -> None:
-    """Nobody of a farm of builders behind one address is refused."""
+    """None of many build machines behind one address is refused."""
     async with site.serve(places=SMALL):
         done = await asyncio.gather(*(site.ssh("health") for _ in range(16)))
     assert [one.status for one in done] == [0] * 16
 
 
-async def test_who_says_nothing_is_refused_soon(site: Site) -> None:
-    """With the word that OpenSSH's client shows; those who have a place keep it."""
+async def test_a_silent_client_is_refused_soon(site: Site) -> None:
+    """With the text of OpenSSH's server. Connections that have a place keep it."""
     async with site.serve(places=SMALL) as server, silent(site, 5) as readers:
         async with asyncio.timeout(LIMIT_S):
             assert await read_to_end(readers[4]) == b"Exceeded MaxStartups\r\n"
@@ -80,7 +80,7 @@ async def test_who_says_nothing_is_refused_soon(site: Site) -> None:
 
 
 async def test_a_node_gets_in_at_the_strangers_own_address(site: Site) -> None:
-    """Attack: a standby that restarts during it never got in again, so failover was off."""
+    """Attack: a standby that restarted meanwhile could not connect any more, so there was no failover."""
     async with (
         site.serve(places=SMALL, pass_secret=pass_secret_of(site.cluster), login_timeout_s=LIMIT_S) as server,
         silent(site, 12),
@@ -93,8 +93,8 @@ async def test_a_node_gets_in_at_the_strangers_own_address(site: Site) -> None:
         await peer.close()
 
 
-async def test_a_node_gets_in_when_all_who_logged_in_fill_the_house(site: Site) -> None:
-    """Attack: one key's idle connections took every place of those who have logged in."""
+async def test_a_node_gets_in_when_logged_in_clients_use_all_places(site: Site) -> None:
+    """Attack: idle connections of one key used all places of connections that have logged in."""
     async with site.serve(max_sessions=1, pass_secret=pass_secret_of(site.cluster)) as server:
         guests = [await site.connect() for _ in range(4)]
         assert (await site.ssh("health", o=(f"BindAddress={OTHER}",))).status == 255
@@ -105,7 +105,7 @@ async def test_a_node_gets_in_when_all_who_logged_in_fill_the_house(site: Site) 
             await guest.wait_closed()
 
 
-async def test_it_is_said_that_nobody_can_log_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_status_shows_that_nobody_can_log_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that stays full while others are refused; and a file without a usable key."""
     monkeypatch.setattr(login_queue, "LOCKED_OUT_S", 0.5)
     monkeypatch.setattr(login_queue, "WAIT_S", 0.2)
@@ -121,7 +121,7 @@ async def test_it_is_said_that_nobody_can_log_in(site: Site, monkeypatch: pytest
 
 
 async def test_a_flood_is_two_lines_in_the_log(site: Site) -> None:
-    """Not one for each of its connections."""
+    """Not one line for each connection."""
     async with site.serve(places=SMALL) as server:
         with capture_logs() as logs:
             async with silent(site, 40) as readers:
@@ -161,7 +161,7 @@ async def test_the_log_says_why_a_login_was_refused(site: Site) -> None:
 
 
 async def test_refused_logins_are_a_bounded_number_of_lines(site: Site) -> None:
-    """What is not written is counted."""
+    """Lines that are not written are counted."""
 
     async def refused() -> None:
         with pytest.raises(asyncssh.PermissionDenied):
@@ -180,7 +180,7 @@ async def test_refused_logins_are_a_bounded_number_of_lines(site: Site) -> None:
 async def test_a_connection_that_never_asks_for_a_command_is_closed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Logged in and idle; likewise with channels that get no command, which used to count as busy."""
+    """One that is idle after the login, and one with channels without a command."""
     monkeypatch.setattr(gate_connection, "FIRST_COMMAND_LIMIT_S", 0.5)
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     async with site.serve() as server:
@@ -195,7 +195,7 @@ async def test_a_connection_that_never_asks_for_a_command_is_closed(
 async def test_a_channel_without_a_command_is_closed_and_running_ones_go_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is the channel's, not the connection's."""
+    """The limit is per channel."""
     monkeypatch.setattr(gate_connection, "COMMAND_LIMIT_S", 0.3)
     site.handler.hold = asyncio.Event()
     async with site.serve():

@@ -47,7 +47,7 @@ def connects(listener: socket.socket, host: str) -> bool:
 def test_new_connections_to_a_floating_address_are_put_off(
     family: socket.AddressFamily, host: str, hosts: set[str]
 ) -> None:
-    """Neither taken nor refused; those that are there go on; and it can be undone."""
+    """They are neither accepted nor refused. Existing connections go on. It can be undone."""
     with listening(family, host) as listener, socket.create_connection(listener.getsockname()[:2]) as before:
         server, _ = listener.accept()
         with server:
@@ -61,7 +61,7 @@ def test_new_connections_to_a_floating_address_are_put_off(
 
 @pytest.mark.parametrize("hosts", [{"127.0.0.1"}, {"192.0.2.1"}, {"::1"}, set()])
 def test_other_addresses_of_the_same_listener_are_not(hosts: set[str]) -> None:
-    """A standby that comes back, and users of the node's own name, are served."""
+    """A standby that reconnects, and users of the node's own name, are served."""
     with listening(socket.AF_INET, "0.0.0.0") as listener:
         assert delay_connections(listener, hosts) == any("." in host for host in hosts)
         assert connects(listener, "127.0.0.2")
@@ -69,7 +69,7 @@ def test_other_addresses_of_the_same_listener_are_not(hosts: set[str]) -> None:
 
 
 def test_which_connections_break_with_the_address() -> None:
-    """Those to it, however their local end is written; all of them, if it is not known which it is."""
+    """Those to the address, in any notation; all connections, if the addresses are not known."""
     floating = frozenset({"10.0.0.100", "fd00::64"})
     assert is_at("10.0.0.100", floating)
     assert is_at("::ffff:10.0.0.100", floating)
@@ -81,7 +81,7 @@ def test_which_connections_break_with_the_address() -> None:
 
 
 def test_a_socket_that_may_not_outlive_its_address_is_left_as_it_is() -> None:
-    """Without the capability the call fails, and nothing else does; a closed one is no different."""
+    """Without the capability the call fails and has no other effect. The same for a closed socket."""
     closed = socket.socket(socket.AF_INET)
     closed.close()
     assert not may_outlive_its_address(closed)

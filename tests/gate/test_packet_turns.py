@@ -39,7 +39,7 @@ class Flood:
         self.waits = waits
 
 
-async def test_what_is_little_is_handled_at_once() -> None:
+async def test_a_few_packets_are_handled_at_once() -> None:
     clock = Clock()
     turns, reader = PacketTurns(clock), Flood(clock, 2)
     turns.offer(reader)
@@ -62,8 +62,8 @@ async def test_floods_leave_the_loop_to_others_after_each_budget() -> None:
     assert not any(flood.waits for flood in floods)
 
 
-async def test_who_has_little_does_not_wait_for_who_has_much() -> None:
-    """Everybody has a turn before anybody has two."""
+async def test_a_reader_with_few_packets_does_not_wait_for_floods() -> None:
+    """Each reader has a turn before one has a second turn."""
     clock = Clock()
     turns, floods = PacketTurns(clock), [Flood(clock, 1000) for _ in range(20)]
     for flood in floods:

@@ -75,13 +75,13 @@ async def test_haproxy_tells_who_the_client_is(site: Site, tmp_path: Path, send:
 
 
 async def test_clients_that_come_straight_need_no_header(site: Site) -> None:
-    """Only from where load balancers are one is expected."""
+    """A header is expected only from the networks of load balancers."""
     async with site.serve(proxies=PROXIES):
         assert (await through(site.port, site, "health")).status == 0
 
 
 async def test_a_connection_from_a_load_balancer_without_a_header_is_refused_clearly(site: Site) -> None:
-    """It might be anybody: HAProxy without send-proxy, or a user on that machine."""
+    """Its client is unknown: HAProxy without send-proxy, or a user on that machine."""
     async with site.serve(proxies=PROXIES) as server:
         with capture_logs() as lines:
             assert (
@@ -139,7 +139,7 @@ async def test_a_probe_that_says_nothing_leaves_nothing_in_the_log(site: Site) -
 
 
 async def test_a_stopping_server_ends_those_that_wait_for_a_header(site: Site) -> None:
-    """None is left behind."""
+    """All of them."""
     async with contextlib.AsyncExitStack() as stack:
         async with site.serve(proxies=PROXIES) as server:
             reader, _ = await stack.enter_async_context(tcp_connection(site.port))

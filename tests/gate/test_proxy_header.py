@@ -65,7 +65,7 @@ HEADERS = st.one_of(
 def test_every_header_is_read_and_what_follows_is_the_clients(
     header: tuple[tuple[str, int], bytes], rest: bytes
 ) -> None:
-    """However the bytes are split: never too early, never a byte too many."""
+    """However the bytes are split, it takes exactly the bytes of the header."""
     (source, port), data = header
     for cut in range(len(data)):
         assert parse_proxy_header(data[:cut]) is None
@@ -81,7 +81,7 @@ def test_every_header_is_read_and_what_follows_is_the_clients(
     st.one_of(st.binary(max_size=200), MORE.map(lambda more: b"PROXY " + more), MORE.map(V2_START.__add__))
 )
 def test_garbage_is_refused_or_waited_for_and_nothing_else(data: bytes) -> None:
-    """No other error, and no endless wait: what is waited for is bounded."""
+    """No other error, and the bytes that are waited for are bounded."""
     try:
         found = parse_proxy_header(data)
     except ValueError:
@@ -134,6 +134,6 @@ def test_a_load_balancer_that_speaks_for_itself_names_no_client(data: bytes) -> 
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(data: bytes, problem: str) -> None:
-    """With what is wrong, for the log."""
+    """With the problem, for the log."""
     with pytest.raises(ValueError, match=problem):
         parse_proxy_header(data)

@@ -14,7 +14,7 @@ from stargate_gate.gate.push.commands import (
     PushCommands,
 )
 from stargate_gate.repos.names import MAX_REF_BYTES, MAX_REF_COMPONENT_BYTES
-from tests.gate.conftest import House, commit, git, work_tree
+from tests.gate.conftest import Node, commit, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, packets, pkt, seen
 
 OID = "1" * 40
@@ -76,7 +76,7 @@ def read(data: bytes, size: int = 1 << 16) -> PushCommands:
     ],
 )
 def test_what_no_node_could_do_is_found_however_it_arrives(sent: bytes, words: str | None, size: int) -> None:
-    """In commands, in certificates, in options; what is right passes, and the pack is not looked at."""
+    """In commands, certificates and options. Valid pushes pass, and the pack is not read."""
     commands = read(sent, size)
     assert commands.refused == (words is not None)
     assert commands.done or commands.refused
@@ -110,7 +110,7 @@ def test_the_answer_is_what_the_client_asked_for(capabilities: str) -> None:
 
 @pytest.mark.parametrize("ref", ["a", f"refs/heads/{'x' * 240}"])
 def test_names_that_never_end_are_not_kept(ref: str) -> None:
-    """A client that sends commands for ever gets its answer, and takes no more than so much memory."""
+    """A client that sends commands without end gets an answer. The memory for it is bounded."""
     commands = PushCommands()
     commands.feed(pkt(f"{ZERO} {OID} {TOO_WIDE}\0{CAPABILITIES}"))
     line = pkt(f"{ZERO} {OID} {ref}")
@@ -123,59 +123,59 @@ def test_names_that_never_end_are_not_kept(ref: str) -> None:
 
 
 @pytest.fixture
-async def tree(house: House) -> Path:
-    """A work tree whose main the house has."""
-    tree = work_tree(house.root / "tree")
-    pushed = await house.git("push", "-q", house.url(), "main", cwd=tree)
+async def tree(node: Node) -> Path:
+    """A work tree whose main the node has."""
+    tree = work_tree(node.root / "tree")
+    pushed = await node.git("push", "-q", node.url(), "main", cwd=tree)
     assert pushed.status == 0, pushed
     return tree
 
 
-def folders(house: House) -> set[Path]:
+def folders(node: Node) -> set[Path]:
     """Below refs/."""
-    return {path for path in (house.path() / "refs").rglob("*") if path.is_dir()}
+    return {path for path in (node.path() / "refs").rglob("*") if path.is_dir()}
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
 @pytest.mark.parametrize("ref", [TOO_LONG, TOO_WIDE], ids=["too long", "too wide"])
 async def test_a_ref_that_not_every_node_could_hold_is_refused_by_name(
-    house: House, tree: Path, ref: str, protocol: int
+    node: Node, tree: Path, ref: str, protocol: int
 ) -> None:
-    """Git's own table says which limit, for each ref of the push; no ref and no folder is left."""
+    """Git's client shows the limit for each ref. No ref and no folder is left."""
     commit(tree, "more")
-    refs, before = house.refs(), folders(house)
-    push = await house.git("push", house.url(), "main", f"HEAD:{ref}", cwd=tree, protocol=protocol)
+    refs, before = node.refs(), folders(node)
+    push = await node.git("push", node.url(), "main", f"HEAD:{ref}", cwd=tree, protocol=protocol)
     assert push.status == 1
     assert push.stderr.count("[remote rejected]") == 2
     assert "are allowed" in push.stderr or "may have" in push.stderr
     assert "push refused: ref refs/heads/cc" in push.stderr
-    assert (house.refs(), folders(house)) == (refs, before)
-    assert house.debris() == []
-    again = await house.git("push", house.url(), "main", cwd=tree)
+    assert (node.refs(), folders(node)) == (refs, before)
+    assert node.debris() == []
+    again = await node.git("push", node.url(), "main", cwd=tree)
     assert again.status == 0, again
 
 
-async def test_the_longest_names_are_taken(house: House, tree: Path) -> None:
-    """With room for what git puts beside them; and they can be deleted again."""
+async def test_the_longest_names_are_taken(node: Node, tree: Path) -> None:
+    """There is room for git's lock files beside them, and they can be deleted."""
     names = [LONGEST, f"refs/tags/{COMPONENT}"]
-    push = await house.git("push", house.url(), *(f"HEAD:{name}" for name in names), cwd=tree)
+    push = await node.git("push", node.url(), *(f"HEAD:{name}" for name in names), cwd=tree)
     assert push.status == 0, push
-    assert set(names) <= set(house.refs())
-    git("pack-refs", "--all", cwd=house.path())
-    push = await house.git("push", house.url(), *(f":{name}" for name in names), cwd=tree)
+    assert set(names) <= set(node.refs())
+    git("pack-refs", "--all", cwd=node.path())
+    push = await node.git("push", node.url(), *(f":{name}" for name in names), cwd=tree)
     assert push.status == 0, push
-    assert list(house.refs()) == ["refs/heads/main"]
+    assert list(node.refs()) == ["refs/heads/main"]
 
 
-async def test_a_refused_push_is_not_read_to_its_end(house: House, tree: Path) -> None:
-    """Its pack stays with the client, which learns the reason all the same."""
+async def test_a_refused_push_is_not_read_to_its_end(node: Node, tree: Path) -> None:
+    """The client does not have to send its pack, and gets the reason."""
     (tree / "large").write_bytes(os.urandom(40 << 20))
     commit(tree, "large.txt")
-    push = await house.git("push", house.url(), f"HEAD:{TOO_LONG}", cwd=tree)
+    push = await node.git("push", node.url(), f"HEAD:{TOO_LONG}", cwd=tree)
     assert push.status == 1
     assert "push refused: ref refs/heads/cc" in push.stderr
-    assert house.debris() == []
-    assert list(house.refs()) == ["refs/heads/main"]
+    assert node.debris() == []
+    assert list(node.refs()) == ["refs/heads/main"]
 
 
 @pytest.mark.parametrize(
@@ -183,27 +183,27 @@ async def test_a_refused_push_is_not_read_to_its_end(house: House, tree: Path) -
     [certificate(TOO_LONG), request(TOO_LONG, capabilities="report-status side-band-64k"), request(TOO_WIDE)],
     ids=["certificate", "side band", "plain"],
 )
-async def test_a_client_of_any_kind_is_told(house: House, tree: Path, sent: bytes) -> None:
+async def test_a_client_of_any_kind_is_told(node: Node, tree: Path, sent: bytes) -> None:
     """Exit status 64, the reason on stderr, and in the report."""
-    before = folders(house)
-    done = await house.ssh("git-receive-pack", "'org/app'", stdin=sent)
+    before = folders(node)
+    done = await node.ssh("git-receive-pack", "'org/app'", stdin=sent)
     assert done.status == 64
     assert "nothing was changed" in done.stderr
     assert "ng refs/heads/cc" in done.stdout
-    assert folders(house) == before
+    assert folders(node) == before
 
 
-async def test_too_many_push_options_are_refused(house: House, tree: Path) -> None:
-    """In one clear line, not by the system's limit at the start of the hook; some thousand are fine."""
+async def test_too_many_push_options_are_refused(node: Node, tree: Path) -> None:
+    """In one line, and not by the system's limit when the hook starts. A thousand options are accepted."""
     new = commit(tree, "more")
     options = [f"--push-option={number}" for number in range(MAX_OPTIONS)]
-    push = await house.git("push", *options, "-o", "one more", house.url(), "main", cwd=tree)
+    push = await node.git("push", *options, "-o", "one more", node.url(), "main", cwd=tree)
     assert push.status == 1
     assert f"more than {MAX_OPTIONS} push options" in push.stderr
-    assert house.refs()["refs/heads/main"] != new
-    push = await house.git("push", *options, house.url(), "main", cwd=tree)
+    assert node.refs()["refs/heads/main"] != new
+    push = await node.git("push", *options, node.url(), "main", cwd=tree)
     assert push.status == 0, push
-    assert house.refs()["refs/heads/main"] == new
-    push = await house.git("push", *["-o", "x" * 60_000] * 9, house.url(), "main:other", cwd=tree)
+    assert node.refs()["refs/heads/main"] == new
+    push = await node.git("push", *["-o", "x" * 60_000] * 9, node.url(), "main:other", cwd=tree)
     assert push.status == 1
     assert "KiB together" in push.stderr

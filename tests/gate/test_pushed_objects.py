@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.repos.fsck import HARMLESS
-from tests.gate.conftest import House, git, work_tree
+from tests.gate.conftest import Node, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands
 
 AUTHOR = b"A <a@example.org> 1700000000 +0000"
@@ -15,10 +15,10 @@ MISSING = "1234567890" * 4
 
 
 @pytest.fixture
-async def tree(house: House) -> Path:
-    """A work tree whose main the house has."""
-    tree = work_tree(house.root / "tree")
-    pushed = await house.git("push", "-q", house.url(), "main", cwd=tree)
+async def tree(node: Node) -> Path:
+    """A work tree whose main the node has."""
+    tree = work_tree(node.root / "tree")
+    pushed = await node.git("push", "-q", node.url(), "main", cwd=tree)
     assert pushed.status == 0, pushed
     return tree
 
@@ -78,41 +78,41 @@ BROKEN = {
 }
 
 
-async def push(house: House, tree: Path, make: Callable[[Path, str, str], str]) -> tuple[int, str]:
+async def push(node: Node, tree: Path, make: Callable[[Path, str, str], str]) -> tuple[int, str]:
     """Push a commit that `make` makes, as refs/heads/made."""
     blob = put(tree, "blob", b"content\n")
     oid = make(tree, blob, put(tree, "tree", entry("100644", "a", blob)))
-    done = await house.git("push", "-f", house.url(), f"{oid}:refs/heads/made", cwd=tree)
+    done = await node.git("push", "-f", node.url(), f"{oid}:refs/heads/made", cwd=tree)
     return done.status, done.stderr
 
 
 @pytest.mark.parametrize("message", sorted(HARMLESS))
-async def test_old_history_is_taken(house: House, tree: Path, message: str) -> None:
-    """Git's own check complains of it, and nobody can change it any more; each of the list is one."""
-    status, said = await push(house, tree, OLD[message])
+async def test_old_history_is_taken(node: Node, tree: Path, message: str) -> None:
+    """Git's check reports it, but nobody can change old history. Each message of the list is accepted."""
+    status, said = await push(node, tree, OLD[message])
     assert status == 0, said
     assert message not in said
     checked = subprocess.run(
-        ["git", "fsck", "--strict"], cwd=house.path(), capture_output=True, timeout=60, check=False
+        ["git", "fsck", "--strict"], cwd=node.path(), capture_output=True, timeout=60, check=False
     )
     assert message.encode() in checked.stderr + checked.stdout  # it is what it is meant to be
 
 
 @pytest.mark.parametrize("message", BROKEN)
-async def test_what_misleads_a_clone_is_refused(house: House, tree: Path, message: str) -> None:
-    """By git's own name for it; and a repository that must have it can take it."""
-    status, said = await push(house, tree, BROKEN[message])
+async def test_what_misleads_a_clone_is_refused(node: Node, tree: Path, message: str) -> None:
+    """With git's name of the problem. A repository that must have it can be configured to accept it."""
+    status, said = await push(node, tree, BROKEN[message])
     assert status == 1
     assert message in said
-    assert list(house.refs()) == ["refs/heads/main"]
-    git("config", f"receive.fsck.{message}", "ignore", cwd=house.path())
-    status, said = await push(house, tree, BROKEN[message])
+    assert list(node.refs()) == ["refs/heads/main"]
+    git("config", f"receive.fsck.{message}", "ignore", cwd=node.path())
+    status, said = await push(node, tree, BROKEN[message])
     assert status == 0, said
 
 
-async def test_a_push_says_nothing_of_the_check(house: House, tree: Path) -> None:
+async def test_a_push_says_nothing_of_the_check(node: Node, tree: Path) -> None:
     """No warning of names that git does not know."""
-    status, said = await push(house, tree, OLD["badTimezone"])
+    status, said = await push(node, tree, OLD["badTimezone"])
     assert status == 0
     assert "remote:" not in said
     assert "warning" not in said
@@ -129,34 +129,34 @@ def raw(tree: Path, oid: str, ref: str, *objects: str) -> bytes:
     return commands("report-status", [f"{ZERO} {oid} {ref}"]) + pack
 
 
-async def test_replace_refs_hide_nothing_from_gits_checks(house: House, tree: Path) -> None:
+async def test_replace_refs_hide_nothing_from_gits_checks(node: Node, tree: Path) -> None:
     """A commit whose tree is missing is refused, although a replace ref leads to one that is whole."""
     main = git("rev-parse", "main", cwd=tree).strip()
     broken = commit_of(tree, MISSING)
-    done = await house.ssh("git-receive-pack", "'org/app'", stdin=raw(tree, main, f"refs/replace/{broken}"))
+    done = await node.ssh("git-receive-pack", "'org/app'", stdin=raw(tree, main, f"refs/replace/{broken}"))
     assert f"ok refs/replace/{broken}" in done.stdout
-    done = await house.ssh("git-receive-pack", "'org/app'", stdin=raw(tree, broken, "refs/heads/bad", broken))
+    done = await node.ssh("git-receive-pack", "'org/app'", stdin=raw(tree, broken, "refs/heads/bad", broken))
     assert "ng refs/heads/bad" in done.stdout
-    assert "refs/heads/bad" not in house.refs()
+    assert "refs/heads/bad" not in node.refs()
 
 
-async def test_replace_refs_change_nothing_that_is_read(house: House, tree: Path) -> None:
+async def test_replace_refs_change_nothing_that_is_read(node: Node, tree: Path) -> None:
     """`archive --remote` gives main's own files, whatever the repository's config says; pushes go on."""
-    git("config", "core.useReplaceRefs", "true", cwd=house.path())
-    evil = work_tree(house.root / "evil", "evil")
+    git("config", "core.useReplaceRefs", "true", cwd=node.path())
+    evil = work_tree(node.root / "evil", "evil")
     main = git("rev-parse", "main", cwd=tree).strip()
-    done = await house.git("push", house.url(), f"main:refs/replace/{main}", cwd=evil)
+    done = await node.git("push", node.url(), f"main:refs/replace/{main}", cwd=evil)
     assert done.status == 0, done
-    archive = await house.git("archive", f"--remote={house.url()}", "-o", "main.tar", "main")
+    archive = await node.git("archive", f"--remote={node.url()}", "-o", "main.tar", "main")
     assert archive.status == 0, archive
     listed = subprocess.run(
-        ["tar", "tf", house.root / "main.tar"], capture_output=True, check=True, timeout=60
+        ["tar", "tf", node.root / "main.tar"], capture_output=True, check=True, timeout=60
     ).stdout
     assert listed == b"README\n"
-    done = await house.ssh(
+    done = await node.ssh(
         "git-receive-pack", "'org/app'", stdin=raw(tree, main, "refs/replace/" + "0" * 39 + "1")
     )
     assert "ok " in done.stdout
     head = git("commit-tree", "main^{tree}", "-p", main, "-m", "more", cwd=tree).strip()
-    done = await house.git("push", house.url(), f"{head}:refs/heads/main", cwd=tree)
+    done = await node.git("push", node.url(), f"{head}:refs/heads/main", cwd=tree)
     assert done.status == 0, done

@@ -69,7 +69,7 @@ def passed_and_released(answer: bytes) -> tuple[bytes, bytes]:
 
 
 def rewritten(answer: bytes, reason: str = WHY) -> bytes:
-    """What a client gets when nobody vouches for it, with what had passed."""
+    """What a client gets if the push is not acknowledged, with what was sent before."""
     passed, report = cut(answer)
     return passed + b"".join(report.rewritten(reason))
 
@@ -88,7 +88,7 @@ def refused(lines: Iterable[bytes]) -> tuple[bytes, ...]:
 @pytest.mark.parametrize("band", BANDS)
 @pytest.mark.parametrize("status", REPORTS)
 def test_each_kind_of_client_has_its_report_held_and_rewritten(repo: Repo, band: str, status: str) -> None:
-    """Progress passes, ok and ng are held; rewritten, each ok is an ng, and the rest is as it was."""
+    """Progress is returned at once, ok and ng are kept. Rewritten, each ok is an ng."""
     repo.hook("post-receive", POST_RECEIVE)
     repo.hook("update", '#!/bin/sh\n[ "$1" != refs/heads/no ]\n')
     answer = repo.answer(repo.create(f"{status} {band}", "refs/heads/a", "refs/heads/no", "refs/tags/t"))
@@ -117,7 +117,7 @@ def test_deletions_need_no_pack(repo: Repo, band: str) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_an_atomic_push(repo: Repo, band: str) -> None:
-    """All of its refs, or none: git's own refusals stay as they are."""
+    """Git's own refusals are unchanged."""
     request = repo.create(f"report-status atomic {band}", "refs/heads/a", "refs/heads/main")
     answer = repo.answer(request)
     assert all(line.startswith(b"ng ") for line in seen(answer).report[1:])
@@ -127,7 +127,7 @@ def test_an_atomic_push(repo: Repo, band: str) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_a_client_that_wants_no_report(repo: Repo, band: str) -> None:
-    """Nothing says what became of its refs; only git's closing flush waits."""
+    """There is no line about a ref; only git's last flush-pkt is kept."""
     repo.hook("post-receive", POST_RECEIVE)
     answer = repo.answer(repo.create(band, "refs/heads/a"))
     passed, released = passed_and_released(answer)
@@ -139,14 +139,14 @@ def test_a_client_that_wants_no_report(repo: Repo, band: str) -> None:
 
 @pytest.mark.parametrize("request_", [b"0000", b"00000009done\n", b""])
 def test_a_push_without_commands(repo: Repo, request_: bytes) -> None:
-    """Git says nothing, and so does the report."""
+    """Git writes nothing, and the report is empty."""
     assert repo.answer(request_) == b""
     assert rewritten(b"") == b""
 
 
 @pytest.mark.parametrize("band", BANDS)
 def test_a_pack_that_cannot_be_unpacked(repo: Repo, band: str) -> None:
-    """The unpack line tells why, and stays."""
+    """The unpack line has the reason and is unchanged."""
     broken = EMPTY_PACK[:-1] + bytes([EMPTY_PACK[-1] ^ 1])
     request = commands(f"report-status {band}", [f"{'0' * 40} {repo.oid} refs/heads/a"]) + broken
     answer = repo.answer(request)
@@ -158,7 +158,7 @@ def test_a_pack_that_cannot_be_unpacked(repo: Repo, band: str) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_push_options_and_shallow_lines_change_nothing_of_the_answer(repo: Repo, band: str) -> None:
-    """They are part of the request only."""
+    """They are in the request only."""
     capabilities = f"report-status push-options {band}"
     lines = pkt(f"shallow {repo.oid}") + commands(capabilities, [f"{'0' * 40} {repo.oid} refs/heads/a"])
     answer = repo.answer(lines, pkt("ci.skip"), b"0000", EMPTY_PACK)
@@ -197,7 +197,7 @@ def test_a_signed_push(repo: Repo, tmp_path: Path, band: str) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_option_lines_go_with_their_ok(repo: Repo, band: str) -> None:
-    """A ref that a hook turned into two has two ok with options; one ng comes of it."""
+    """For a ref that a hook made into two there are two ok with options. They become one ng."""
     subprocess.run(["git", "config", "receive.procReceiveRefs", "refs/for"], cwd=repo.path, check=True)
     repo.hook("proc-receive", PROC_RECEIVE)
     answer = repo.answer(repo.create(f"report-status-v2 {band}", "refs/for/main/x", "refs/heads/a"))
@@ -214,7 +214,7 @@ def test_option_lines_go_with_their_ok(repo: Repo, band: str) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_reports_of_thousands_of_refs(repo: Repo, band: str) -> None:
-    """Split over many packets, lines split between them; each ref is there and refused."""
+    """Its lines are split over many packets. Each ref is there and refused."""
     refs = [f"refs/heads/some/longer/name/{number:05}" for number in range(4000)]
     answer = repo.answer(repo.create(f"report-status atomic {band}", *refs))
     passed_and_released(answer)
@@ -243,7 +243,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 def test_it_does_not_matter_how_the_bytes_arrive(recorded: list[bytes], data: st.DataObject) -> None:
-    """Split at any bytes: the same passes, the same is held, the same is rewritten."""
+    """Split at any bytes: the same is returned, kept and rewritten."""
     answer = data.draw(st.sampled_from(recorded))
     at = data.draw(st.lists(st.integers(0, len(answer)), max_size=30))
     passed, report = cut(answer)
@@ -259,7 +259,7 @@ def test_it_does_not_matter_how_the_bytes_arrive(recorded: list[bytes], data: st
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 def test_an_answer_that_breaks_off_is_never_an_ok(recorded: list[bytes], data: st.DataObject) -> None:
-    """Git died at any byte: what is released is what it wrote; what is rewritten has no ok in it."""
+    """If git dies at any byte, the released report is what it wrote, and the rewritten one has no ok."""
     answer = data.draw(st.sampled_from(recorded))
     answer = answer[: data.draw(st.integers(0, len(answer)))]
     passed, report = cut(answer)
@@ -271,14 +271,14 @@ def test_an_answer_that_breaks_off_is_never_an_ok(recorded: list[bytes], data: s
 
 
 def test_one_byte_at_a_time(recorded: list[bytes]) -> None:
-    """The finest split there is."""
+    """Byte by byte."""
     for answer in recorded:
         passed, report = cut(answer, range(1, len(answer)))
         assert (passed, list(report.released())) == (cut(answer)[0], list(cut(answer)[1].released()))
 
 
 def test_progress_and_keepalives_pass_at_once() -> None:
-    """Also after the report, while post-receive runs; not after git's closing flush."""
+    """Also after the report, while post-receive runs, but not after git's last flush-pkt."""
     report = Report()
     assert report.feed(KEEPALIVE) == KEEPALIVE
     assert report.feed(pkt(b"\1" + pkt("unpack ok\n") + b"0000")) == b""
@@ -289,7 +289,7 @@ def test_progress_and_keepalives_pass_at_once() -> None:
 
 
 def test_a_report_is_given_out_once() -> None:
-    """A release that was cancelled in the middle is not contradicted by a rewritten report."""
+    """If a release was cancelled in the middle, a rewritten report is empty."""
     report = Report()
     report.feed(pkt("unpack ok\n") + pkt("ok refs/heads/a\n") + b"0000")
     assert next(report.released()) == pkt("unpack ok\n") + pkt("ok refs/heads/a\n") + b"0000"
@@ -298,7 +298,7 @@ def test_a_report_is_given_out_once() -> None:
 
 @pytest.mark.parametrize("first", [b"0000", pkt("unpack ok\n"), pkt(b"\1" + pkt("unpack ok\n")) + b"0000"])
 def test_what_git_never_mixes_is_never_an_ok(first: bytes) -> None:
-    """A report after the end, or on a band after one without: rewritten, nothing of it is left."""
+    """A report after the end, or on a band after one without a band, is not in the rewritten report."""
     mixed = first + pkt(b"\1" + pkt("ok refs/heads/a\n") + b"0000") + b"0000"
     assert b"ok refs" not in rewritten(mixed)
 
@@ -312,13 +312,13 @@ def test_what_is_no_report_passes() -> None:
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1", b"ok refs/heads/main\n"])
 def test_what_are_no_pkt_lines_never_passes(junk: bytes) -> None:
-    """Then nobody knows what it says."""
+    """Bytes that are not pkt-lines are an error."""
     with pytest.raises(PktLineError):
         Report().feed(junk)
 
 
 def test_a_report_is_bounded() -> None:
-    """Beyond the limit it is an error, and the memory is given back."""
+    """A longer report is an error, and its memory is freed."""
     report = Report(max_bytes=1000)
     lines = b"".join(pkt(f"ok refs/heads/{number}\n") for number in range(100))
     assert report.feed(pkt("unpack ok\n") + lines[:900]) == b""
@@ -330,7 +330,7 @@ def test_a_report_is_bounded() -> None:
 
 @pytest.mark.parametrize("reason", ["two\nlines", "nul\0 and \x1b[31mred", "x" * 70000])
 def test_a_reason_stays_a_line(reason: str) -> None:
-    """Whatever is in it: one pkt-line with one line, no longer than a pkt-line may be."""
+    """Any reason becomes one line, no longer than a pkt-line may be."""
     (line,) = packets(rewritten(pkt("unpack ok\n") + pkt("ok refs/heads/" + "n" * 65000 + "\n"), reason))[1:]
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.gate.conftest import House, connect
+from tests.gate.conftest import Node, connect
 
 ALGORITHM = b"sk-ssh-ed25519@openssh.com"
 APPLICATION = b"ssh:"
@@ -51,7 +51,7 @@ class Token(asyncssh.SSHKeyPair):
     ],
 )
 async def test_a_security_key_must_be_touched_and_verify_its_user_as_its_line_says(
-    house: House,
+    node: Node,
     options: str,
     flags: int,
     gets_in: bool,  # noqa: FBT001
@@ -59,14 +59,14 @@ async def test_a_security_key_must_be_touched_and_verify_its_user_as_its_line_sa
     """Touch by default; no-touch-required and verify-required are honoured."""
     token = Token(flags)
     public = asyncssh.import_public_key(_public_line(token)).export_public_key().decode()
-    (house.root / "authorized_keys").write_text(f"{options} {public}".lstrip())
-    house.keys = {**house.keys, "token": token}  # type: ignore[dict-item]
+    (node.root / "authorized_keys").write_text(f"{options} {public}".lstrip())
+    node.keys = {**node.keys, "token": token}  # type: ignore[dict-item]
     if gets_in:
-        async with connect(house, "token") as connection:
+        async with connect(node, "token") as connection:
             assert (await connection.run("health")).exit_status == 0
     else:
         with pytest.raises(asyncssh.PermissionDenied):
-            await connect(house, "token")
+            await connect(node, "token")
 
 
 def _public_line(token: Token) -> bytes:

@@ -58,7 +58,7 @@ async def test_each_kind_of_key_gets_in(site: Site, kind: str) -> None:
 
 
 async def test_rsa_with_sha1_does_not_get_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such signatures can be forged; what the server does not offer it does not take either."""
+    """Such signatures can be forged. The server neither offers nor accepts them."""
     key = make_key(site.root / "rsa", kind="rsa")
     site.allow("", key)
 
@@ -79,7 +79,7 @@ async def test_rsa_with_sha1_does_not_get_in(site: Site, monkeypatch: pytest.Mon
 
 
 async def test_a_wrong_key_and_a_wrong_login_name_are_refused_alike(site: Site) -> None:
-    """The usual message; one line in the log for each."""
+    """With the same message to the client, and one log line each."""
     async with site.serve():
         with capture_logs() as logs:
             wrong_key = await site.ssh("health", key=site.stranger)
@@ -92,7 +92,7 @@ async def test_a_wrong_key_and_a_wrong_login_name_are_refused_alike(site: Site) 
 
 
 async def test_the_cluster_key_is_a_peer_whatever_authorized_keys_says(site: Site) -> None:
-    """Never by a line, and never less by one."""
+    """A line of authorized_keys neither gives nor limits a peer's rights."""
     site.allow('environment="STARGATE_ACCESS=read"', site.cluster)
     async with site.serve():
         told = await site.ask("health", key=site.cluster)
@@ -130,7 +130,7 @@ async def test_keys_count_from_the_next_login_after_the_file_changed(site: Site)
     ],
 )
 async def test_restrictions_of_a_line_hold(site: Site, options: str, status: int) -> None:
-    """from= and expiry-time= are enforced; what cannot be enforced lets nobody in."""
+    """from= and expiry-time= are enforced. A line with an option that cannot be enforced lets nobody in."""
     site.allow(options)
     async with site.serve():
         assert (await site.ssh("health")).status == status
@@ -203,7 +203,7 @@ async def test_a_client_that_leaves_ends_its_request(site: Site) -> None:
 
 
 async def test_closing_tells_clients_that_still_wait(site: Site) -> None:
-    """One line and 69; nothing is left open."""
+    """One line and 69; no connection is left."""
     site.handler.hold = asyncio.Event()
     async with site.serve() as server:
         client = asyncio.create_task(site.ssh("health"))
@@ -217,7 +217,7 @@ async def test_closing_tells_clients_that_still_wait(site: Site) -> None:
 
 
 async def test_a_stopped_listener_leaves_running_sessions_alone(site: Site) -> None:
-    """Draining: nobody new, and those who are in finish."""
+    """No new connections; running sessions finish."""
     site.handler.hold = asyncio.Event()
     async with site.serve() as server:
         client = asyncio.create_task(site.ssh("health"))
@@ -230,7 +230,7 @@ async def test_a_stopped_listener_leaves_running_sessions_alone(site: Site) -> N
 
 
 async def test_a_port_in_use_is_said_clearly(site: Site) -> None:
-    """69, which address, what to do; nothing is left listening."""
+    """69 with the address and a remedy. No other address is listened on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -246,7 +246,7 @@ async def test_a_port_in_use_is_said_clearly(site: Site) -> None:
 
 
 async def test_the_slow_cipher_is_not_offered(site: Site) -> None:
-    """A client that would rather have chacha20-poly1305 gets AES-GCM, and no compression."""
+    """A client that prefers chacha20-poly1305 gets AES-GCM, and no compression."""
     preference = "Ciphers=chacha20-poly1305@openssh.com,aes128-gcm@openssh.com,aes128-ctr"
     async with site.serve():
         done = await site.ssh("health", o=("LogLevel=DEBUG1", preference, "Compression=yes"))

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from stargate_gate.address.floating import FloatingAddress
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.tasks import Signal
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -62,7 +63,7 @@ class Candidate:
         self.failing_s = 0.0
         self.repositories = room.datadir.repositories
         self.lock = LeadingLock(room.datadir)
-        self.leadership = NodeLeadership(B.name, elector.view, lambda: None)
+        self.leadership = NodeLeadership(B.name, elector.view, lambda: None, Signal())
         self.led = LedTerm()
 
         settings = FeedSettings("sync", Limits(), 1.0, 60.0)

@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from stargate_gate.aio.tasks import Signal
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import LeadershipLostError, NotLeaderError
 from stargate_gate.gate.ports import Changes
@@ -20,7 +21,7 @@ def changes() -> Changes:
 
 async def test_a_write_keeps_the_changes_of_the_term_that_it_was_let_in_to():
     """A new term that begins at once never gives its changes to a write of the old one."""
-    leadership = NodeLeadership("node-a", lambda: LEADS, lambda: None)
+    leadership = NodeLeadership("node-a", lambda: LEADS, lambda: None, Signal())
     first, second = changes(), changes()
     leadership.open("token", first)
     entered = asyncio.Event()
@@ -43,6 +44,6 @@ async def test_a_write_keeps_the_changes_of_the_term_that_it_was_let_in_to():
 
 async def test_without_a_term_there_are_no_changes_to_write_with():
     """The scope is refused before anything of the write runs."""
-    leadership = NodeLeadership("node-a", lambda: LEADS, lambda: None)
+    leadership = NodeLeadership("node-a", lambda: LEADS, lambda: None, Signal())
     with pytest.raises(NotLeaderError):
         leadership.writing()

@@ -110,6 +110,20 @@ def test_a_lock_of_a_newer_version_is_refused(old: Cluster) -> None:
     assert path.read_bytes() == content
 
 
+def test_a_leader_stops_when_the_lock_gets_a_newer_format(old: Cluster) -> None:
+    """As if a newer node took over while this one was frozen: it cannot read the larger term, and stops."""
+    node, path = old.nodes[0], old.lock_path
+    node.start().wait_ready()
+    with path.open("r+b") as file:
+        file.seek(4 * SLOT_BYTES)
+        file.write(b"stargate cluster record, format 2; with a larger term, perhaps")
+    eventually(lambda: not node.ready(), "that it stops")
+    eventually(lambda: "has format 2" in node.status().get("reason", ""), "the reason in /status")
+    tree = old.client.work_tree("late")
+    push = old.client.git("push", old.client.url(node, "late"), "main", cwd=tree, ok=False)
+    assert "not leader" in push.stderr
+
+
 def place_of(kind: Format) -> str:
     """A path below the data_dir that the sample has, or could have."""
     place = kind.where.replace("<repository id>", "c" * 32 if kind is READY else ID)

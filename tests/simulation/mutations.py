@@ -170,21 +170,29 @@ MUTATIONS = (
         Rules(end_mirror_before_claim=False),
         "I2 I3 I4",
         ("lost lock", "slow network"),
-        gap=80, seed=16),
-    Mutation("up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1),
+        gap=80,
+        seed=16,
+    ),
+    Mutation(
+        "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
+    ),
     Mutation(
         "the wait is before the advertisement",
         Rules(wait_for_advertisement="before the capture"),
         "I2",
         _HELD,
-        wishes=_AGAIN, seed=25),
+        wishes=_AGAIN,
+        seed=25,
+    ),
     Mutation("the lease does not run out", Rules(lease=False), "I1", seed=2),
     Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=20),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
-        ("lost lock", "volume out of reach"), seed=27),
+        ("lost lock", "volume out of reach"),
+        seed=27,
+    ),
     Mutation(
         "no intent is written",
         Rules(),

@@ -153,7 +153,7 @@ async def node_on(
         engine,
         member(name),
         timings=timings,
-        advertised=Advertised(ssh=f"{name}.example:2222", mode=mode),
+        advertised=lambda: Advertised(ssh=f"{name}.example:2222", mode=mode),
         state=state,
         clock=clock,
     )

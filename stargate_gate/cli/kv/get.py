@@ -13,13 +13,13 @@ from stargate_gate.kv.reading import get, snapshot
 
 @click.command("get")
 @click.argument("key")
-@click.option("--offline", is_flag=True, help="Read what is here; ask nobody.")
+@click.option("--offline", is_flag=True, help="Read the local copy; ask no remote.")
 @common_options
-def command(key: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 # click's
-    """Write the value of KEY to stdout: its bytes and nothing else.
+def command(key: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 - click's
+    """Write the value of KEY to stdout, exactly its bytes.
 
-    With --json, an object with the value (`value`, or `value_b64` if it is not UTF-8), its `oid`, and what
-    is known of it.
+    With --json, write an object with the value (`value`, or `value_b64` if it is not UTF-8), its `oid`, and
+    its meta data.
     """
     what = common(**said)
     check_key(key)

@@ -13,12 +13,12 @@ from stargate_gate.kv.reading import snapshot
 
 @click.command("history")
 @click.argument("key")
-@click.option("--offline", is_flag=True, help="Read what is here; ask nobody.")
+@click.option("--offline", is_flag=True, help="Read the local copy; ask no remote.")
 @common_options
-def command(key: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 # click's
-    """Print what became of KEY, the newest first: commit, time, set or del, who.
+def command(key: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 - click's
+    """Print the changes of KEY, the newest first: commit, time, set or del, author.
 
-    The value of that time: `git cat-file blob OID`, with the `oid` that --json shows.
+    To see an old value: `git cat-file blob OID`, with the `oid` that --json shows.
     """
     what = common(**said)
     check_key(key)

@@ -11,10 +11,10 @@ from stargate_gate.kv.reading import keys, snapshot
 
 @click.command("list")
 @click.option("--prefix", default="", metavar="P", help="Only keys that begin with P.")
-@click.option("--offline", is_flag=True, help="Read what is here; ask nobody.")
+@click.option("--offline", is_flag=True, help="Read the local copy; ask no remote.")
 @common_options
-def command(prefix: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 # click's
-    """Print the keys that have a value which has not expired, one a line, in the order of their bytes."""
+def command(prefix: str, offline: bool, **said: Any) -> None:  # noqa: FBT001 - click's
+    """Print the keys whose value has not expired, one a line, sorted by their bytes."""
     what = common(**said)
     with what.store() as (store, pace):
         found = keys(store, snapshot(store, pace, offline=offline), prefix)

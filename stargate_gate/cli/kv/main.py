@@ -1,4 +1,4 @@
-"""The console script `git-kv`, run by git as `git kv`: which commands there are, and how errors end."""
+"""The program `git-kv`, which git runs as `git kv`: the list of its commands, and how errors end."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.printable import escaped
 
-INTERRUPTED = 130  # what shells say of a program that SIGINT ended
+INTERRUPTED = 130  # the status that shells give to a program that SIGINT has ended
 TRACEBACK_VARIABLE = "STARGATE_TRACEBACK"
 
 
@@ -28,19 +28,19 @@ SECTIONS = (
         "Write",
         (
             _entry("set", "Give a key a value."),
-            _entry("del", "Take the values of keys away.", "delete"),
-            _entry("mset", "Many of both in one transaction, from a file."),
+            _entry("del", "Delete keys.", "delete"),
+            _entry("mset", "Set and delete many keys in one transaction, from a file."),
         ),
     ),
     Section(
         "Read",
         (
             _entry("get", "Write a key's value to stdout."),
-            _entry("list", "The keys that have a value."),
-            _entry("history", "What became of a key, the newest first."),
+            _entry("list", "Print the keys that have a value."),
+            _entry("history", "Print the changes of a key, the newest first."),
         ),
     ),
-    Section("Set up", (_entry("remote", "Tell git where writes go, from the policy of this repository."),)),
+    Section("Set up", (_entry("remote", "Set where writes go, from the policy of this repository."),)),
 )
 
 EPILOG = """\
@@ -61,20 +61,20 @@ Exit codes: 0 ok, 1 no such key, 2 conflict, 4 bad key, 5 git or I/O error, 7 ex
 def cli(**said: Any) -> None:
     """Keys and values in commits, on any Git remote.
 
-    Each write is a commit in refs/kv/NS at the remote, and one in its index refs/kv-index/NS. Writers
-    never overwrite each other unseen, and a leader that dies in between is waited for.
+    Each write is a commit in refs/kv/NS at the remote, and one in its index refs/kv-index/NS. No writer
+    silently overwrites another. If the leader dies meanwhile, the command waits for a new one.
     """
     click.get_current_context().obj = common(**said)
 
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status."""
-    gc.disable()  # a short life, and nothing in it makes garbage in cycles worth looking for
+    gc.disable()  # it runs for a short time, so collecting garbage is not worth it
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command; its exit status. An error is one line on stderr."""
+    """Run one command; returns its exit status. An error is one line on stderr."""
     try:
         status = cli.main(args=list(args), prog_name="git kv", standalone_mode=False)
         sys.stdout.flush()
@@ -83,7 +83,7 @@ def run(args: Sequence[str]) -> int:
         return ExitCode.OK
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 # the last place where an error can be told in one line
+    except Exception as error:  # noqa: BLE001 - the last place to report an error in one line
         return _tell_error(error)
     return status if isinstance(status, int) else ExitCode.OK
 
@@ -101,7 +101,7 @@ def _tell_error(error: Exception) -> int:
             reason = f"{error.filename or 'I/O error'}: {error.strerror or error}"
             return _tell(reason, ExitCode.GIT_FAILED)
     if os.environ.get(TRACEBACK_VARIABLE):
-        import traceback  # noqa: PLC0415 # rarely needed, and start-up time counts
+        import traceback  # noqa: PLC0415 - rarely needed, and start-up time matters
 
         traceback.print_exception(error)
     return _tell(f"unexpected {type(error).__name__}: {error}", ExitCode.INTERNAL)

@@ -17,7 +17,7 @@ from stargate_gate.kv.writing import write
 @click.option("--file", metavar="F.jsonl", required=True, help="The operations, one a line; - is stdin.")
 @common_options
 def command(file: str, **said: Any) -> None:
-    """Apply many operations in one transaction: all of them, or none.
+    """Apply many operations in one transaction: all of them or none.
 
     \b
     Each line of the file is one of
@@ -26,9 +26,9 @@ def command(file: str, **said: Any) -> None:
       {"op":"set", "key":"k", "file":"path", "expect":"absent"}
       {"op":"del", "key":"k"}
 
-    They apply in their order; paths are relative to the current directory. One that cannot be done (del of
-    a key without a value, an expectation that is not met) undoes all.
-    """  # noqa: D301 # \b is click's mark for a block that is not to be wrapped
+    They are applied in order. Paths are relative to the current directory. If one fails (del of a key
+    without a value, an expectation that is not met), nothing is written.
+    """  # noqa: D301 - \b is click's mark for a block that must not be wrapped
     what = common(**said)
     lines = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     found = list(operations(lines.split(b"\n"), datetime.now(UTC), lambda path: Path(path).read_bytes()))

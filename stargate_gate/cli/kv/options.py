@@ -1,4 +1,4 @@
-"""The options that every command of `git kv` has, before or behind the command's name."""
+"""The options of every command of `git kv`. They may be before or after the command's name."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Common:
-    """What was said for all commands."""
+    """The values of the common options."""
 
     namespace: str = "main"
     remote: str = "origin"
@@ -28,7 +28,7 @@ class Common:
 
     @contextmanager
     def store(self) -> Iterator[tuple[Store, Pace]]:
-        """The namespace, and the time limit, which begins now."""
+        """Open the namespace; the time limit starts now."""
         pace = Pace(self.timeout_s)
         with Store(check_namespace(self.namespace), self.remote) as store:
             yield store, pace
@@ -44,19 +44,19 @@ _OPTIONS = (
     click.option("--json", is_flag=True, default=None, help="Print JSON."),
     click.option(
         "--timeout", "timeout_s", metavar="DURATION", callback=_timeout,
-        help="Try again for so long while no leader answers.  [default: 30s]",
+        help="How long to try while no leader answers.  [default: 30s]",
     ),
 )  # fmt: skip
 
 
 def common_options(command: F) -> F:
-    """Adds them, as keyword arguments that are None where nothing was said; see `common`."""
+    """Add the options, as keyword arguments that are None if not given; see `common`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def common(**said: Any) -> Common:
-    """What was said behind the command's name, else before it, else the defaults."""
+    """The options after the command's name, else those before it, else the defaults."""
     before = click.get_current_context().find_object(Common) or Common()
     return replace(before, **{name: value for name, value in said.items() if value is not None})

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Prints the results of the commands."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def print_json(fields: Mapping[str, Any]) -> None:
-    """One object."""
+    """Print one object."""
     click.echo(json.dumps(fields, ensure_ascii=False))
 
 
 def print_json_list(items: Iterable[Mapping[str, Any]]) -> None:
-    """One array, an item a line."""
+    """Print one array, an item a line."""
     lines = ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
     click.echo(f"[\n{lines}\n]" if lines else "[]")
 
 
 def print_written(what: "Common", written: "Written") -> None:
-    """Nothing; with --json what can be used later: the commit, and the values' oids for --expect."""
+    """With --json, print what a script can use later: the commit, and the values' oids for --expect."""
     if what.json:
         print_json(
             {"ns": what.namespace, "txn": written.txn, "commit": written.commit, "oids": dict(written.values)}
@@ -32,11 +32,11 @@ def print_written(what: "Common", written: "Written") -> None:
 
 
 def value_fields(value: "Value") -> dict[str, Any]:
-    """A value and what is known of it."""
+    """A value with its meta data."""
     try:
         content = {"value": value.content.decode()}
     except UnicodeDecodeError:
-        from base64 import b64encode  # noqa: PLC0415 # rarely needed, and start-up time counts
+        from base64 import b64encode  # noqa: PLC0415 - rarely needed, and start-up time matters
 
         content = {"value_b64": b64encode(value.content).decode()}
     meta = value.meta

@@ -12,7 +12,7 @@ from stargate_gate.kv.remotes import configured
 
 @click.group("remote")
 def command() -> None:
-    """Tell git where writes go."""
+    """Set where writes go."""
 
 
 @command.command("setup")
@@ -20,7 +20,7 @@ def command() -> None:
 def setup(**said: Any) -> None:
     """Read stargate.push_url from .kv/policy.yaml and make it the pushurl of the remote.
 
-    The policy is that of the work tree, else of HEAD. A list makes several pushurls; git kv looks for the
+    The file is read from the work tree, else from HEAD. A list becomes several pushurls; git kv finds the
     leader among them.
     """
     what = common(**said)

@@ -22,14 +22,14 @@ from stargate_gate.kv.writing import write
 @click.option("--ttl", metavar="DURATION", help="How long the value is valid: 30s, 15m, 12h, 7d.")
 @click.option("--ctype", metavar="TYPE", default=DEFAULT_CTYPE, show_default=True, help="Its content type.")
 @click.option(
-    "--expect", metavar="OID|absent", help="Only if the key, or the ledger, is this now; else exit 2."
+    "--expect", metavar="OID|absent", help="Only if the key or the ledger has this OID now; else exit 2."
 )
 @common_options
 def command(key: str, value: str, ttl: str | None, ctype: str, expect: str | None, **said: Any) -> None:
     """Give KEY a VALUE: the text itself, - for stdin, or @FILE for a file's bytes.
 
-    OID is that of the value (`git kv get --json`) or of the ledger's commit. A text that begins with - or
-    @ goes through stdin.
+    OID is that of the value (`git kv get --json`) or of the ledger's commit. Use stdin for a text that
+    begins with - or @.
     """
     what = common(**said)
     check_key(key)
@@ -42,7 +42,7 @@ def _bytes(value: str) -> bytes:
     if value == "-":
         return sys.stdin.buffer.read()
     if value.startswith("@"):
-        with open(value[1:], "rb") as file:  # noqa: PTH123 # pathlib would cost a tenth of the start-up time
+        with open(value[1:], "rb") as file:  # noqa: PTH123 - importing pathlib takes a tenth of the start-up time
             return file.read()
     return value.encode(errors="surrogateescape")
 

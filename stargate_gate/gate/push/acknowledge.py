@@ -109,6 +109,8 @@ class Push:
         self._require_place()
         if not self._waits:
             return
+        # Refs are announced after git has read them. So what the standbys get is at least as new as what the
+        # client will see, also if another push changes refs in between.
         self._position = max(self._position, await self._changes.pushed(self._identity))
         try:
             await self.wait_replicated()
@@ -158,7 +160,7 @@ class Push:
         except (UncertainError, OSError):
             return False
         if await self._store.register.whereabouts(self._identity) != where:
-            return False  # it was moved meanwhile
+            return False  # it was moved meanwhile, so another folder may have been read
         return all(value == (values[ref] or b"0" * len(value)) for ref, value in expected.items())
 
     async def announce(self) -> None:
@@ -172,6 +174,7 @@ class Push:
             return
         name = str(self._repository.name)
         if self._leadership.still_leads():
+            # After the first push into an empty repository HEAD may name a branch that does not exist.
             try:
                 if (where := await self._store.register.whereabouts(self._identity)) is not None:
                     await self._store.settle_head(where)

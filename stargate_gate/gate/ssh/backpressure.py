@@ -124,6 +124,7 @@ class PacketTurns:
         """`reader` has received something: it handles it now, or has to wait for its turn."""
         if reader in self._waiting:
             return
+        # Behind the others if any waits, so that no connection gets ahead by receiving more often.
         if self._waiting or self._spent_s >= BUDGET_S or self._run(reader):
             self._waiting[reader] = None
         self._next = self._next or asyncio.get_running_loop().call_soon(self._round)
@@ -173,6 +174,7 @@ class PacedChannel(SSHServerChannel[bytes]):
         self._taken_bytes += n
         if self._recv_state != "open":
             return
+        # Grow only after a whole window was taken: so a client gets much memory only if its session reads.
         if self._taken_bytes >= self._window_bytes < WINDOW_BYTES:
             self._widen(min(self._window_bytes, WINDOW_BYTES - self._window_bytes))
         elif self._unannounced_bytes >= self._window_bytes // ADJUST_SHARE:

@@ -35,8 +35,6 @@ class SshChannel:
         self._readable = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self.bytes_in = 0
-        self.bytes_out = 0
         # Paused whenever anything is buffered: a write has ended when all of it is in SSH packets.
         channel.set_write_buffer_limits(high=0)
 
@@ -49,7 +47,6 @@ class SshChannel:
         """The client sent `data`."""
         self._received.append(data)
         self._received_bytes += len(data)
-        self.bytes_in += len(data)
         if self._received_bytes > WINDOW_BYTES:  # only if asyncssh is not as checked, see backpressure.py
             self._channel.pause_reading()
         self._readable.set()
@@ -123,7 +120,6 @@ class SshChannel:
                 self._channel.write(chunk, datatype)
             except OSError as error:
                 raise ConnectionResetError("the client is gone") from error
-            self.bytes_out += len(chunk)
         await self._wait_sent()
 
     async def _wait_sent(self) -> None:

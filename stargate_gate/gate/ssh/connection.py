@@ -341,6 +341,7 @@ class GateConnection(PacedConnection):
         differ. asyncssh only looks whether the client's first key exchange was chosen.
         """
         await negotiating
+        # asyncssh has read the packet; read it again for the two lists and the flag that it does not keep.
         packet = SSHPacket(kexinit)
         packet.get_bytes(KEXINIT_COOKIE_BYTES)
         theirs = [packet.get_namelist() for _ in range(KEXINIT_NAMELISTS)]

@@ -22,6 +22,7 @@ from asyncssh.kex import get_kex_algs
 from stargate_gate.access.identity import Identity
 from stargate_gate.access.key_file import KeyFile
 from stargate_gate.access.sources import Network
+from stargate_gate.aio.tasks import cancel_and_wait
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
@@ -185,6 +186,7 @@ class SshServer:
             connection.close()
         if closed:
             await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
+        await cancel_and_wait(*closed)
 
     # -- before the floating address moves: see lost_address.py ------------------------------------------
 
@@ -224,8 +226,7 @@ class SshServer:
             await asyncio.wait(ending, timeout=rest_s)
         for connection in self._at_floating_address():
             connection.abort()
-        for waiting in ending:
-            waiting.cancel()
+        await cancel_and_wait(*ending)
         if leaving:
             log.info("connections_ended", reason="the address moves", connections=len(leaving))
 
