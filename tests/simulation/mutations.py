@@ -240,7 +240,7 @@ MUTATIONS = (
         mode="async",
         gap=120,
         every=200,
-        seed=69,
+        seed=245,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -248,7 +248,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=72,
+        seed=107,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -259,12 +259,14 @@ MUTATIONS = (
         seed=207,
         patches=broken_standby.MARKED_AFTER,
     ),
-    Mutation("what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock")),
     Mutation(
-        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
+        "what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock"), seed=5
     ),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=239
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=89
+    ),
+    Mutation(
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=342
     ),
     Mutation(
         "a forced leadership is noted before what it means",
@@ -272,7 +274,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=8,
+        seed=88,
     ),
     Mutation(
         "deletions come with creations", Rules(), "I5", recover=True, patches=broken_standby.ONE_TRANSACTION
