@@ -14,7 +14,7 @@ WITH_ENGINE      := $(BIN)/python -m integration.engine
 
 # What another git could do differently: adoption, pushes, mirroring, failover.
 NEWER_TESTS ?= tests/repos tests/hooks tests/gate/test_flow.py tests/gate/test_held_back.py \
-	tests/gate/test_pushcommands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
+	tests/gate/test_push_commands.py tests/gate/test_pushed_objects.py tests/scenarios/test_copied_in.py \
 	tests/scenarios/test_mirror.py tests/scenarios/test_failover.py tests/scenarios/test_rescue.py
 
 .PHONY: help run test test-newer integration image failover-test lint format bench attack simulate clean
@@ -28,7 +28,7 @@ help:
 	@echo 'make image   the container image, for integration/compose.yaml'
 	@echo 'make lint    format, style, types, and which package may import which'
 	@echo 'make bench   measures; prints ratios and distributions'
-	@echo 'make attack  attacks real nodes on loopback; prints what stood, times as ratios'
+	@echo 'make attack  attacks real nodes on loopback; prints results, durations as ratios'
 	@echo 'make simulate   10^8 simulated steps on all cores; Ctrl-C stops it, and the next goes on from there'
 	@echo 'make clean   removes what the others made'
 

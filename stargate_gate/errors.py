@@ -2,15 +2,15 @@
 
     StargateError                      70
     ├── NotLeaderError                  9   this node does not take writes (now)
-    ├── UsageError                     64   a command, a name or an argument that cannot be meant
+    ├── UsageError                     64   an invalid command, name or argument
     ├── NoSuchRepositoryError          66
-    ├── UnavailableError               69   something this node needs cannot be had (now)
-    │   ├── BrokenRepositoryError      69   a folder that is meant to be a repository, and is no whole one
+    ├── UnavailableError               69   something this node needs is not available (now)
+    │   ├── BrokenRepositoryError      69   a folder that should be a repository, and parts of it are missing
     │   ├── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
     │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
     ├── TryAgainError                  75   not replicated in time
-    │   └── RepositoryGoneError        75   it was deleted, or moved out of sight, during the request
+    │   └── RepositoryGoneError        75   it was deleted, or moved away, during the request
     ├── NotAllowedError                77   this identity may not do that
     └── ConfigurationError             78   the YAML file, or what it points at
         └── NewerFormatError           78   a file that a newer Stargate has written
@@ -51,7 +51,7 @@ class LeadershipLostError(NotLeaderError):
 
 
 class UsageError(StargateError):
-    """A command, a repository name or an argument that cannot be meant."""
+    """A command, a repository name or an argument is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -63,19 +63,19 @@ class NoSuchRepositoryError(StargateError):
 
 
 class UnavailableError(StargateError):
-    """Something that this node needs cannot be had at the moment."""
+    """Something that this node needs is not available at the moment."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class BrokenRepositoryError(UnavailableError):
-    """There is a folder of that name which is meant to be a repository, and is no whole one."""
+    """There is a folder of that name that should be a repository, and parts of it are missing."""
 
 
 class ElectionUnavailableError(UnavailableError):
     """The leader lock or the cluster record is missing, foreign, damaged, too old or out of reach.
 
-    Never to be read as "first start": a node that cannot trust the record does not lead.
+    Code must not take this for a first start: a node that cannot trust the record does not lead.
     """
 
 
@@ -116,7 +116,7 @@ class TryAgainError(StargateError):
 
 
 class RepositoryGoneError(TryAgainError):
-    """The repository in which a request worked is not there any more; one of its name is another one."""
+    """The repository in which a request worked is gone. One with its name is a different repository."""
 
 
 class NotAllowedError(StargateError):

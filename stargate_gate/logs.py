@@ -1,10 +1,12 @@
 """One line on stderr for each thing worth knowing: readable on a terminal, JSON for everything else.
 
-Times are UTC with milliseconds. What the libraries say through `logging` comes the same way, from
-warning on. A line that cannot be written is lost; it never ends the program.
+structlog makes the lines; what is here says what is on them. Times are UTC with milliseconds. What libraries
+say through `logging` comes the same way, from warning on. A line that cannot be written is lost; it never
+ends the program.
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -15,6 +17,19 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 import structlog
+from structlog.dev import (
+    BRIGHT,
+    CYAN,
+    DIM,
+    GREEN,
+    RED,
+    RESET_ALL,
+    YELLOW,
+    Column,
+    ConsoleRenderer,
+    KeyValueColumnFormatter,
+    plain_traceback,
+)
 
 from stargate_gate.printable import escaped
 
@@ -24,15 +39,10 @@ Event = MutableMapping[str, Any]
 
 LIBRARY_LEVEL = logging.WARNING  # libraries tell about every connection below that
 EVENT_WIDTH = 26  # longer event names push their pairs to the right
+LEVEL_WIDTH = 7
+TIME_OF_DAY = slice(11, 23)  # of a timestamp, as the console shows it
 
-_LEVEL_COLOURS: Mapping[str, str] = {
-    "debug": "\x1b[2m",
-    "info": "\x1b[32m",
-    "warning": "\x1b[33m",
-    "error": "\x1b[31m",
-    "critical": "\x1b[1;31m",
-}
-_DIM, _BOLD, _KEY, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
+LEVEL_COLOURS = {"debug": DIM, "info": GREEN, "warning": YELLOW, "error": RED, "critical": BRIGHT + RED}
 
 
 def configure_logging(
@@ -53,8 +63,8 @@ def configure_logging(
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.StackInfoRenderer(),
-            structlog.processors.format_exc_info,
-            _renderer(format, target, os.environ),
+            _in_order,
+            *_renderers(format, target, os.environ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=_Lines(target),
@@ -76,53 +86,69 @@ def wants_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
     return terminal and environment.get("TERM") != "dumb"
 
 
-def console_line(event: Event, *, colours: bool) -> str:
+def _in_order(_logger: object, _method: str, event: Event) -> Event:
+    """The timestamp, the level and the event come first."""
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    level, name = event.pop("level", "info"), event.pop("event", "")
+    return {"timestamp": stamp, "level": level, "event": name, **event}
+
+
+def _renderers(
+    format: Format,  # noqa: A002 # as in configure_logging
+    stream: TextIO,
+    environment: Mapping[str, str],
+) -> list[structlog.typing.Processor]:
+    terminal = _is_terminal(stream)
+    if format == "json" or (format == "auto" and not terminal):
+        json_line = structlog.processors.JSONRenderer(_dumps, default=_for_json)
+        return [structlog.processors.format_exc_info, json_line]
+    return [_console(colours=wants_colours(environment, terminal=terminal))]
+
+
+def _console(*, colours: bool) -> ConsoleRenderer:
     """`14:03:07.123 info    event_name   key=value …`, and a traceback below it if there is one.
 
     Keys without a value (None) are left out: people read this. JSON has them, as null.
     """
-    now, level, name = _now(), str(event.pop("level", "info")), _shown(event.pop("event", ""))
-    details = [_traceback(str(event.pop(key))) for key in ("exception", "stack") if event.get(key)]
+    dim, bright, cyan, reset = (DIM, BRIGHT, CYAN, RESET_ALL) if colours else ("", "", "", "")
+    pair = KeyValueColumnFormatter(cyan, "", reset, _shown)
 
-    def painted(text: str, colour: str) -> str:
-        return f"{colour}{text}{_RESET}" if colours else text
+    def default(key: str, value: object) -> str:
+        return "" if value is None else pair(key, value)
 
-    pairs = " ".join(
-        f"{painted(f'{key}=', _KEY)}{_shown(value)}" for key, value in event.items() if value is not None
+    def level(key: str, value: object) -> str:
+        colour = LEVEL_COLOURS.get(str(value), "") if colours else ""
+        return KeyValueColumnFormatter(None, colour, reset, str, width=LEVEL_WIDTH)(key, value)
+
+    return ConsoleRenderer(
+        columns=[
+            Column("", default),
+            Column("timestamp", KeyValueColumnFormatter(None, dim, reset, lambda at: str(at)[TIME_OF_DAY])),
+            Column("level", level),
+            Column("event", KeyValueColumnFormatter(None, bright, reset, _shown, width=EVENT_WIDTH)),
+        ],
+        sort_keys=False,
+        exception_formatter=_traceback,
     )
-    head = [
-        painted(now.strftime("%H:%M:%S.") + f"{now.microsecond // 1000:03d}", _DIM),
-        painted(f"{level:<7}", _LEVEL_COLOURS.get(level, "")),
-        painted(f"{name:<{EVENT_WIDTH}}" if pairs else name, _BOLD),
-    ]
-    return "\n".join([" ".join([*head, pairs]).rstrip(), *details])
 
 
-def json_line(event: Event) -> str:
-    """One JSON object: timestamp, level, event, then the pairs. What JSON does not know becomes text."""
-    stamp = _now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    ordered = {
-        "timestamp": stamp,
-        "level": event.pop("level", "info"),
-        "event": event.pop("event", ""),
-        **event,
-    }
+def _traceback(to: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """Its messages may come from clients, so each line is made safe to show."""
+    text = io.StringIO()
+    plain_traceback(text, error)
+    to.write("\n" + "\n".join(map(escaped, text.getvalue().strip("\n").splitlines())))
+
+
+def _dumps(event: Event, **options: Any) -> str:
+    """As json.dumps; what JSON does not know becomes text, so that no line is lost for it."""
     try:
-        return json.dumps(ordered, default=_for_json, allow_nan=False)
+        return json.dumps(event, allow_nan=False, **options)
     except (TypeError, ValueError, RecursionError):  # keys that are no text, NaN, rings
-        return json.dumps({str(key): str(value) for key, value in ordered.items()})
+        return json.dumps({str(key): str(value) for key, value in event.items()})
 
 
 def _for_json(value: object) -> object:
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
-
-
-def _renderer(format: Format, stream: TextIO, environment: Mapping[str, str]) -> structlog.typing.Processor:  # noqa: A002
-    terminal = _is_terminal(stream)
-    if format == "json" or (format == "auto" and not terminal):
-        return lambda _logger, _method, event: json_line(event)
-    colours = wants_colours(environment, terminal=terminal)
-    return lambda _logger, _method, event: console_line(event, colours=colours)
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -130,10 +156,6 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:  # closed
         return False
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _shown(value: object) -> str:
@@ -148,11 +170,6 @@ def _shown(value: object) -> str:
 def _quoted(text: str) -> str:
     plain = text.isprintable() and text and not any(c in text for c in " \"'=")
     return text if plain else repr(text)
-
-
-def _traceback(text: str) -> str:
-    """The lines of `text`, each made safe to show."""
-    return "\n".join(map(escaped, text.splitlines()))
 
 
 class _Lines:

@@ -1,4 +1,4 @@
-"""Where the files that are not Python live, docs/ and hooks/ among them, in a wheel or in a checkout."""
+"""Finds the files that are not Python, such as docs/ and hooks/, in an installed wheel or in a checkout."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def shared_dir(name: str) -> Path:
     An installed wheel carries it below stargate_gate/share/; a checkout has it at the top.
 
     Raises:
-        FileNotFoundError: neither is there, so the installation is broken.
+        FileNotFoundError: it is in neither place, so the installation is broken.
     """
     for candidate in (_PACKAGE / "share" / name, _PACKAGE.parent / name):
         if candidate.is_dir():
@@ -20,7 +20,7 @@ def shared_dir(name: str) -> Path:
 
 
 def documents() -> str:
-    """Where the runbook and the samples are, for people; words instead, if they are not installed."""
+    """The folder of the runbook and the sample files, for a message; "not installed" if it is missing."""
     try:
         return str(shared_dir("docs"))
     except FileNotFoundError:

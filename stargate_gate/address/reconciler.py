@@ -90,7 +90,7 @@ class Reconciler:
         if step == "release" and wanted.role == "leader":
             turn = replace(wanted, role="standby", reason="lost")
         if step != "keep":
-            self._done = None
+            self._done = None  # from here until the step succeeds, it is not known which state is in force
         finished = False
 
         async def attempt() -> None:

@@ -32,7 +32,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], limit_s: float) -> st
         AddressError: it does not start, exits with another status than 0, or takes too long.
     """
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 # it forks, and does not wait
+        process = subprocess.Popen(  # noqa: ASYNC220 - it forks, and does not wait
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -84,7 +84,7 @@ class _Output:
     """Reads what a process writes, so that the process never waits, and keeps the end of it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdout is not None  # noqa: S101 # a pipe was asked for
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         self._pipe = process.stdout
         self._kept = b""
         os.set_blocking(self._pipe.fileno(), False)

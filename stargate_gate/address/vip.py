@@ -49,7 +49,7 @@ class Vip:
         """Add the address, or renew it if it is there, and announce it."""
         await self.keep(turn)
 
-    async def keep(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
+    async def keep(self, turn: Turn) -> None:  # noqa: ARG002 - the port's signature
         """Add the address, or give it a new lifetime, and announce it."""
         await self._add()
         if self._launcher:
@@ -57,7 +57,7 @@ class Vip:
         else:
             announce(self._interface, self._address.ip)
 
-    async def release(self, turn: Turn) -> None:  # noqa: ARG002 # the port's signature
+    async def release(self, turn: Turn) -> None:  # noqa: ARG002 - the port's signature
         """Remove the address from the interface, whatever its prefix length is there."""
         for one in await self._found():
             await self._ip("address", "delete", one, "dev", self._interface)
@@ -65,7 +65,7 @@ class Vip:
     async def _add(self) -> None:
         """Add or renew it, deprecated: so this node's own connections do not use it as their source."""
         options = ["valid_lft", str(self._lifetime_s), "preferred_lft", "0"]
-        if self._address.version == 6:  # noqa: PLR2004 # IPv6
+        if self._address.version == 6:  # noqa: PLR2004 - IPv6
             options.append("nodad")  # the machine of a dead leader may still answer; it must not prevent this
         await self._ip("address", "replace", str(self._address), "dev", self._interface, *options)
 

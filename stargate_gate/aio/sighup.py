@@ -1,8 +1,8 @@
-"""SIGHUP for a program that must not end by it, from its first moment to its last.
+"""Receives SIGHUP in a program that must never end by it, not even while it starts or stops.
 
-A plain signal handler, not asyncio's: asyncio takes its own away when the loop is closed, and the kernel's
-default ends the process. Python does the same with plain handlers as it ends; so `ignore` comes last.
-Knows no other room.
+This is a plain signal handler and not one of asyncio's. asyncio removes its handlers when the loop is closed,
+and then the kernel's default action ends the process. Python removes plain handlers as well when it ends, so
+the program calls `ignore` last.
 """
 
 import asyncio

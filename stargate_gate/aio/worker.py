@@ -22,7 +22,7 @@ class Worker:
 
     A plain daemonic thread: the interpreter does not wait for it at exit, as it does for the threads
     of an executor, so a share that hangs cannot hold up a shutdown. What is given up before its turn
-    is taken out of the queue again, so the queue stays as short as the number of waiting callers.
+    is removed from the queue, so the queue is never longer than the number of waiting callers.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,8 +35,8 @@ class Worker:
     async def call(self, function: Callable[..., _T], *args: Any) -> _T:
         """`function(*args)`, run in the thread. Callers bound it with `asyncio.timeout`.
 
-        Given up before its turn, it does not run at all; given up later, it runs to its end and its
-        answer is dropped.
+        If the caller is cancelled before `function` has begun, it never runs. If it has begun, it runs to its
+        end and its result is dropped.
         """
         answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         job = _Job(lambda: function(*args), answer)
@@ -49,7 +49,7 @@ class Worker:
             raise
 
     def submit(self, function: Callable[..., _T], *args: Any) -> "asyncio.Future[_T]":
-        """As `call`, but it runs in its turn also if nobody waits for the answer any more."""
+        """As `call`, but it also runs if nobody waits for the answer any more."""
         answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._append(_Job(lambda: function(*args), answer))
         return answer

@@ -7,12 +7,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
 from stargate_gate.config.endpoint import LABEL, Endpoint
-from stargate_gate.config.section import Section
 from stargate_gate.config.values import (
     IpAddress,
     IpInterface,
     LocalPath,
     Period,
+    Section,
     kind_of,
     read_endpoint,
     read_list,

@@ -116,6 +116,8 @@ def _is_utf_16(content: bytes) -> bool:
 def _judge(name: str, document: Document, base: Path) -> _Judged:
     if document.findings and not document.lines:
         return _Judged(name, document, None, document.findings)
+    # Three kinds of problems: what is no YAML value (document), what is no value of the model (mistakes), and
+    # what rules about several keys refuse. A later kind is left out where an earlier one has the same key.
     config, mistakes = _validated(document.data, base)
     unread = {finding.key for finding in document.findings}
     findings = (*document.findings, *(mistake for mistake in mistakes if mistake.key not in unread))

@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stargate_gate.config.address import AddressItem
 from stargate_gate.config.endpoint import Endpoint
-from stargate_gate.config.section import Section
 from stargate_gate.config.values import (
     MAX_TRASH_DAYS,
     Branch,
@@ -24,6 +23,7 @@ from stargate_gate.config.values import (
     Networks,
     Period,
     Reachable,
+    Section,
     Wait,
     read_list,
 )

@@ -1,4 +1,4 @@
-"""Types of values in the YAML file that pydantic does not have: paths, names, endpoints, branches.
+"""What the models of the YAML file are made of: the base class of a mapping, and types of values.
 
 Each reader takes the value from YAML and raises ValueError with "what is wrong; what to write instead".
 """
@@ -7,9 +7,17 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
 
 from stargate_gate.config.endpoint import Endpoint
 
@@ -29,6 +37,17 @@ IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)")
+
+
+class Section(BaseModel):
+    """A mapping in the YAML file. An empty one has all defaults."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, value: Any) -> Any:
+        return {} if value is None else value
 
 
 def search_path() -> str:

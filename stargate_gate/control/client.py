@@ -53,7 +53,7 @@ def ask(
 def hand_over(path: Path, args: Mapping[str, Any], descriptors: tuple[int, int, int]) -> Answer:
     """Let the node serve a session on `descriptors`: stdin, stdout, stderr; wait as long as it runs.
 
-    `args` are those of `control.SessionHandler`.
+    `args` are those of `server.SessionHandler`.
 
     Raises:
         UnavailableError: no node listens there, or it went away.

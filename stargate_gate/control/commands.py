@@ -1,8 +1,7 @@
 """What an operator on this machine may ask of the running node, through the control socket.
 
 Repository commands go through the gate's own request function, as an administrator: the same parsing,
-the same refusals, the same log line. May import: gate, health (control's port), rescued_commands, errors,
-exitcodes.
+the same refusals, the same log line.
 """
 
 import secrets
@@ -42,7 +41,7 @@ class _Captured:
         self.errors = bytearray()
         self.status = int(ExitCode.INTERNAL)
 
-    async def read(self, n: int) -> bytes:  # noqa: ARG002
+    async def read(self, n: int) -> bytes:  # noqa: ARG002 - the port's signature
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -83,7 +82,7 @@ class OperatorCommands:
         """Carry out one command of `stargate …`.
 
         Raises:
-            StargateError: the command cannot be meant, or was refused.
+            StargateError: the command is invalid, or was refused.
         """
         if (at_once := self._at_once.get(command)) is not None:
             return at_once(args)
@@ -112,5 +111,5 @@ class OperatorCommands:
         return {"exit": channel.status, "output": channel.output.decode("utf-8", "replace"), "error": error}
 
 
-def _verdict(good: bool, line: str, *, otherwise: ExitCode) -> Args:  # noqa: FBT001
+def _verdict(good: bool, line: str, *, otherwise: ExitCode) -> Args:  # noqa: FBT001 - read as a sentence
     return {"exit": int(ExitCode.OK if good else otherwise), "output": line}

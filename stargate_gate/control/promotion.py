@@ -1,7 +1,4 @@
-"""`stargate promote`: what may be lost by it, said before it is done; and the override itself.
-
-May import: election (elector, views), replication (the mirror's status), health (how long is that), errors.
-"""
+"""`stargate promote` on the node's side: says first what may be lost, then lets the node try to lead."""
 
 import time
 from collections.abc import Callable, Iterator

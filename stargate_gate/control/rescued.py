@@ -1,7 +1,4 @@
-"""`stargate rescued …` on the node's side: what was rescued here, for people and for programs.
-
-May import: replication (mirror, rescues, restoring), repos (store), errors.
-"""
+"""`stargate rescued …` on the node's side: what was rescued here, for people and for programs."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping

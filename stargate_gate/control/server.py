@@ -4,7 +4,7 @@ One request per connection: a JSON object in one line, {"protocol": NUMBER, "com
 the answer is one line as well: {"protocol": NUMBER, "exit": STATUS, "output": TEXT, "error": TEXT,
 "data": any}. Without a protocol it is 1; a larger one than formats.CONTROL's is refused. The socket is
 0600 in a 0700 folder, so only the node's own user (and root) can connect: whoever can may do
-everything. `control_client` is the other side.
+everything. client.py is the other side.
 
     command       args                       what it does
     health        {}                         exit 0 while the node works, else 69
@@ -27,12 +27,13 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
+from stargate_gate.aio.tasks import HeldTasks, run_until
 from stargate_gate.control.path import short_path
 from stargate_gate.errors import StargateError, TryAgainError, UnavailableError, UsageError
 from stargate_gate.exitcodes import ExitCode
@@ -76,7 +77,7 @@ class SessionHandler(Protocol):
         Cancelled when the client is gone.
 
         Raises:
-            StargateError: the arguments cannot be meant.
+            StargateError: the arguments are invalid.
         """
 
 
@@ -95,7 +96,7 @@ class ControlServer:
         self._path = path
         self._handler = handler
         self._sessions = sessions
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = HeldTasks()
         self._identity: tuple[int, int] | None = None
 
     async def start(self) -> None:
@@ -111,19 +112,17 @@ class ControlServer:
                 self._remove_stale()
                 sock.bind(name)
                 os.chmod(name, 0o600)  # noqa: PTH101 # before listen: nobody connects in between
-                info = os.stat(name)  # noqa: PTH116
+                info = os.stat(name)  # noqa: PTH116 - as above
             self._identity = info.st_dev, info.st_ino
             sock.listen(BACKLOG)
         except BaseException:
             sock.close()
             raise
-        self._run(self._accept(sock), "control socket")
+        self._tasks.start(self._accept(sock), "control-socket")
 
     async def close(self) -> None:
         """Stop listening, end what runs, remove the socket."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         with contextlib.suppress(OSError):
             info = self._path.lstat()
             if (info.st_dev, info.st_ino) == self._identity:
@@ -134,11 +133,6 @@ class ControlServer:
             if stat.S_ISSOCK(self._path.lstat().st_mode):
                 self._path.unlink()
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _accept(self, listener: socket.socket) -> None:
         with listener:
             while True:
@@ -148,7 +142,7 @@ class ControlServer:
                     log.warning("control_accept_failed", error=error.strerror)
                     await asyncio.sleep(ACCEPT_PAUSE_S)
                 else:
-                    self._run(self._serve(sock), "control request")
+                    self._tasks.start(self._serve(sock), "control-request")
 
     async def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError, TimeoutError):  # the client has gone, or does not read
@@ -203,17 +197,8 @@ class ControlServer:
         if len(descriptors) != SESSION_DESCRIPTORS:
             raise UsageError("a session comes with its stdin, stdout and stderr")
         stdin, stdout, stderr = descriptors
-        session = asyncio.create_task(
-            self._sessions.session(args, stdin, stdout, stderr), name="local session"
-        )
-        gone = asyncio.create_task(receive_line(sock, 0), name="local session's client")
-        try:
-            await asyncio.wait({session, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (session, gone):
-                task.cancel()
-            await asyncio.gather(session, gone, return_exceptions=True)
-        return {"exit": ExitCode.UNAVAILABLE} if session.cancelled() else {"exit": session.result()}
+        status = await run_until(_gone(sock), self._sessions.session(args, stdin, stdout, stderr))
+        return {"exit": ExitCode.UNAVAILABLE if status is None else status}
 
 
 async def receive_line(sock: socket.socket, limit_bytes: int) -> tuple[bytes, list[int]]:
@@ -239,6 +224,12 @@ async def receive_line(sock: socket.socket, limit_bytes: int) -> tuple[bytes, li
             os.close(descriptor)
         raise
     return data, descriptors
+
+
+async def _gone(sock: socket.socket) -> None:
+    """Return when the client has closed its side, or has sent something that is not part of the protocol."""
+    with contextlib.suppress(OSError):  # it has gone
+        await receive_line(sock, 0)
 
 
 async def _readable(sock: socket.socket) -> None:

@@ -1,8 +1,7 @@
-"""Sessions that stock OpenSSH accepted: the gate's request function on descriptors handed to the node.
+"""Serves SSH sessions that OpenSSH's sshd has accepted.
 
 `stargate-shell` sends its own stdin, stdout and stderr over the control socket; the bytes then go
-between sshd and git through this node alone, as they do for its own SSH listener.
-May import: gate, health, errors.
+between sshd and git through this node, as they do for its own SSH listener.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class LocalSessions:
         self._gate = gate
 
     async def session(self, args: Mapping[str, Any], stdin: int, stdout: int, stderr: int) -> int:
-        """See `health.control.SessionHandler`."""
+        """See `server.SessionHandler`."""
         request = request_of(args)
         with FdChannel(stdin, stdout, stderr) as channel:
             status = await self._gate.handle(request, channel)

@@ -1,4 +1,4 @@
-"""The folders and files of a data_dir, and the random id that tells it from every other."""
+"""The folders and files of a data_dir, and its random id, which no other data_dir has."""
 
 import contextlib
 import errno
@@ -109,6 +109,7 @@ def open_data_dir(root: Path) -> DataDir:
                 f"run it as that user ({run_as(info.st_uid)}); chown it only if that is the wrong user"
             )
             raise ConfigurationError([problem])
+        # Before anything is changed: the folder may be somebody's home directory, named by mistake.
         if (foreign := foreign_things(root)) is not None:
             raise ConfigurationError([f"node.data_dir: {foreign}"])
         known = _read_layout(root / LAYOUT.where)

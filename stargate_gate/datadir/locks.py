@@ -129,6 +129,8 @@ class LeadingLock:
         if fd is None:
             return
         try:
+            # The token goes first. Else a push of this leadership could pass the hook when the next
+            # leadership has the lock and has not written its own token yet.
             with contextlib.suppress(OSError):  # a full or broken disk must not keep the lock
                 os.ftruncate(fd, 0)
         finally:

@@ -181,6 +181,8 @@ class ActiveWriters:
                 self._records.remove(record)
             if busy.dirty and not busy.records:
                 async with busy.turn:
+                    # Look again: while this waited for the lock, another writer may have entered. It sweeps
+                    # then.
                     if not busy.records:
                         await self._clean(repository, busy)
         finally:
@@ -277,6 +279,8 @@ class WritersLock:
             await sweep(_to_sweep(datadir, records))
             records.clear()
             _note_boot(datadir)
+            # flock(2) converts the lock; in between it may be free for a moment. Only a starting node takes
+            # it exclusively, and the node lock keeps every other node out.
             fcntl.flock(fd, fcntl.LOCK_SH)
         except BaseException:
             os.close(fd)

@@ -1,4 +1,1 @@
-"""Who leads: the port, the cluster record, terms, and the engines behind the port.
-
-May import: errors, exitcodes, config, datadir.
-"""
+"""Who leads: the port, the cluster record, terms, and the engines behind the port."""

@@ -2,16 +2,16 @@
 
 Theory of operation. A node is always in one of these stages, and `Elector.view` shows it:
 
-    watching    somebody else's turn, or the lock is held: the record is read every retry_s
-    trying      eligible: besides, the lock is tried every retry_s
-    taking over the lock is held and proved from here on; the record is read and judged again under
-                it, the node ends its own mirror (`prepare`), the next term is claimed
+    watching    this node is not eligible, or must wait: it reads the record every retry_s
+    trying      it is eligible: it reads the record and tries the lock every retry_s
+    taking over it has the lock, and proves that from here on; it reads the record again and decides
+                again, ends its own mirror (`prepare`), and claims the next term
     leading     the body of `async with elector.term()` runs; it opens and closes the term
-    ending      the body was left, or cancelled because the lease was lost; then the lock is let go,
-                whatever happened
+    ending      the body was left, or cancelled because the lease was lost; then the lock is released,
+                in every case
 
-There is no way from a later stage to an earlier one but through "ending". Everything that ends a
-leadership early is a cancellation of the task that runs the body, so nothing in it can be forgotten.
+Every later stage goes through "ending" before the node watches again. Whatever ends a leadership early
+cancels the task that runs the body, so everything that belongs to the leadership ends with that task.
 """
 
 import asyncio
@@ -128,9 +128,9 @@ class Elector:
 
         On disk soon after, once a term; forgetting it in a crash only means checking again.
         """
-        news = self._checked is None or self._checked[0] != term
+        is_new = self._checked is None or self._checked[0] != term
         self._checked = (term, position)
-        if news:
+        if is_new:
             noted = self._disk.submit(self._state.note_checked, term, position)
             noted.add_done_callback(_say_not_noted)
 
@@ -144,7 +144,7 @@ class Elector:
 
     @property
     def checked_through(self) -> tuple[int, int] | None:
-        """Term and position up to which everything was here, at least: told now, or remembered."""
+        """Term and position up to which this node had everything, at least; None: never."""
         known = self._state.known
         if self._checked is not None:
             return self._checked
@@ -189,8 +189,8 @@ class Elector:
 
         `prepare(record)` is awaited under the lock, before the claim, with the record in force: it
         ends and reaps this node's mirror. The body is cancelled, and LeadershipLostError raised in
-        its place, when the handle is lost or was not proved for `lease_s`. Leaving the body in any way
-        lets go of the lock, after the body's own cleaning up.
+        its place, when the lock is lost or was not proved for `lease_s`. Leaving the body in any way
+        releases the lock, after the body's own clean-up.
 
         Raises:
             LeadershipLostError: the term was lost while the body ran.
@@ -219,7 +219,7 @@ class Elector:
             await asyncio.sleep(self._timings.retry_s)
 
     async def _win(self) -> tuple[float, LeaseHandle]:
-        """Watch until the lock is ours. Returns the clock before it was asked for, and the handle."""
+        """Watch and try until this node has the lock. The clock from before it asked, and the handle."""
         while True:
             pause_s = self._timings.retry_s
             try:
@@ -248,7 +248,7 @@ class Elector:
         return isinstance(decision, Try)
 
     async def _admit(self, record: ClusterRecord) -> None:
-        """Check that the record is this cluster's, and remember it durably before acting on it."""
+        """Check that the record is this cluster's, and note it on disk before acting on it."""
         if (problem := distrust(record, self._state.known, self._engine.place)) is not None:
             raise ElectionUnavailableError(problem.reason)
         if not self._state.noted(record):
@@ -267,7 +267,7 @@ class Elector:
         )
 
     async def _take_over(self, lease: Lease, prepare: Prepare) -> Term | None:
-        """Everything between the lock and the body; None if it turns out not to be this node's turn."""
+        """Everything between getting the lock and the body; None if this node must not lead after all."""
         record = await lease.handle.read()
         await self._admit(record)
         decision = self._decide(record)
@@ -326,7 +326,7 @@ class Elector:
         self._show(record=self._record, reason="the leader lock is unavailable", trouble=trouble)
 
     def _show(self, *, record: ClusterRecord | None, reason: str, trouble: str | None) -> None:
-        """Change what `view` says; one log line for a change of words, none while nothing changes."""
+        """Change what `view` returns. Logs one line if the reason or the trouble changed, else none."""
         if record != self._record:
             self._record_since = self._clock()
         if trouble != self._trouble:

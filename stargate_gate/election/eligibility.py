@@ -31,7 +31,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Try:
-    """This node may take the lock. `why` is for the log; `forced`: but for the operator it might not."""
+    """This node may take the lock. `why` is for the log. `forced`: only because an operator said so."""
 
     why: str
     forced: bool = False
@@ -39,14 +39,14 @@ class Try:
 
 @dataclass(frozen=True)
 class Watch:
-    """Somebody else's turn; `reason` tells operators why."""
+    """This node must not try now; `reason` says why, for operators."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """The record is not to be trusted; `reason` says what to do."""
+    """The record cannot be trusted; `reason` says what to do."""
 
     reason: str
 
@@ -91,7 +91,7 @@ def distrust(record: ClusterRecord, known: Known, place: str) -> Unavailable | N
 def decide(record: ClusterRecord, standing: Standing, *, place: str, handover_wait_s: float) -> Decision:
     """What this node may do about the leader lock, given the record in force.
 
-    Also asked again under the lock, on a record that was read under it.
+    The elector asks a second time when it has the lock, with the record that it read under the lock.
     """
     if (unavailable := distrust(record, standing.known, place)) is not None:
         return unavailable
@@ -106,7 +106,7 @@ def decide(record: ClusterRecord, standing: Standing, *, place: str, handover_wa
 
 
 def _by_content(record: ClusterRecord, standing: Standing) -> Try | Watch:
-    """Who holds what was acknowledged? (name, data_dir id) tells; a name alone proves nothing."""
+    """Decide by who has every acknowledged push. Nodes are compared by (name, data_dir id), not by name."""
     me, known = standing.me, standing.known
     if me in record.eligible and rolled_back(record, me, known.incarnations):
         return Watch(
@@ -146,7 +146,7 @@ def why_standby(record: ClusterRecord, me: Member, decision: Decision) -> str:
 def carried_over(record: ClusterRecord, me: Member) -> tuple[Member, ...]:
     """The sync set of a new term.
 
-    All who might have led instead keep being needed until the new leader writes otherwise.
+    All who were eligible before: pushes need their acknowledgement until the new leader writes another set.
     """
     return tuple(sorted(record.eligible - {me}))
 

@@ -1,4 +1,4 @@
-"""The lease of one handle: proves it again and again, and cancels a task when it is lost."""
+"""Proves again and again that this node still holds the leadership, and cancels a task when it does not."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Self
 
 import structlog
 
+from stargate_gate.aio.tasks import HeldTasks
 from stargate_gate.election.port import LeaseHandle
 from stargate_gate.election.status import Timings
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
@@ -18,14 +19,14 @@ MISTAKE = "the heartbeat failed"
 
 
 class Lease:
-    """A scope that lasts as long as the handle can be proved; like `asyncio.timeout` for leading.
+    """A scope that lasts as long as the leadership can be proved; as `asyncio.timeout`, for leading.
 
-    `async with Lease(...)`: heartbeats run; when the handle is lost, or could not be proved for
-    `lease_s`, `on_lost` is called and the body is cancelled; the scope then raises
-    LeadershipLostError in place of that cancellation. A cancellation from outside passes through.
+    Inside `async with Lease(...)` heartbeats run. When the leadership is lost, or was not proved for
+    `lease_s`, `on_lost` is called and the body is cancelled; the scope then raises LeadershipLostError
+    in place of that cancellation. A cancellation from outside passes through.
 
-    The lease counts from before the proof was asked for, and asking takes no longer than what is left
-    of it: a call that hangs loses the lease on time.
+    The lease is counted from before the proof was asked for, and a proof may take no longer than what is
+    left of it. So a call that hangs loses the lease on time.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Lease:
         proved_at: float,
         on_lost: Callable[[str], None],
     ) -> None:
-        """`proved_at`: the clock, read before the handle was asked for."""
+        """`proved_at`: the clock, read before `handle` was asked for."""
         self.handle = handle
         self.lost: str | None = None
         self._timings = timings
@@ -47,6 +48,7 @@ class Lease:
         self._ended = False
         self._body: asyncio.Task[object] | None = None
         self._cancels_before = 0
+        self._tasks = HeldTasks()
         self._keeper: asyncio.Task[None] | None = None
 
     def valid(self) -> bool:
@@ -58,7 +60,7 @@ class Lease:
         return self._proved_at + self._timings.lease_s - self._clock()
 
     def lose(self, reason: str) -> None:
-        """The handle is gone: cancel the body. Only the first reason counts."""
+        """The leadership is lost: cancel the body. Only the first reason counts."""
         if self.lost is not None or self._ended:
             return
         self.lost = reason
@@ -71,7 +73,7 @@ class Lease:
         if self._body is None:
             raise RuntimeError("a lease needs a task")
         self._cancels_before = self._body.cancelling()
-        self._keeper = asyncio.create_task(self._keep(), name="leadership-heartbeat")
+        self._keeper = self._tasks.start(self._keep(), "leadership-heartbeat")
         return self
 
     async def __aexit__(
@@ -91,7 +93,7 @@ class Lease:
         raise LeadershipLostError(self.lost) from error
 
     async def _stop_keeper(self) -> asyncio.CancelledError | None:
-        """End the heartbeats; swallows a cancellation of ours that the body did not live to see."""
+        """End the heartbeats; takes back our own cancellation if the body ended before it arrived."""
         if self._keeper is None:
             return None
         self._keeper.cancel()

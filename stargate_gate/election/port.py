@@ -79,14 +79,14 @@ class LeaseHandle(Protocol):
 
         Raises:
             ElectionUnavailableError: missing, damaged or out of reach.
-            LeadershipLostError: the handle is gone, for certain.
+            LeadershipLostError: the lock or lease is lost, for certain.
         """
 
     async def claim(self, record: ClusterRecord, *, former: ClusterRecord) -> ClusterRecord:
         """Begin a new term: write its first record durably, and return it as it is in force.
 
         `record.term`, larger than `former.term`, is the smallest term that will do; the engine takes
-        one that nobody has used or claimed. `former` is what `read` returned under this handle. Returns
+        one that nobody has used or claimed. `former` is what `read` of this handle returned. Returns
         only if the record, read again afresh, is in force, and nothing of the former term has changed
         since `former` was read.
         """
@@ -101,15 +101,15 @@ class LeaseHandle(Protocol):
         """
 
     async def prove(self) -> None:
-        """One heartbeat: prove to the storage and to this node that the handle is still held.
+        """One heartbeat: prove to the storage and to this node that this node still holds the lock or lease.
 
         Raises:
             LeadershipLostError: it is not, for certain (lock file replaced, larger term, ...).
-            ElectionUnavailableError: it cannot be told now.
+            ElectionUnavailableError: it is not known now.
         """
 
     async def release(self) -> None:
-        """Let go, and make calls that still run stop at their next step.
+        """Release the lock or lease, and make calls that still run stop at their next step.
 
         Never raises; safe to call twice; returns within a few seconds even while other calls hang.
         """

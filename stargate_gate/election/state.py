@@ -51,7 +51,7 @@ class ElectionState:
         self._update(incarnations=settled(self._known.incarnations, record))
 
     def noted(self, record: ClusterRecord) -> bool:
-        """Nothing of the record is news."""
+        """Whether all of the record that matters is noted already."""
         known = self._known
         return (
             known.cluster_id is not None

@@ -1,4 +1,4 @@
-"""What the rest of a node sees of the election: frozen values. Pure."""
+"""What the other packages see of the election: frozen values. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,8 +1,8 @@
 """Periodic probes: can this node still write its disk, run git, take connections?
 
 Each probe loops in a daemon thread of its own, so that a disk that hangs stops that thread and
-nothing else. Results are kept in memory; a result that grew too old is a failure, so a hung probe
-shows as one. Whoever asks gets an answer at once.
+nothing else. Results are kept in memory. A probe that takes too long counts as failed. `health` never
+waits.
 """
 
 import errno
@@ -55,7 +55,7 @@ class _Result:
 
 
 class Checks:
-    """Runs probes from `start` to `stop`; `health` tells their latest results.
+    """Runs probes from `start` to `stop`; `health` returns their latest results.
 
     `clock` is monotonic, in seconds.
     """

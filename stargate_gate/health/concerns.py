@@ -1,10 +1,10 @@
-"""What an operator should look at, and how bad it is: one table. Pure.
+"""What an operator should look at, and how severe each is: one table. Pure.
 
 `stargate status` (and `ssh … status`) ends with the number of a level, as monitoring plug-ins do.
 
     critical  users are refused or do not get here now, or the next fault would stop the service
     warning   the service goes on; something should be looked at today
-    unknown   this node cannot tell (yet)
+    unknown   this node does not know (yet)
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,7 +54,7 @@ LEVELS: Mapping[Kind, Level] = {
     "nobody_leads": Level.CRITICAL,  # no living leader is known, and this node does not lead
     "no_writes": Level.CRITICAL,  # this node leads, and refuses pushes
     "unhealthy": Level.CRITICAL,  # a check of /healthz fails
-    "nobody_can_log_in": Level.CRITICAL,  # no usable key, or strangers have all places before a login
+    "nobody_can_log_in": Level.CRITICAL,  # no usable key, or clients without a login hold all places
     "lock_unavailable": Level.CRITICAL,  # the leader lock or the record cannot be trusted or reached
     "cut_off": Level.CRITICAL,  # as cannot_follow, and it may not take over: perhaps nobody leads
     "sync_set_empty": Level.CRITICAL,  # sync: one copy of each new push. strict: pushes are refused
@@ -72,7 +72,7 @@ LEVELS: Mapping[Kind, Level] = {
     "rescued_refs": Level.WARNING,
     "other": Level.WARNING,
 }
-# Worst first; not knowing is between the two.
+# Worst first. UNKNOWN is between the other two.
 ORDER = (Level.CRITICAL, Level.UNKNOWN, Level.WARNING)
 
 COUNTED = {Level.CRITICAL: "critical problem", Level.UNKNOWN: "thing unknown", Level.WARNING: "warning"}
@@ -87,7 +87,7 @@ class Concern:
 
     @property
     def level(self) -> Level:
-        """How bad it is."""
+        """How severe it is."""
         return LEVELS[self.kind]
 
 

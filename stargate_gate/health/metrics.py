@@ -1,7 +1,7 @@
-"""What Prometheus scrapes. Every name, label and unit here is a contract with dashboards and alerts.
+"""What Prometheus scrapes. Dashboards and alerts rely on every name, label and unit here.
 
-What counts events is counted by the node's calls; what describes a state is read from the
-StatusSource at each scrape, so the two never drift apart.
+The node calls the methods that count events. What describes a state is read from the StatusSource at each
+scrape, so metrics and status never differ.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Metrics:
     """All metrics of one node, in a registry of their own."""
 
     def __init__(self, source: StatusSource) -> None:
-        # Process-wide: a second gauge per counter tells an operator nothing.
+        # For the whole process: the time at which a counter was made is of no use to operators.
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library forgot its types
         self._registry = CollectorRegistry(auto_describe=False)
         self._sessions = Counter(

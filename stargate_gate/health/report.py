@@ -1,6 +1,6 @@
-"""The status report: one frozen value, and how it reads as JSON and on a terminal.
+"""The status report: one frozen value, and how it is written as JSON and as text. Pure.
 
-Pure: no clock, no I/O. Whoever fills in a `Status` decides what is true; this module only says it.
+node/reports.py fills in a `Status`; this module only formats it.
 """
 
 import json
@@ -140,8 +140,8 @@ class Status:
 class Health:
     """Whether the node works: each check by name, with None or what is wrong in one line.
 
-    warnings  what does not make the node fail, one line each: that nobody can log in, for one. A stranger
-              who could turn this answer to 503 could have the node restarted by what watches it
+    warnings  problems for which /healthz still answers 200, one line each. Example: nobody can log in.
+              Clients without a login can cause that; if it gave 503, they could have the node restarted
     """
 
     checks: Mapping[str, str | None]
@@ -268,14 +268,14 @@ def _refill_text(refill: Refill) -> str:
 
 
 def _standby_json(standby: StandbyStatus) -> dict[str, Any]:
-    """The keys of the contract: what differs between nodes is told in the concerns."""
+    """The documented keys. Differences between nodes are in the concerns."""
     value = asdict(standby)
     del value["differs"]
     return value
 
 
 def _mirror_json(mirror: MirrorStatus) -> dict[str, Any]:
-    """The keys of the contract, in their order."""
+    """The documented keys, in their order."""
     in_step = mirror.in_step
     return {
         "connected": mirror.connected,

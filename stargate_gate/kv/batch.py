@@ -14,10 +14,9 @@ from typing import Any
 from stargate_gate.errors import StargateError
 from stargate_gate.kv.durations import seconds
 from stargate_gate.kv.errors import KvUsageError
-from stargate_gate.kv.expect import check_expected
 from stargate_gate.kv.keys import check_key
 from stargate_gate.kv.records import DEFAULT_CTYPE, timestamp
-from stargate_gate.kv.transaction import Drop, Operation, Put
+from stargate_gate.kv.transaction import Drop, Operation, Put, check_expected
 
 _CONTENTS = ("value", "value_b64", "file")
 _FIELDS = {

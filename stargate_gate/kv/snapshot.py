@@ -41,4 +41,4 @@ class Snapshot:
         names = {
             commit.trailers["KV-Txn"] for commit in (self.ledger, self.index) if "KV-Txn" in commit.trailers
         }
-        return len(names) < 2  # noqa: PLR2004 # two names are two transactions
+        return len(names) < 2  # noqa: PLR2004 - two names are two transactions

@@ -119,7 +119,7 @@ class Store:
             return answer, Snapshot()
         found = self._snapshot(own)
         copies = dict(zip(self.copies, found.oids, strict=True)) if found.agrees else {}
-        # Another command may hold the lock of the copies: its copy is as good as ours.
+        # If another command holds the lock of the copies, leave its copy: it is as new as this one.
         if not git.update_refs({**copies, **dict.fromkeys(own)}):
             git.update_refs(dict.fromkeys(own))
         if not found.agrees:

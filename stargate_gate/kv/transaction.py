@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from stargate_gate.kv.snapshot import Snapshot
 from stargate_gate.kv.trees import FILE, Changes, Entry, edit, lookup, note
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024  # larger values would have to be split into chunks
+_OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 ABSENT = "absent"  # as an expectation: the key has no value, or one that has expired
 SET_BEFORE = "set before"  # by an earlier operation of the same transaction
 NONE = "-"  # the value of a trailer that has none
@@ -62,6 +64,17 @@ class Prepared:
     index: Commit
     objects: NewObjects
     values: Mapping[str, str]  # the values' oids, by key
+
+
+def check_expected(text: str | None) -> str | None:
+    """Returns `text`, the value of --expect, if it is a whole object id, "absent" or None.
+
+    Raises:
+        KvUsageError
+    """
+    if text is None or text == ABSENT or _OID.fullmatch(text):
+        return text
+    raise KvUsageError(f"bad --expect: {text!r} is neither a whole object id nor {ABSENT!r}")
 
 
 def checked(operations: Iterable[Operation]) -> list[Operation]:

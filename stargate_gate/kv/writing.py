@@ -92,6 +92,9 @@ class _Writing:
                     return Written(self._txn, prepared.ledger.oid, prepared.values)
                 case Outcome.CONFLICT:
                     self._check_time(answer)
+                    # The first conflict is usual: the base was the local copy, which may be old. If the base
+                    # was just fetched, another client writes at the same time: wait, so that one of the two
+                    # succeeds.
                     if self._fresh:
                         self._pace.pause()
                     return self._refetch([url])

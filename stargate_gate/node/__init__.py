@@ -1,1 +1,1 @@
-"""The one place that puts the packages together; what a node does because it leads, or follows, or ends."""
+"""Puts the packages together into one node; what a node does when it starts, leads, follows and stops."""

@@ -1,7 +1,4 @@
-"""What of a node's state an operator should look at. Pure: from what the rooms say to `Concern`s.
-
-May import: health (concerns, report), election (port, views), replication (syncset).
-"""
+"""What an operator should look at: turns the state of a node into `Concern`s. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a node knows of itself at one moment; see `reports.NodeReports`."""
+    """All that a node knows of itself at one moment. Filled by `reports.NodeReports.status`."""
 
     me: Member
     view: LeadershipView
@@ -48,7 +45,7 @@ def recorded_leader(now: Situation) -> str | None:
 
 
 def concerns(now: Situation) -> Iterator[Concern]:
-    """Everything an operator should look at, in no order."""
+    """Everything that an operator should look at, in no particular order."""
     yield from _of_leading(now)
     yield from _of_the_sync_set(now)
     yield from _of_following(now)

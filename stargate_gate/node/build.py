@@ -230,7 +230,7 @@ class _TermStart:
         self._metrics = metrics
 
     def changes(self, term: Term) -> TermChanges:
-        """What a write of `term` tells; the store tells it of new repositories from now on."""
+        """The changes of `term`. The store reports new repositories to them from now on."""
         parts = self._parts
         feed = Feed(
             term,
@@ -244,7 +244,7 @@ class _TermStart:
             reach=self._reach,
         )
         changes = TermChanges(feed, parts.store, parts.housekeeping)
-        parts.store.report_births_to(changes)
+        parts.store.report_new_to(changes)
         return changes
 
     def leading(self, term: int) -> None:

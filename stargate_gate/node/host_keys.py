@@ -1,6 +1,7 @@
-"""All nodes are one host behind one address: a host key that differs would look like an attack.
+"""Compares this node's SSH host keys with the leader's.
 
-May import: election (elector, port, views), errors.
+Users reach all nodes under one address. If the nodes had different host keys, users' clients would report an
+attack after a failover. So a node with other keys than the leader's ends with an error.
 """
 
 import functools
@@ -12,7 +13,7 @@ from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.errors import ConfigurationError
 
-VIEW_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+VIEW_LIMIT_S = 3600.0  # the keys are compared at least this often
 
 
 async def watch_host_keys(elector: Elector, mine: Collection[str]) -> NoReturn:

@@ -1,7 +1,6 @@
-"""What this node may do because it leads: the scope of each write, and ending them all with the term.
+"""Which writes may run on this node: lets them in while it leads, and ends them all with the term.
 
-The elector says who leads; this module turns that into the gate's two questions, "may this push
-start?" and "may it go on?". May import: election (status), gate (ports), errors.
+The elector says who leads. The gate asks this module whether a push may start, and whether it may go on.
 """
 
 import asyncio
@@ -20,9 +19,9 @@ from stargate_gate.gate.ports import Changes
 class WriteScopes:
     """The writes that run in one term. Made when the term opens, ended with it.
 
-    A write enters by `scope()`. `finish_running` waits for those that run when it is called, and lets new
-    ones in meanwhile. `drain` lets no new one in and waits for all; `revoke` cancels them and returns when
-    each has ended, its git process reaped.
+    A write runs inside `scope()`. `finish_running` waits for the writes that run when it is called, and lets
+    new ones in meanwhile. `drain` lets no new write in and waits for all. `revoke` cancels all and returns
+    when each has ended and its git process is reaped.
 
     changes  what each write is given: those of the term
     """
@@ -93,7 +92,7 @@ class WriteScopes:
 class _Departure:
     """This node has stopped taking writes, since it steps down.
 
-    let_go     those who wait are told to go elsewhere; until then they wait
+    let_go     waiting pushes are refused, with the address of the new leader; until then they wait
     successor  the node that the record names as the next leader, if any
     url        "ssh://host:port" of `successor`, once that is known to lead
     """
@@ -107,7 +106,7 @@ class NodeLeadership:
     """The gate's `Leadership`, put together from the election, the mirror and the node's own life.
 
     view          what the election knows now
-    followed      the leader that the mirror hears from now, if any: that one is alive
+    followed      the leader that the mirror is connected to, which is therefore alive; None: none
     changed       woken here, and by the mirror, when something that `view` is made of has changed
     """
 
@@ -161,9 +160,10 @@ class NodeLeadership:
         )
 
     async def wait_decided(self, limit_s: float) -> GateView:
-        """Wait until this node accepts writes, knows a live leader, or lets go of who waits.
+        """Wait until this node accepts writes, knows a live leader, or lets nobody wait any more.
 
-        The view as it is then. A standby that stops lets nobody wait; a leader that steps down does.
+        Returns the view as it is then, or at the limit. On a standby that stops nobody waits; on a leader
+        that steps down pushes wait until `let_go`.
         """
         self._remember_session()
         self._waiting += 1
@@ -209,7 +209,7 @@ class NodeLeadership:
         return self._scopes.scope()
 
     def _remember_session(self) -> None:
-        """Until its task ends: what it says last comes after its write."""
+        """Count the current task in `sessions` until it ends: it sends its answer after its write."""
         task = asyncio.current_task()
         if task is not None and task not in self._sessions:
             self._sessions.add(task)
@@ -217,7 +217,7 @@ class NodeLeadership:
 
     @property
     def sessions(self) -> "frozenset[asyncio.Task[object]]":
-        """The tasks of all that write, have written or wait, until they have said their last word."""
+        """The tasks of all requests that write, have written or wait, until their answer is sent."""
         return frozenset(self._sessions)
 
     def open(self, token: str, changes: Changes) -> None:
@@ -226,7 +226,7 @@ class NodeLeadership:
         self._changed.wake()
 
     def stop(self) -> None:
-        """The node is going away: nobody waits for it to lead. While it leads it goes on taking writes."""
+        """The node stops: no push waits for it to lead. While it leads, it goes on taking writes."""
         self._stopping = True
         self._changed.wake()
 
@@ -243,19 +243,19 @@ class NodeLeadership:
         return await self._scopes.drain(f"not leader: {self._node} is stepping down, try again", limit_s)
 
     def let_go(self, successor: str | None, url: str | None = None) -> None:
-        """Tell those who wait, and who comes from now on, that `successor` takes over; leads, with `url`."""
+        """Refuse waiting and new pushes: `successor` takes over, or, with `url`, leads there already."""
         self._departure = _Departure(True, successor, url)
         self._changed.wake()
 
     async def close(self, reason: str) -> None:
-        """End every write of the term. When this returns none runs, and each one's git is reaped."""
+        """End every write of the term. When this returns, none runs and the git process of each is reaped."""
         scopes, self._scopes, self._token = self._scopes, None, ""
         if scopes is not None:
             await scopes.revoke(f"not leader: {self._node} {reason}; the outcome of this push is unknown")
         self._changed.wake()
 
     def ended(self) -> None:
-        """The term is over. Who waits goes on waiting for the next leader, this node or another."""
+        """The term is over. Pushes that wait go on waiting for the next leader, here or elsewhere."""
         if not self._stopping:
             self._departure = None
         self._changed.wake()

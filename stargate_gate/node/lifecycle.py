@@ -1,8 +1,6 @@
-"""The two halves of a node's life: leading a term, and following somebody else's.
+"""What a node does while it leads, and while it follows another leader, each step in a fixed order.
 
-The elector decides whose turn it is; this module does what the turn asks for, in a written order. May
-import: election, replication, repos (durable, process), datadir (leading lock), address, leadership,
-errors.
+The elector decides who leads; `Lifecycle` carries out what follows from that.
 """
 
 import asyncio
@@ -16,7 +14,7 @@ import structlog
 
 from stargate_gate.address.floating import CLAIM_WAIT_S, RELEASE_WAIT_S, FloatingAddress
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import cancel_and_wait, finish, run_until, task_group
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.locks import LeadingLock
 from stargate_gate.election.elector import Elector
@@ -39,15 +37,16 @@ log = structlog.get_logger()
 
 LEADING_LOCK_LIMIT_S = 5.0  # hooks hold it shared for about 2 ms each
 DRAIN_LAST_SHARE = 0.25  # of drain_s: for the pushes that began while older ones were finished
-LAST_WORDS_S = 0.5  # for what sessions say last at a planned stop: nobody else leads yet
-LOST_WORDS_S = 0.2  # the same when the leadership is lost: somebody else may be about to take the address
+LAST_WORDS_S = 0.5  # for sending the last answers at a planned stop: nobody else leads yet
+LOST_WORDS_S = 0.2  # the same when the leadership is lost: another node may take the address at any time
 # after a term that could not be opened; others may try meanwhile
 AGAIN_BACKOFF = Backoff(1.0, 30.0, random.random)
-WATCH_LIMIT_S = 3600.0  # a view that does not change is looked at again that often
+FOLLOW_AGAIN_S = 1.0  # after a mirror that failed
+WATCH_LIMIT_S = 3600.0  # the view is looked at again at least this often
 
 
 class CannotLeadError(StargateError):
-    """A term was won, and cannot be opened: nothing was acknowledged in it."""
+    """A term was won and cannot be opened. Nothing was acknowledged in it."""
 
 
 class Follower(Protocol):
@@ -57,7 +56,7 @@ class Follower(Protocol):
         """Mirror the leader that `record` names, until cancelled."""
 
     async def end(self) -> None:
-        """End and reap all of it: when this returns, nothing of an older term changes a ref."""
+        """End all of it. When this returns, its git is reaped and nothing of an older term changes refs."""
 
     async def finish_received(self) -> None:
         """After `end`: complete what was received and half applied, and put everything on disk.
@@ -92,10 +91,10 @@ class NobodyToFollow:
         await asyncio.Event().wait()
 
     async def end(self) -> None:
-        """Nothing runs."""
+        """There is nothing to end."""
 
     async def finish_received(self) -> None:
-        """Nothing was received; but what was pushed before a crash is shown again, and so acknowledged."""
+        """Put everything on disk: clients see what was pushed before a crash, and take it as stored."""
         try:
             await asyncio.to_thread(sync_everything, self._repositories)
         except OSError as error:
@@ -103,10 +102,10 @@ class NobodyToFollow:
 
 
 class Lifecycle:
-    """Leads when it is this node's turn, follows when it is not. One per node.
+    """Leads when the elector wins a term, and follows the leader of the record in between. One per node.
 
     address           follows the leadership, within its own limits
-    clients           are told, and let go, before it does
+    clients           the SSH listener: its connections end before the address moves away
     led               where everybody else finds the term that is led
     make_changes      what is needed for the writes of a term
     mode              as in force: who of the former sync set is waited for
@@ -148,7 +147,7 @@ class Lifecycle:
         self._following: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Step down, and do not come back."""
+        """Step down, and lead no more."""
         self._stop.set()
 
     async def run(self) -> None:
@@ -156,22 +155,18 @@ class Lifecycle:
 
         Cancelled, it ends its term at once, without handing over.
         """
-        follow = asyncio.create_task(self._follow(), name="follow")
-        lead = asyncio.create_task(self._lead_terms(), name="lead")
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({follow, lead, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done() and self._led.leads():
-                await asyncio.wait({lead})  # each step of stepping down has its own limit
-                await self._tell_waiting()
+            async with task_group() as group:
+                follow = group.create_task(self._follow(), name="follow")
+                lead = group.create_task(self._lead_terms(), name="lead")
+                await self._stop.wait()
+                if self._led.leads():
+                    await asyncio.wait({lead})  # each step of stepping down has its own limit
+                    await self._tell_waiting()
+                follow.cancel()
+                lead.cancel()
         finally:
-            for task in (stop, follow, lead):
-                task.cancel()
-            results = await asyncio.gather(follow, lead, return_exceptions=True)
             await finish(self._mirror.end())
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
 
     async def _lead_terms(self) -> None:
         while not self._stop.is_set():
@@ -200,8 +195,7 @@ class Lifecycle:
         self._former = record.leader
         following = self._following
         if following is not None:
-            following.cancel()
-            await asyncio.wait({following})
+            await cancel_and_wait(following)
         await self._mirror.end()
         await self._mirror.finish_received()
         if following is not None:
@@ -241,7 +235,7 @@ class Lifecycle:
         return changes
 
     async def _carry_over(self, term: Term) -> None:
-        """Take those out of the record that nobody should wait for, before the first write of the term.
+        """Remove members from the record that no push should wait for, before the first write of the term.
 
         In mode sync that is the former leader: its lock was free, so it is gone, and comes back by being
         checked; the others of its sync set are waited for. Mode strict waits for anybody who held
@@ -257,7 +251,7 @@ class Lifecycle:
             await term.update(sync_set=members)
 
     async def _reason_to_step_down(self, feed: Feed) -> str:
-        """Waits until there is one."""
+        """Wait until there is one, and return it."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.election.heartbeat_s):
@@ -314,15 +308,16 @@ class Lifecycle:
         LOST_WORDS_S to hear of it before the address goes; it goes then, also if git is not reaped yet.
         """
         self._leading_lock.release()
-        ending = asyncio.create_task(self._leadership.close("has lost its leadership"), name="end-pushes")
-        try:
-            if self._address.wanted_here:  # else it has stepped down in order
-                if self._address.breaks_connections:
-                    self._leadership.let_go(None)
-                await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
-        finally:
-            self._address.release("lost")
-            await ending
+        async with task_group() as group:
+            ending = self._leadership.close("has lost its leadership")
+            group.create_task(finish(ending), name="end-pushes")
+            try:
+                if self._address.wanted_here:  # else it has stepped down in order
+                    if self._address.breaks_connections:
+                        self._leadership.let_go(None)
+                    await self._clients.leave(self._leadership.sessions, LOST_WORDS_S)
+            finally:
+                self._address.release("lost")
         await self._led.end()
         await self._address.settled(RELEASE_WAIT_S)
         if not self._stop.is_set():
@@ -348,19 +343,19 @@ class Lifecycle:
             if target is None:
                 await self._until_target_is_not(None)
                 continue
-            self._following = asyncio.create_task(self._mirror.follow(target), name="mirror")
-            watch = asyncio.create_task(self._until_target_is_not(_identity(target)), name="watch")
             try:
-                await asyncio.wait({self._following, watch}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await finish(self._stop_following(watch))
+                await run_until(self._until_target_is_not(_identity(target)), self._follow_one(target))
+            except Exception as error:  # a bug, or a git process that does not end: others are still served
+                log.exception("mirror_failed", leader=target.leader.name, error=repr(error))
+                await asyncio.sleep(FOLLOW_AGAIN_S)
 
-    async def _stop_following(self, watch: asyncio.Task[None]) -> None:
-        following, self._following = self._following, None
-        tasks = {watch} if following is None else {watch, following}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _follow_one(self, target: ClusterRecord) -> None:
+        """Until cancelled: because there is another target, or by `_prepare`."""
+        try:
+            async with task_group() as group:
+                self._following = group.create_task(self._mirror.follow(target), name="mirror")
+        finally:
+            self._following = None
 
     async def _until_target_is_not(self, identity: tuple[int, Member, str] | None) -> None:
         def other(view: LeadershipView) -> bool:

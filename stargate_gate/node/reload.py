@@ -1,7 +1,6 @@
-"""What a running node does at SIGHUP: keys and log settings are read again, and it says what it did.
+"""What a running node does at SIGHUP: it reads keys and log settings again, and logs what it did.
 
-Nothing here ends the node: a file that is wrong is named in the log, and what was in force stays in force.
-May import: config, election (worker), hangups, logs, errors.
+Nothing here ends the node. If a file is wrong, the log names it, and the old settings stay in force.
 """
 
 import asyncio

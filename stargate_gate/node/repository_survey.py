@@ -1,7 +1,6 @@
-"""Looking over all repositories now and then, for what an operator should know of them.
+"""Lists all repositories from time to time, for warnings that `status` shows.
 
-What lies among the repositories and is not served, with the reason; and settings that one node alone has.
-May import: repos, errors.
+It finds folders that are not served, with the reason, and repository settings that only this node has.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ MAX_SHOWN = 5  # of a kind, in status; all are in the log
 class RepositorySurvey:
     """One per node. `run` until cancelled; `warnings` from memory.
 
-    alone  there is no other node that could lack what this one has
+    alone  a single node: there is no other node that could lack a setting
     """
 
     def __init__(self, store: Store, *, alone: bool) -> None:

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class TermChanges:
-    """The gate's `Changes` and the store's `Births` of one term; `feed` is that of the term.
+    """The gate's `Changes` and the store's `NewRepositories` of one term; `feed` is that of the term.
 
     Errors are those of `Feed`'s methods of the same names.
     """
@@ -77,7 +77,7 @@ class TermChanges:
         """A repository is about to get that id: note in the journal that others lack it."""
         await self.feed.expect(identity, name)
 
-    async def born(self, identity: RepositoryIdentity) -> None:
+    async def appeared(self, identity: RepositoryIdentity) -> None:
         """It has got its id: tell the standbys."""
         await self.written(identity)
 

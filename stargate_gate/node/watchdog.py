@@ -1,6 +1,6 @@
-"""Ends the process when its event loop hangs: a leader that cannot tell that it lost must not live.
+"""Ends the process when its event loop hangs: it could not notice that it does not lead any more.
 
-Two parts, and each does one thing.
+There are two parts.
 
 The *kernel* ends the process. The loop sets an alarm (setitimer(2)) that sends SIGALRM after `watchdog_s`,
 and sets it again before it runs out. SIGALRM keeps its default action, which is the end of the process. So
@@ -28,8 +28,8 @@ from types import FrameType
 from typing import TextIO
 
 STDERR = 2  # also where sys.stderr was replaced
-FEEDS_PER_PERIOD = 4  # one late wake-up of the loop is no hang
-TELL_AT = 0.75  # of the period: the rest is time to write the stacks
+FEEDS_PER_PERIOD = 4  # one late wake-up of the loop must not count as a hang
+WRITE_AT = 0.75  # of the period: the rest is time to write the stacks
 MAX_FRAMES = 100  # of one thread: what is written stays readable, and short enough for a pipe
 
 
@@ -37,26 +37,26 @@ async def feed_watchdog(watchdog_s: float, *, report: TextIO | None = None) -> N
     """Keep the watchdog armed until cancelled; also feeds systemd's, if it set one (sd_notify(3)).
 
     When the loop does not come round for `watchdog_s` seconds, SIGALRM ends the process. Before that, at
-    TELL_AT of the time, all threads' stacks are written to `report` (default: the process's stderr), if the
+    WRITE_AT of the time, all threads' stacks are written to `report` (default: the process's stderr), if the
     GIL is free. The time that a machine was suspended does not count (CLOCK_MONOTONIC); the lease knows of
     it. Only the main thread may run this (signal(2) by Python).
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the parent may have left it ignored,
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # or blocked
-    teller = _Teller(watchdog_s, STDERR if report is None else report.fileno())
-    teller.start()
+    writer = _StackWriter(watchdog_s, STDERR if report is None else report.fileno())
+    writer.start()
     try:
         while True:
             signal.setitimer(signal.ITIMER_REAL, watchdog_s)
-            teller.fed()
+            writer.fed()
             notify_systemd("WATCHDOG=1")
             await asyncio.sleep(watchdog_s / FEEDS_PER_PERIOD)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        teller.end()
+        writer.end()
 
 
-class _Teller:
+class _StackWriter:
     """Writes every thread's stack once for each hang. Made in the loop's thread."""
 
     def __init__(self, watchdog_s: float, fd: int) -> None:
@@ -80,19 +80,19 @@ class _Teller:
         self._ended.set()
 
     def _run(self) -> None:
-        tell_s = self._watchdog_s * TELL_AT
-        told_of = 0.0
-        wait_s = tell_s
+        write_after_s = self._watchdog_s * WRITE_AT
+        written_for = 0.0
+        wait_s = write_after_s
         while not self._ended.wait(wait_s):
             fed_at_s = self._fed_at_s
-            wait_s = fed_at_s + tell_s - time.monotonic()
+            wait_s = fed_at_s + write_after_s - time.monotonic()
             if wait_s <= 0:
-                wait_s = tell_s
-                if told_of != fed_at_s:
-                    told_of = fed_at_s
-                    self._tell(time.monotonic() - fed_at_s)
+                wait_s = write_after_s
+                if written_for != fed_at_s:
+                    written_for = fed_at_s
+                    self._write(time.monotonic() - fed_at_s)
 
-    def _tell(self, hangs_s: float) -> None:
+    def _write(self, hangs_s: float) -> None:
         headline = (
             f"watchdog: the event loop has hung for {hangs_s:.1f} s; at {self._watchdog_s:g} s "
             "(election.watchdog_s) the node is ended. Stacks, most recent call first:"

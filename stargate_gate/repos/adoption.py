@@ -29,10 +29,10 @@ from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
-from stargate_gate.repos.inspection import inspect, leads_away
+from stargate_gate.repos.inspection import inspect
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there
+from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there, leads_away
 
 log = structlog.get_logger()
 
@@ -235,10 +235,11 @@ def _replace(path: Path, before: bytes, after: bytes) -> None:
     os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, CONFIG_MODE))
     try:
         config = path / "config"
+        # Under the lock no git changes it. But it was read before the lock was taken.
         if read_file(config, MAX_CONFIG_BYTES) != before:
             raise OSError(errno.EBUSY, "the config changes while it is being read", str(config))
         kept = path / KEPT_CONFIG
-        if not is_there(kept):
+        if not is_there(kept):  # the first one is the original; a second adoption must not replace it
             write_durably(kept, before, mode=CONFIG_MODE)
         write_durably(config, after, mode=CONFIG_MODE)
     finally:

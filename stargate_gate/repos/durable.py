@@ -37,6 +37,9 @@ class _Moment:
         wall_ns = time.time_ns()
         return cls(wall_ns, wall_ns - time.monotonic_ns())
 
+    # Folders have time stamps of the wall clock, which can be set back. Then a folder that changes now seems
+    # to be older than the last sync, and would be left out. The monotonic clock shows such a step: the wall
+    # clock's lead over it has become smaller.
     def as_of(self, now: "_Moment") -> int:
         """This moment in nanoseconds; 0 if the clock was set back since: then time stamps say nothing."""
         return self.wall_ns if now.ahead_ns >= self.ahead_ns - CLOCK_TICK_NS else 0
@@ -69,7 +72,7 @@ class FolderSyncs:
         Raises:
             OSError: not all is on disk; nothing may be acknowledged.
         """
-        began = _Moment.now()
+        began = _Moment.now()  # before the sync: what changes during it is synced the next time
         key = (path, _inode(path))  # a folder that was moved there since has another inode
         before = self._synced_at.get(key, self._settled_at)
         await asyncio.to_thread(sync_changed_folders, path, before.as_of(began) if before is not None else 0)

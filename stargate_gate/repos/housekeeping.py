@@ -90,7 +90,7 @@ class Housekeeping:
     async def _look_after_all(self) -> None:
         while True:
             name = await self._next()
-            del self._waiting[name]
+            del self._waiting[name]  # before the work: a push during it counts for the next time
             try:
                 repository = self._store.find_whole(name)
                 if repository is not None:

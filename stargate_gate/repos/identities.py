@@ -182,6 +182,8 @@ def note_home(path: Path) -> None:
     Raises:
         OSError: it was not written.
     """
+    # Written beside and renamed, so that a copy made just now never has half a number. Not made durable:
+    # after a power cut rule 4 is enough.
     beside = path / f".{HOME_FILE}.new"
     beside.write_bytes(b"%d\n" % path.lstat().st_ino)
     beside.replace(path / HOME_FILE)

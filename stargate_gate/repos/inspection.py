@@ -17,18 +17,10 @@ from stargate_gate.aio.foreign_files import kind_of, open_file
 from stargate_gate.printable import printable
 from stargate_gate.repos.gitconfig import PARTIAL_CLONE
 from stargate_gate.repos.names import RESERVED, ref_problem
-from stargate_gate.repos.repository import is_there
+from stargate_gate.repos.repository import LEADS_AWAY, is_there
 
 MAX_PROBLEMS = 3  # named in the message; "and there is more" stands for the others
 
-# Files of git's that lead to another place, relative to the repository; gitrepository-layout(5).
-_LEADS_AWAY = {
-    b"commondir": "git would take everything from the folder that it names: remove it, or copy that folder",
-    b"gitdir": "it belongs to a linked working copy: copy the repository itself instead",
-    b"objects/info/alternates": "it takes objects from another repository: run `git repack -a -d` in it, then"
-    " remove the file",
-    b"objects/info/http-alternates": "it takes objects from another repository: remove the file",
-}
 _REFS = b"refs"
 _PROMISOR = b".promisor"
 _RESERVED = RESERVED.encode()
@@ -46,11 +38,6 @@ def inspect(path: Path) -> str | None:
     if len(found) > MAX_PROBLEMS:
         found[MAX_PROBLEMS] = "and there is more"
     return "; ".join(found) or None
-
-
-def leads_away(path: Path) -> bool:
-    """Whether a file makes git use another place for parts of this repository. A few stat calls."""
-    return any(is_there(path / os.fsdecode(name)) for name in _LEADS_AWAY)
 
 
 def _problems(top: bytes) -> Iterator[str]:
@@ -82,7 +69,7 @@ def _entries(folder: bytes) -> list["os.DirEntry[bytes]"]:
 
 def _look_at_folder(name: bytes, entry: "os.DirEntry[bytes]") -> tuple[str | None, bool]:
     """What is wrong with the folder, and whether to look below it."""
-    if name in _LEADS_AWAY:
+    if name in LEADS_AWAY:
         return f"{printable(name)} is a folder: remove it", False
     if name.partition(b"/")[0] not in _UNSEEN and _is_repository_like(entry.path):
         return f"{printable(name)} is a repository inside this one: move it out", False
@@ -93,7 +80,7 @@ def _look_at_file(name: bytes, entry: "os.DirEntry[bytes]") -> str | None:
     if not entry.is_file(follow_symlinks=False):
         kind = kind_of(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
         return f"{printable(name)} is {kind}: remove it, or put a file in its place"
-    if (why := _LEADS_AWAY.get(name)) is not None:
+    if (why := LEADS_AWAY.get(name)) is not None:
         return f"it has a file {printable(name)}: {why}"
     if name.endswith(_PROMISOR) and name.startswith(b"objects/pack/"):
         return f"{printable(name)}: {PARTIAL_CLONE}"

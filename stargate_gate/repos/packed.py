@@ -55,6 +55,9 @@ def add_packed_refs(repository: Path, refs: Mapping[bytes, PackedRef]) -> None:
     except FileExistsError as error:
         raise PackedRefsError("packed-refs is being changed by somebody else") from error
     try:
+        # git itself holds this lock whenever it deletes or packs refs, so nothing changes between check and
+        # rename. Loose refs are not under this lock: only a standby calls this, and nobody else writes refs
+        # there.
         lines, peeled = _read(repository / PACKED_REFS)
         _check(refs, lines, _loose(repository))
         for ref, value in refs.items():

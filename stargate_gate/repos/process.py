@@ -21,7 +21,7 @@ from typing import IO, Self, TypeVar
 import structlog
 
 from stargate_gate.aio.children import exited
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import finish, task_group
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import ActiveWriters, WriterRecords, WritersLock
@@ -378,7 +378,9 @@ class GitProcesses:
         while self._running or self._starting:
             for task in list(self._starting):
                 await asyncio.wait({task})
-            await asyncio.gather(*(process.end(grace_s) for process in list(self._running)))
+            async with task_group() as group:  # one that does not end must not keep the others from ending
+                for process in list(self._running):
+                    group.create_task(process.end(grace_s))
 
     async def _start(
         self,
@@ -390,6 +392,9 @@ class GitProcesses:
     ) -> GitProcess:
         record: Path | None = None
         try:
+            # The record comes before the process: if this node is killed between the two, the next one sweeps
+            # the repository for nothing. The other way round it would leave a lock file that refuses pushes
+            # for ever.
             if writes is not None:
                 pass_fds = (*pass_fds, self._lock.fd)
                 record = await self._active.enter(writes)

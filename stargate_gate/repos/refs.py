@@ -1,8 +1,8 @@
 """Reads all refs of a repository, with a cache that is never older than the call.
 
-Who changes refs is not always this node: git processes of pushes do, and operators by hand. So nobody tells
-the cache of changes. Each call compares the stat of the files that refs are read from (ref_files.py) with the
-stat from before the last reading, and reads again what has changed.
+Refs are changed by the git processes of pushes, and by operators who use git here. So nobody reports changes
+to the cache. Each call compares the stat of the files that refs are read from (ref_files.py) with the stat
+from before the last reading, and reads again what has changed.
 """
 
 import asyncio
@@ -126,6 +126,8 @@ class RefReader:
 
     async def _read(self, repository: Repository) -> RefSnapshot:
         async with self._slots:
+            # The stat is taken before git reads. If something changes while git reads, the next stat differs,
+            # so the change is not missed.
             before = await self._stat(repository)
             for _ in range(ATTEMPTS):
                 snapshot = await self._read_once(repository)

@@ -38,7 +38,7 @@ MAX_SEARCHES = 5  # if folders are moved all the time
 FindAll = Callable[[], Iterable[Repository]]
 
 
-class Births(Protocol):
+class NewRepositories(Protocol):
     """Called for each repository that is new on this leader: created, copied in, or moved in."""
 
     async def expect(self, identity: str, name: RepositoryName) -> None:
@@ -48,18 +48,18 @@ class Births(Protocol):
             OSError: that could not be noted; it must not get the id.
         """
 
-    async def born(self, identity: RepositoryIdentity) -> None:
+    async def appeared(self, identity: RepositoryIdentity) -> None:
         """It exists and has its id."""
 
 
-class NoBirths:
+class IgnoreNew:
     """Does nothing."""
 
     async def expect(self, identity: str, name: RepositoryName) -> None:
-        """As `Births`."""
+        """As `NewRepositories`."""
 
-    async def born(self, identity: RepositoryIdentity) -> None:
-        """As `Births`."""
+    async def appeared(self, identity: RepositoryIdentity) -> None:
+        """As `NewRepositories`."""
 
 
 class IdFiles:
@@ -103,7 +103,7 @@ class Register:
     def __init__(
         self, files: IdFiles, leads: Callable[[], bool], *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.births: Births = NoBirths()
+        self.new_repositories: NewRepositories = IgnoreNew()
         self._files = files
         self._leads = leads
         self._now = now
@@ -125,6 +125,8 @@ class Register:
             UnavailableError: its id files cannot be read or written now.
         """
         try:
+            # The usual case, without the lock: the same folder with the same id under the same name as
+            # before.
             if self._identities.is_known(repository, seen := self._look(repository.path)) and seen.home:
                 return
             if not self._leads():
@@ -265,7 +267,9 @@ class Register:
                 known = self._identities.get(seen.id)
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)
-        elif (former := self._identities.id_of(seen.folder)) is not None:  # its id file was damaged
+        # A known folder without a readable id: its file was damaged, and is written again with the same id. A
+        # new id would make it another repository for every standby.
+        elif (former := self._identities.id_of(seen.folder)) is not None:
             await self._files.give_id(repository.path, former)
             self._identities.put(former, repository, seen.folder)
             return None
@@ -277,7 +281,7 @@ class Register:
         """Note that it has the id that its file says."""
         assert seen.id is not None  # noqa: S101 - the caller has checked
         if is_new:
-            await self.births.expect(seen.id, repository.name)
+            await self.new_repositories.expect(seen.id, repository.name)
         if not seen.home:
             await self._files.note_home(repository.path)
             self._looks.pop(repository.path, None)
@@ -286,7 +290,7 @@ class Register:
 
     async def _give(self, repository: Repository, folder: Folder, *, is_copy: bool) -> RepositoryIdentity:
         identity = new_id()
-        await self.births.expect(identity, repository.name)
+        await self.new_repositories.expect(identity, repository.name)
         await self._files.give_id(repository.path, identity)
         self._identities.put(identity, repository, folder)
         event = "repository_copy_got_its_own_id" if is_copy else "repository_got_its_id"
@@ -296,7 +300,7 @@ class Register:
     async def _tell(self, identity: RepositoryIdentity) -> None:
         """Report a new repository. If this fails, the next full list contains it all the same."""
         try:
-            await self.births.born(identity)
+            await self.new_repositories.appeared(identity)
         except StargateError as error:
             log.warning("new_repository_not_told", id=identity.id, error=error.message)
 

@@ -28,6 +28,16 @@ _OBJECT_FORMAT = re.compile(
 )
 
 
+# Files of git's that lead to another place, relative to the repository; gitrepository-layout(5).
+LEADS_AWAY = {
+    b"commondir": "git would take everything from the folder that it names: remove it, or copy that folder",
+    b"gitdir": "it belongs to a linked working copy: copy the repository itself instead",
+    b"objects/info/alternates": "it takes objects from another repository: run `git repack -a -d` in it, then"
+    " remove the file",
+    b"objects/info/http-alternates": "it takes objects from another repository: remove the file",
+}
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository's name and its folder: an absolute path below data_dir/repositories."""
@@ -131,6 +141,11 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def leads_away(path: Path) -> bool:
+    """Whether a file makes git use another place for parts of this repository. A few stat calls."""
+    return any(is_there(path / os.fsdecode(name)) for name in LEADS_AWAY)
 
 
 def read_head(path: Path) -> str:

@@ -29,7 +29,7 @@ from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.identities import Census, give_id
 from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.register import Births, IdFiles, Register
+from stargate_gate.repos.register import IdFiles, NewRepositories, Register
 from stargate_gate.repos.repository import (
     Repository,
     candidates,
@@ -104,9 +104,9 @@ class Store:
         """The folder that contains all repositories."""
         return self._datadir.repositories
 
-    def report_births_to(self, births: Births) -> None:
-        """From now on, call `births` for each repository that is new on this leader."""
-        self.register.births = births
+    def report_new_to(self, new_repositories: NewRepositories) -> None:
+        """From now on, call `new_repositories` for each repository that is new on this leader."""
+        self.register.new_repositories = new_repositories
 
     def find(self, name: RepositoryName) -> Repository | None:
         """The repository of that name, whether it is adopted or not; a few stat calls.
@@ -164,7 +164,7 @@ class Store:
         """The repository of that name, and whether it was created now. Safe for calls at the same time."""
         if self.find(name) is None:
             async with self._one_at_a_time(name):
-                if self.find(name) is None:
+                if self.find(name) is None:  # the call that had the lock before may have created it
                     return await self._create(name, object_format, None, None), True
         return await self.require(name), False
 
@@ -356,7 +356,8 @@ class Store:
         new = self._datadir.repositories / f"{NEW_PREFIX}{secrets.token_hex(8)}"
         if identity is None:
             identity = new_id()
-            await self.register.births.expect(identity, name)
+            # Noted before the repository exists: whatever is pushed to it later counts as not replicated.
+            await self.register.new_repositories.expect(identity, name)
         await self._init(new, object_format, head, identity)
         try:
             path = await finish(self._move_in(new, name))
@@ -390,6 +391,9 @@ class Store:
     async def _place_made(
         self, made: Repository, name: RepositoryName, instead_of: Repository | None
     ) -> Repository:
+        # The order is what makes a crash harmless. From the mark on, a node that was killed puts the new
+        # repository into its place itself. The old one leaves its name only after that, and the new one gets
+        # the name last.
         await asyncio.to_thread(mark_complete, made.path, name)
         identity = self.register.identity(made)
         if instead_of is not None:

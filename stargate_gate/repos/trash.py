@@ -48,6 +48,8 @@ def move_to_trash(
         "deleted": deleted,
     }
     try:
+        # Durable before the rename: a repository in the trash without it would not be known to be deleted,
+        # and the leader would send it again.
         write_json_durably(entry / ABOUT, about, TRASH)
         for folder in _up_to(target.parent, trash):
             fsync_dir(folder)

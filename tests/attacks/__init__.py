@@ -1,13 +1,14 @@
-"""Attacks on real nodes with default settings: bounded, on loopback only, and what must hold meanwhile.
+"""Attacks on real nodes with default settings: bounded, on loopback only, with checks during each.
 
     make attack                             all of them
     make attack ATTACK='--short kex door'   these two, with a fraction of the load, as `make test` does
 
-A file is one kind of attack and has one function `attack(ground)`; scenarios.py lists them. `Ground`
-(ground.py) is the cluster, the good client at another loopback address, and the checks. What every attack
-must leave standing is `Ground.holds`: no node ends, a good push from 127.0.0.2 gets through, the node's own
-process stays below MAX_NODE_MIB. A file may ask for more, as that a restarted standby gets in again.
+Each file is one kind of attack and has one function `attack(target)`; scenarios.py lists them. `Target`
+(target.py) is the cluster, a well-behaved client at another loopback address, and the checks. `Target.check`
+has what must be true during every attack: no node ends, a push from 127.0.0.2 succeeds, the node's own
+process stays below MAX_NODE_MIB. A file may check more, such as that a restarted standby joins the sync set
+again.
 
-Times are printed as ratios to the same thing on the idle cluster, and bounded by nothing but the limits that
-tests have anyway: a loaded machine fails no attack.
+Durations are printed as ratios to those on the idle cluster. Only the usual limits of tests bound them, so no
+attack fails because the machine is loaded.
 """

@@ -5,35 +5,35 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.attacks.ground import attacked_cluster
 from tests.attacks.scenarios import SCENARIOS
+from tests.attacks.target import attacked_cluster
 from tests.support.environment import isolated_environment
 
 
 def main(names: list[str]) -> int:
-    """Run these attacks, or all; 1 if something fell, which goes on with the next."""
+    """Run these attacks, or all. The exit status is 1 if one has failed; the others run all the same."""
     short = "--short" in names
     names = [name for name in names if name != "--short"]
     if unknown := [name for name in names if name not in SCENARIOS]:
-        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}", file=sys.stderr)  # noqa: T201
+        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}", file=sys.stderr)  # noqa: T201 # this is its output
         return 64
-    fallen = []
+    failed = []
     for name in names or SCENARIOS:
-        _say(f"{name}:")
+        _print(f"{name}:")
         with tempfile.TemporaryDirectory(prefix="stargate-attack-") as folder:
             _isolate(Path(folder))
             try:
-                with attacked_cluster(Path(folder) / "cluster", short=short, say=_say) as ground:
-                    SCENARIOS[name](ground)
+                with attacked_cluster(Path(folder) / "cluster", short=short, say=_print) as target:
+                    SCENARIOS[name](target)
             except (AssertionError, TimeoutError) as error:
-                fallen.append(name)
-                _say(f"FELL: {error}")
-    _say(f"fell: {', '.join(fallen)}" if fallen else "all stood")
-    return 1 if fallen else 0
+                failed.append(name)
+                _print(f"FAILED: {error}")
+    _print(f"failed: {', '.join(failed)}" if failed else "all passed")
+    return 1 if failed else 0
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 # this is its output
 
 
 def _isolate(home: Path) -> None:

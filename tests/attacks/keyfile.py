@@ -1,4 +1,4 @@
-"""authorized_keys changes, and is large, broken or no file. To parse it used to hold the loop for seconds."""
+"""authorized_keys changes, and is large, broken or not a file. Parsing it blocked the loop for seconds."""
 
 import base64
 import hashlib
@@ -7,18 +7,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.attacks.ground import Ground
+from tests.attacks.target import Target
 from tests.support.rawssh import ClosedError, RawClient, string
 
 WATCHED_S = 4.0  # longer than election.watchdog_s
 
 
-def attack(ground: Ground) -> None:
-    """Each file in turn, with logins while it is read; the good key stands at its end."""
-    path = Path(ground.leader.config["ssh"]["authorized_keys"])
+def attack(target: Target) -> None:
+    """Each file in turn, with logins while it is read. The well-behaved client's key is at its end."""
+    path = Path(target.leader.config["ssh"]["authorized_keys"])
     good = path.read_bytes()
-    keys = b"".join(map(_line, range(ground.scaled(100_000, 30_000))))
-    broken = ground.scaled(1_000_000, 300_000)
+    keys = b"".join(map(_line, range(target.scaled(100_000, 30_000))))
+    broken = target.scaled(1_000_000, 300_000)
     for what, content in (
         ("many keys", keys + good),
         ("the same, touched", None),
@@ -27,14 +27,14 @@ def attack(ground: Ground) -> None:
         ("few keys again", good),
     ):
         path.touch() if content is None else path.write_bytes(content)
-        _watch(ground, what)
+        _watch(target, what)
     path.unlink()
     os.mkfifo(path)
-    _watch(ground, "a FIFO in its place")
+    _watch(target, "a FIFO in its place")
     path.unlink()
     path.write_bytes(good)
-    ground.holds("the good file again")
-    ground.in_sync("after all files")
+    target.check("the good file again")
+    target.in_sync("after all files")
 
 
 def _line(number: int) -> bytes:
@@ -42,13 +42,13 @@ def _line(number: int) -> bytes:
     return b"ssh-ed25519 " + base64.b64encode(blob) + b" u%d\n" % number
 
 
-def _watch(ground: Ground, what: str) -> None:
-    until, slowest_s = time.monotonic() + ground.scaled(2, 1) * WATCHED_S / 2, 0.0
+def _watch(target: Target, what: str) -> None:
+    until, slowest_s = time.monotonic() + target.scaled(2, 1) * WATCHED_S / 2, 0.0
     while time.monotonic() < until:
-        with suppress(ClosedError, OSError), RawClient(ground.leader.ssh_port) as client:
+        with suppress(ClosedError, OSError), RawClient(target.leader.ssh_port) as client:
             client.request_service()
-            client.offer(ground.reader)
-        slowest_s = max(slowest_s, ground.health())
-        ground.nodes_run(what)
-    ground.say(f"    slowest /healthz {slowest_s / ground.idle_health_s:.0f} times as long as idle")
-    ground.holds(what)
+            client.offer(target.reader)
+        slowest_s = max(slowest_s, target.health())
+        target.nodes_run(what)
+    target.say(f"    slowest /healthz {slowest_s / target.idle_health_s:.0f} times as long as idle")
+    target.check(what)

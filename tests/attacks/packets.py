@@ -8,7 +8,7 @@ from itertools import cycle
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from tests.attacks.ground import Ground
+from tests.attacks.target import Target
 from tests.support.rawssh import IGNORE, RawClient, connect, packet, string
 
 if TYPE_CHECKING:
@@ -22,29 +22,29 @@ CHUNKS = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"
 LINES = b"GET /healthz HTTP/1.1\r\n", b"a:b\r\n"
 
 
-def attack(ground: Ground) -> None:
+def attack(target: Target) -> None:
     """Before a login, after one, and over HTTP."""
     for what, port, (first, piece) in (
-        ("SSH packets", ground.leader.ssh_port, SSH),
-        ("HTTP chunks", ground.leader.http_port, CHUNKS),
-        ("HTTP header lines", ground.leader.http_port, LINES),
+        ("SSH packets", target.leader.ssh_port, SSH),
+        ("HTTP chunks", target.leader.http_port, CHUNKS),
+        ("HTTP header lines", target.leader.http_port, LINES),
     ):
         with _flood(port, first, piece, 50):
-            _watch(ground, f"the smallest {what} over 50 connections")
+            _watch(target, f"the smallest {what} over 50 connections")
     with ExitStack() as stack:
-        for _ in range(ground.scaled(40, 20)):
-            client = stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
+        for _ in range(target.scaled(40, 20)):
+            client = stack.enter_context(RawClient(target.leader.ssh_port).login(target.reader))
             stack.enter_context(
                 _thread(Event(), partial(client.send, *[bytes([IGNORE]) + string(b"")] * 2000))
             )
-        _watch(ground, "the smallest packets of a read key")
-    ground.in_sync("after all packets")
+        _watch(target, "the smallest packets of a read key")
+    target.in_sync("after all packets")
 
 
-def _watch(ground: Ground, what: str) -> None:
+def _watch(target: Target, what: str) -> None:
     until = time.monotonic() + WATCHED_S
     while time.monotonic() < until:
-        ground.holds(what)
+        target.check(what)
 
 
 @contextmanager

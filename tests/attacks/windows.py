@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from tests.attacks.ground import Ground
+from tests.attacks.target import Target
 from tests.support.rawssh import DATA, REQUEST, RawClient, string, uint32
 
 CHANNELS = 10  # what one connection may have
@@ -10,18 +10,18 @@ PIECE = b"x" * 32_000
 PIECES = 65  # a little more than 2 MiB, which was the window
 
 
-def attack(ground: Ground) -> None:
+def attack(target: Target) -> None:
     """First into channels without a command, then into commands that do not read."""
     for what, command in (
         ("without a command", ""),
         ("of a command that waits", "git-upload-pack 'attacked'"),
     ):
         with ExitStack() as stack:
-            for _ in range(ground.scaled(20, 8)):
-                client = stack.enter_context(RawClient(ground.leader.ssh_port).login(ground.reader))
+            for _ in range(target.scaled(20, 8)):
+                client = stack.enter_context(RawClient(target.leader.ssh_port).login(target.reader))
                 _fill(client, command)
-            ground.holds(f"data into channels {what}")
-    ground.in_sync("after all data")
+            target.check(f"data into channels {what}")
+    target.in_sync("after all data")
 
 
 def _fill(client: RawClient, command: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.repos.fsck import HARMLESS
+from stargate_gate.repos.git import HARMLESS
 from tests.gate.conftest import Node, git, work_tree
 from tests.gate.receive_pack import EMPTY_PACK, ZERO, commands
 

@@ -228,3 +228,31 @@ async def test_a_push_that_waits_goes_on_if_the_same_node_leads_again(
         waits.set()
         assert (await push).accepting
     assert candidate.terms == [2, 3]
+
+
+async def test_a_mirror_that_fails_is_in_the_log_and_tried_again(
+    candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in following ends neither the node nor its part in the election."""
+    monkeypatch.setattr(lifecycle_module, "FOLLOW_AGAIN_S", 0.01, raising=False)
+    again = asyncio.Event()
+
+    class Fails(NobodyToFollow):
+        tries = 0
+
+        async def follow(self, record: ClusterRecord) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise KeyError("a bug")
+            again.set()
+            await asyncio.Event().wait()
+
+    candidate.lifecycle._mirror = Fails(candidate.repositories)
+    async with node(tmp_path, "a", tmp_path / "leader.lock") as a:
+        a.start()
+        await a.leads()
+        with capture_logs() as logs:
+            async with running(candidate), asyncio.timeout(LIMIT_S):
+                await again.wait()
+    failed = [(line["log_level"], line["error"]) for line in logs if line["event"] == "mirror_failed"]
+    assert failed == [("error", "KeyError('a bug')")]

@@ -40,7 +40,7 @@ async def after_a_restart(room: Room) -> Store:
     return store
 
 
-class Births:
+class NewRepositories:
     """Who is told, and of what."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Births:
     async def expect(self, identity: str, name: RepositoryName) -> None:
         self.expected.append((identity, str(name)))
 
-    async def born(self, identity: RepositoryIdentity) -> None:
+    async def appeared(self, identity: RepositoryIdentity) -> None:
         self.told.append(identity.id)
 
 
@@ -85,12 +85,12 @@ async def test_a_copy_whose_owner_was_set_afterwards_is_still_the_copy(
 async def test_a_rename_keeps_the_id_and_tells_nobody_of_a_new_one(room: Room) -> None:
     """It is the same folder."""
     identity = (await room.store.create(APP)).id()
-    births = Births()
-    room.store.report_births_to(births)
+    new_repositories = NewRepositories()
+    room.store.report_new_to(new_repositories)
     path = renamed(room, APP, RENAMED)
     assert (await room.store.require(RENAMED)).id() == identity
     assert await room.store.by_id(identity) == Repository(RENAMED, path)
-    assert births.expected == births.told == []
+    assert new_repositories.expected == new_repositories.told == []
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -163,8 +163,8 @@ async def test_only_a_leader_gives_ids(room: Room, tmp_path: Path) -> None:
 
 async def test_whatever_is_new_is_announced_before_it_has_its_id(room: Room, tmp_path: Path) -> None:
     """Made, copied here, copied in, moved in from elsewhere: until it is told, others lack it."""
-    births = Births()
-    room.store.report_births_to(births)
+    new_repositories = NewRepositories()
+    room.store.report_new_to(new_repositories)
     made = await room.store.create(APP)
     copied(room, APP, FORK)
     git("clone", "-q", "--bare", make_work(tmp_path / "work"), room.datadir.repositories / "in.git")
@@ -173,8 +173,8 @@ async def test_whatever_is_new_is_announced_before_it_has_its_id(room: Room, tmp
     ids = {str(one.name): one.id() for one in await room.store.list()}
     assert ids["org/app"] == made.id()
     assert ids["moved"] == "9" * 32
-    assert {name: identity for identity, name in births.expected} == ids
-    assert set(births.told) == set(ids.values()) - {made.id()}, "the gate tells of what it makes"
+    assert {name: identity for identity, name in new_repositories.expected} == ids
+    assert set(new_repositories.told) == set(ids.values()) - {made.id()}, "the gate tells of what it makes"
 
 
 async def test_an_id_that_cannot_be_announced_is_not_given(room: Room) -> None:
@@ -182,15 +182,15 @@ async def test_an_id_that_cannot_be_announced_is_not_given(room: Room) -> None:
     identity = (await room.store.create(APP)).id()
     path = copied(room, APP, FORK)
 
-    class Full(Births):
+    class Full(NewRepositories):
         async def expect(self, identity: str, name: RepositoryName) -> None:
             raise OSError(28, "No space left on device")
 
-    room.store.report_births_to(Full())
+    room.store.report_new_to(Full())
     with pytest.raises(Exception, match="cannot be served now"):
         await room.store.require(FORK)
     assert Repository(FORK, path).id() == identity
-    room.store.report_births_to(Births())
+    room.store.report_new_to(NewRepositories())
     assert (await room.store.require(FORK)).id() != identity
 
 

@@ -398,7 +398,7 @@ async def test_what_is_no_repository_is_passed_over(room: Room, work: Path) -> N
 async def test_head_follows_the_first_branch_pushed(
     room: Room, work: Path, branches: list[str], head: str
 ) -> None:
-    """The default branch, main, master, else the first; a HEAD that is born stays."""
+    """The default branch, main, master, else the first; a HEAD that is appeared stays."""
     store = Store(room.datadir, room.processes, default_branch="trunk", trash_days=1)
     repository = await store.create(A, head="ref: refs/heads/unborn")
     assert await store.settle_head(repository) is None

@@ -1,250 +1,192 @@
-"""One standby's connection on the leader. Follows replication/leader/standby_link.py."""
+"""What surrounds the term that is led: connections of standbys, readings, the clock.
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+The decisions are the product's own: `LeaderTerm` (stargate_gate/replication/leader/term.py). Here its
+instructions become steps of the simulator, as feed.py and standby_connection.py make them tasks of asyncio.
+"""
 
-from stargate_gate.aio.backoff import Backoff
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
 from stargate_gate.election.port import Member
-from stargate_gate.replication.leader.sync_rules import Stage
-from stargate_gate.replication.wire.messages import (
-    Alive,
-    Applied,
-    Changed,
-    Checked,
-    Compare,
-    Enroll,
-    Enrolled,
-    Heartbeat,
-    Listed,
-    News,
-    Progress,
+from stargate_gate.replication.leader.events import Event as TermEvent
+from stargate_gate.replication.leader.events import Heard, LookedUp, ReachTried, RepositoriesListed, Sent
+from stargate_gate.replication.leader.instructions import (
+    EndLink,
+    ListRepositories,
+    LookUp,
+    Reach,
+    ReadDone,
+    ReadRefs,
+    Send,
+    SyncRepository,
 )
-from tests.simulation.disk import Line
+from stargate_gate.replication.wire.messages import Checked, ListBegin, Listed, ListEnd
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.network import BrokenError
 
 if TYPE_CHECKING:
-    from tests.simulation.leading import Leading
+    from tests.simulation.disk import Line
     from tests.simulation.network import Connection
+    from tests.simulation.term_shell import TermShell
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 3 * HEARTBEAT_S
 FULL_CHECK_S = 12.0
+NEVER_S = 1e9
 
 
-class Feeding:
-    """Made when a standby has introduced itself."""
+class StandbyConnection:
+    """One standby's connection, on the leader."""
 
-    def __init__(self, term: "Leading", connection: "Connection", member: Member) -> None:
+    def __init__(self, shell: "TermShell", number: int, connection: "Connection", member: Member) -> None:
+        self.number = number
         self.member = member
-        self.stage = Stage.CHECKING
-        self.backlog = term.rules.backlog()
-        self.beat = Event()
-        self._term = term
-        self._engine = term.world.engine
+        self.ended = False
+        self._shell = shell
+        self._engine = shell.world.engine
         self._connection = connection
-        self._began = self._engine.now
-        self._position = 0
-        self._level_from = 0
-        self._offered: str | None = None
-        self._offer_sent = False
-        self.incarnation: str | None = None
-        self._times_late = 0
-        self._check = 0
-        self._confirmed_check = 0
-        self._list_seq = 0
-        self._list_due = 0.0
-        self._uncovered = False
-        self._backoff = Backoff(1.0, 8.0, self._engine.chance.random)
-        self._wake = Event()
+        self._to_send: deque[Send] = deque()
+        self._more = Event()
         self._tasks: list[Task] = []
-        self._reached = term.is_carried(member)
+        self._check = 0  # the list that is being sent
 
     def run(self) -> None:
-        for name, steps in (("listen", self._listen()), ("send", self._send()), ("beat", self._beat())):
-            self._tasks.append(self._term.process.start(f"feed {name}", steps))
+        """The term has admitted it."""
+        for name, steps in (("listen", self._listen()), ("send", self._send())):
+            self._start(name, steps)
 
-    def end(self) -> None:
-        self._ended = True
-        self._connection.close(self._connection.leader)
+    def end(self, reason: str) -> None:
+        """Nothing of it goes on; the term hears of that some steps later."""
+        if not self.ended:
+            self.ended = True
+            self._connection.close(self._connection.leader)
+            self._shell.process.start("end link", self._end(reason))
 
-    _ended = False
-
-    def tell(self, news: News) -> None:
-        if not self.backlog.covered and isinstance(news, Changed):
-            news = Compare(news.term, news.seq, news.name, news.id)
-        if not self.backlog.add(news, self._engine.now):
-            self._term.world.cover("a standby is far behind")
-            self.backlog.clear()
-            self._uncovered = True
-            self._list_due = 0.0
-            self._fall_behind()
-        self._engine.wake(self._wake)
-
-    def holds(self, position: int) -> bool:
-        return self.stage is Stage.LEVEL and self._position >= position and not len(self.backlog)
-
-    def held_through(self, position: int) -> int:
-        return self.backlog.held_through(position)
-
-    def moved_at(self, identity: str, since: float) -> float:
-        return max(self._began, self.backlog.moved_at(identity) or since)
-
-    def late(self) -> None:
-        if self.stage is not Stage.CHECKING:
-            self._times_late += 1
-            self._list_due = self._engine.now + self._backoff.delay_s(self._times_late)
-            self._fall_behind()
-            self._engine.wake(self._wake)
+    def take(self, instruction: Send | ListRepositories | LookUp | Reach | EndLink) -> None:
+        """Carry it out."""
+        match instruction:
+            case Send():
+                self._to_send.append(instruction)
+                self._engine.wake(self._more)
+            case ListRepositories():
+                self._start("list", self._list())
+            case LookUp():
+                self._start("look up", self._look_up(instruction.names))
+            case Reach():
+                self._start("reach", self._reach(instruction.member))
+            case EndLink():
+                if instruction.reason.startswith("it speaks of term"):
+                    self._shell.world.cover("a standby speaks of another term")
+                self.end(instruction.reason)
 
     def check_now(self) -> None:
         """The next full list is due."""
-        self._list_due = self._engine.now
-        self._engine.wake(self._wake)
+        self._shell.check_now(self.member)
 
-    # -- what the standby says ------------------------------------------------------------------------
+    def _start(self, name: str, steps: Steps) -> None:
+        self._tasks = [task for task in self._tasks if task.alive]
+        self._tasks.append(self._shell.process.start(f"feed {name}", steps))
+
+    def _handle(self, event: TermEvent) -> None:
+        if not self.ended:
+            self._shell.handle(event)
+
+    def _end(self, reason: str) -> Steps:
+        yield
+        for task in self._tasks:
+            self._engine.end(task)
+        self._shell.connection_ended(self.number, reason)
 
     def _listen(self) -> Steps:
-        term, connection = self._term, self._connection
         try:
-            while not self._ended:
-                message = yield from connection.receive(connection.leader, SILENCE_S)
-                if self._ended:
-                    return
-                if message.term != term.number and term.rules.check_term_of_standby:
-                    term.world.cover("a standby speaks of another term")
-                    break
-                self._hear(message)
+            while not self.ended:
+                message = yield from self._connection.receive(self._connection.leader, NEVER_S)
+                confirmed = self._shell.confirmed_list(self.member)
+                self._handle(Heard(self._engine.now, self.number, message))
+                if isinstance(message, Checked) and self._shell.confirmed_list(self.member) == confirmed:
+                    self._shell.world.cover("an older list is confirmed")
                 yield
         except BrokenError:
-            term.world.cover("a standby's connection ends")
-        if not self._ended:
-            term.disconnect(self)
-
-    def _hear(self, message: Applied | Checked | Enrolled | Alive | Progress) -> None:
-        match message:
-            case Applied():
-                self.backlog.applied(message.id, message.seq, self._engine.now)
-            case Progress():
-                self.backlog.progress(message.id, self._engine.now)
-            case Checked():
-                self._confirm(message.check)
-            case Enrolled():
-                if message.incarnation == self._offered:
-                    self.incarnation = message.incarnation
-            case Alive():
-                self._position = message.position
-        self._rise()
-        self._term.moved()
-
-    def _confirm(self, check: int) -> None:
-        if check != self._check or self._uncovered:
-            self._term.world.cover("an older list is confirmed")
-            return
-        self.backlog.checked(self._list_seq)
-        self._confirmed_check = check
-
-    def _rise(self) -> None:
-        rules = self._term.rules
-        if not self._reached:
-            self._look_for_it()
-        confirmed = self.backlog.covered and self._confirmed_check == self._check
-        stage = rules.next_stage(self.stage, confirmed=confirmed, reached=self._reached, holds=False)
-        if stage is not self.stage:
-            self._level_from = self._term.position if rules.level_from_where_required else self._list_seq
-            for node in self._term.world.nodes:
-                if node.member == self.member:
-                    node.joins(self._engine.taken)
-            if self._offered is None or rules.joins_anew:
-                self._offered, self._offer_sent = self._term.world.new_id("i"), False
-                self.incarnation = None
-                self._engine.wake(self._wake)
-            self._become(stage if rules.require_before_recording else Stage.LEVEL)
-        holds = self.incarnation is not None and self.held_through(self._term.position) >= self._level_from
-        stage = rules.next_stage(self.stage, confirmed=False, reached=self._reached, holds=holds)
-        if stage is not self.stage:
-            self._become(stage)
-
-    def _look_for_it(self) -> None:
-        """The leader dials the standby again and again; until it has found it, that does not join."""
-        node = next((one for one in self._term.world.nodes if one.member == self.member), None)
-        self._reached = node is not None and self._engine.now >= node.unreached_until
-        if not self._reached:
-            self._term.world.cover("a standby is not reached")
-
-    def _become(self, stage: Stage) -> None:
-        self._term.world.cover(f"{self.stage.value} → {stage.value}")
-        self._term.world.say(self._term.process.node, f"takes {self.member.name} for {stage.value}")
-        self.stage = stage
-
-    def _fall_behind(self) -> None:
-        if self.stage is not Stage.CHECKING:
-            self._become(Stage.CHECKING)
-            self._confirmed_check = 0
-            self._term.moved()
-
-    # -- what it is sent ------------------------------------------------------------------------------
-
-    def _beat(self) -> Steps:
-        term, connection = self._term, self._connection
-        try:
-            while not self._ended:
-                yield self.beat, HEARTBEAT_S
-                sent = 0 if self._uncovered else self.backlog.sent_through(term.position)
-                through = term.note_replicated()
-                connection.send(connection.leader, Heartbeat(term.number, sent, through))
-        except BrokenError:
-            return
+            self._shell.world.cover("a standby's connection ends")
+        self.end("the connection has ended")
 
     def _send(self) -> Steps:
-        _term, connection = self._term, self._connection
+        connection = self._connection
         try:
-            while not self._ended:
-                if self._engine.now >= self._list_due:
-                    self._list_due = self._engine.now + FULL_CHECK_S
-                    yield from self._send_list()
-                if self._offered is not None and not self._offer_sent:
-                    self._offer_sent = True
-                    connection.send(connection.leader, Enroll(_term.number, self._offered))
-                news = self.backlog.next(self._engine.now)
-                if news is not None:
-                    connection.send(connection.leader, news)
-                    yield
-                else:
-                    yield self._wake, self._list_due - self._engine.now
+            while not self.ended:
+                while not self._to_send:
+                    yield self._more, None
+                for message in self._to_send.popleft().messages:
+                    connection.send(connection.leader, message)
+                    if isinstance(message, ListBegin):
+                        self._check = message.check
+                    elif isinstance(message, ListEnd):
+                        self._shell.world.cover("a full list is sent")
+                yield
+                self._handle(Sent(self._engine.now, self.number))
         except BrokenError:
             return
 
-    def _send_list(self) -> Steps:
-        """ListBegin to ListEnd as one message; each repository is looked up at a moment of its own."""
-        term = self._term
-        if self._confirmed_check != self._check:
-            self._fall_behind()
-        self._check += 1
-        self._uncovered = False
-        check, self._list_seq = self._check, term.position
+    def _list(self) -> Steps:
         yield
-        listed, lines = [], {}
-        for name in sorted(term.process.disk.repos):
-            found = yield from term.listed(name)
+        self._handle(RepositoriesListed(self._engine.now, self.number, self._shell.names()))
+
+    def _look_up(self, names: Iterable[Any]) -> Steps:
+        """Each is looked up at a moment of its own; its line goes along, for the ledger."""
+        listed: list[Listed] = []
+        for name in names:
+            found = yield from self._shell.listed(name)
             if found is not None:
-                one, lines[name] = found
-                listed.append(one)
-        self._connection.send(
-            self._connection.leader, List(term.number, check, self._list_seq, listed, lines)
-        )
-        term.world.cover("a full list is sent")
+                entry, line = found
+                listed.append(entry)
+                self._connection.lines[self._check, entry.id] = line
+        self._handle(LookedUp(self._engine.now, self.number, tuple(listed)))
+
+    def _reach(self, member: Member) -> Steps:
+        """The leader dials the standby; until it has found it, that does not join."""
+        yield
+        world = self._shell.world
+        node = next((one for one in world.nodes if one.member == member), None)
+        problem = None
+        if node is None or self._engine.now < node.unreached_until:
+            world.cover("a standby is not reached")
+            problem = "not reached"
+        self._handle(ReachTried(self._engine.now, self.number, problem))
 
 
-@dataclass(frozen=True)
-class List:
-    """A whole list, from its beginning to its end."""
+class Reading:
+    """What the term wants of one reading, for the program that does it."""
 
-    term: int
-    check: int
-    seq: int
-    repositories: list[Listed]
-    lines: dict[str, Line]  # by name; for the ledger
+    def __init__(self) -> None:
+        self.todo: deque[ReadRefs | SyncRepository | ReadDone] = deque()
+        self.event = Event()
+        self.over = False
+
+
+class Clock:
+    """Wakes the term when it wants to be woken."""
+
+    def __init__(self, shell: "TermShell", tick: Callable[[float], None]) -> None:
+        self._engine = shell.world.engine
+        self._tick = tick
+        self._at: float | None = None
+        self._moved = Event()
+
+    def set(self, at: float | None) -> None:
+        """The time of the next tick; None: none is needed."""
+        self._at = at
+        self._engine.wake(self._moved)
+
+    def run(self) -> Steps:
+        """For as long as the term."""
+        while True:
+            if self._at is not None and self._engine.now >= self._at:
+                at, self._at = self._at, None
+                self._tick(max(at, self._engine.now))
+                yield
+            else:
+                yield self._moved, None if self._at is None else self._at - self._engine.now
 
 
 class Shown:

@@ -15,18 +15,14 @@ from stargate_gate.replication.standby.answers import TermOverError
 from stargate_gate.replication.standby.core import StandbySession
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import (
-    PROTOCOL,
     Heartbeat,
     Join,
-    ListBegin,
     ListEnd,
-    ListPart,
     Welcome,
 )
 from tests.simulation.applying import Carrier
 from tests.simulation.disk import FullError, Line, Repo
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.feeding import HEARTBEAT_S, List
 from tests.simulation.network import BrokenError, Connection
 
 if TYPE_CHECKING:
@@ -51,6 +47,7 @@ class Mirror:
         self.current: object | None = None
         self.tasks: list[Task] = []
         self.sessions: list[Session] = []
+        self.instance = process.world.new_id("n")
 
     def run(self) -> Steps:
         process = self.process
@@ -128,7 +125,9 @@ class Session:
         self.world.network.stray(self.connection, self.connection.standby)
         self.world.network.stray(self.connection, self.connection.leader)
         me = self.process.node.member
-        self.core = StandbySession(me, "instance", target[1], self.term, parallel=WORKERS, retry_s=RETRY_S)
+        self.core = StandbySession(
+            me, mirror.instance, target[1], self.term, parallel=WORKERS, retry_s=RETRY_S
+        )
         self.ended = False
         self.over = Event()
         self._carrier = Carrier(self.process, self, self.require_current)
@@ -179,7 +178,8 @@ class Session:
 
     def line_of_list(self, repo: Repo) -> Line:
         """What came before that repository on the leader, when it was listed; for the ledger."""
-        return self._lines[repo.id]
+        own = self.process.disk.line(repo.name)  # a list of another connection has none
+        return self._lines.get(repo.id, own)
 
     # -- events and instructions ------------------------------------------------------------------------
 
@@ -248,8 +248,7 @@ class Session:
         leading = self.leader.leading
         if leading is None or not self.leader_answers(serving=True):
             raise BrokenError
-        leading.connect(self.connection, self.process.node.member)
-        self._hear(Welcome(PROTOCOL, self.term, self.core.leader, HEARTBEAT_S))
+        leading.connect(self.connection, self.process.node.member, self.mirror.instance)
 
     # -- programs ---------------------------------------------------------------------------------------
 
@@ -285,16 +284,9 @@ class Session:
                 self._tell(events.ConnectionEnded(self._now, "the connection has ended"))
 
     def _hear(self, message: Any) -> None:
-        if isinstance(message, List):
-            self._lines = {one.id: message.lines[one.name] for one in message.repositories}
-            term, check, listed = message.term, message.check, tuple(message.repositories)
-            for part in (
-                ListBegin(term, check, message.seq),
-                ListPart(term, check, listed),
-                ListEnd(term, check, len(listed)),
-            ):
-                self._events.append(events.Heard(self._now, part))
-            return
+        if isinstance(message, ListEnd):
+            lines, check = self.connection.lines, message.check
+            self._lines = {one: line for (of, one), line in lines.items() if of == check}
         if isinstance(message, Welcome | Heartbeat):
             self._events.append(events.Measured(self._now, Profile(), 0))
         self._events.append(events.Heard(self._now, message))

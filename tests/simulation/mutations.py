@@ -1,6 +1,8 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken, broken_standby
+from tests.simulation import broken
+from tests.simulation import broken_leader as leader
+from tests.simulation import broken_standby as standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -23,24 +25,32 @@ MUTATIONS = (
         seed=69,
     ),
     Mutation(
-        "the claim goes into the former's half", Rules(claim=broken.claim_in_the_formers_half), "I2", _RECORD
+        "the claim goes into the former's half",
+        Rules(claim=broken.claim_in_the_formers_half),
+        "I2",
+        _RECORD,
+        seed=21,
     ),
     Mutation(
-        "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
+        "a term is not claimed first",
+        Rules(claim=broken.claim_the_number_after_the_record),
+        "I1 I2",
+        _RECORD,
+        seed=28,
     ),
     Mutation(
         "a write does not look around",
         Rules(write=broken.write_without_looking_around),
         "I2",
         _RECORD,
-        seed=22,
+        seed=8,
     ),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=525,
+        seed=665,
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
@@ -52,15 +62,15 @@ MUTATIONS = (
         "I2",
         _ROLLED_BACK,
         gap=60,
-        seed=2,
+        seed=3,
     ),
     Mutation(
         "who joins again keeps its incarnation",
-        Rules(joins_anew=False),
+        Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
-        seed=3,
+        patches=leader.SAME_INCARNATION_AGAIN,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -68,7 +78,6 @@ MUTATIONS = (
         "I1 I2",
         ("old copy of the record", "kill", "lost lock"),
         gap=80,
-        seed=3,
     ),
     Mutation(
         "an uncertain write is not counted",
@@ -84,52 +93,64 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=111,
+        seed=87,
     ),
-    Mutation("who is late is not waited for", Rules(required=broken.only_who_is_level), "I2", _MIRROR),
+    Mutation(
+        "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=2
+    ),
     Mutation(
         "who is required again is not waited for",
-        Rules(required=broken.only_the_record),
+        Rules(),
         "I2",
         _MIRROR,
-        seed=51,
+        seed=61,
+        patches=leader.CATCHING_UP_IS_NOT_WAITED_FOR,
     ),
-    Mutation("a confirmed list makes level", Rules(require_before_recording=False), "I2", _MIRROR, seed=5),
+    Mutation("a confirmed list makes level", Rules(), "I2", _MIRROR, patches=leader.CONFIRMED_IS_LEVEL),
     Mutation(
         "level is who holds what was told before its list",
-        Rules(level_from_where_required=False),
+        Rules(),
         "I2",
         (*_MIRROR, "not reached"),
-        seed=3,
+        patches=leader.LEVEL_FROM_ITS_LIST,
+        seed=9,
     ),
     Mutation(
-        "who was not checked holds", Rules(backlog=broken.UncoveredHolds), "I2", _TROUBLE, gap=150, seed=200
+        "who was not checked holds",
+        Rules(),
+        "I2",
+        _TROUBLE,
+        gap=150,
+        seed=127,
+        patches=leader.UNCOVERED_HOLDS,
     ),
     Mutation(
         "who matched once holds",
-        Rules(backlog=broken.MatchedForGood),
+        Rules(),
         "I2",
         ("slow network", "pause"),
         nodes=4,
         gap=300,
         every=15,
         few=1,
-        seed=141,
+        seed=187,
+        patches=leader.MATCHED_FOR_GOOD,
     ),
-    Mutation("what was sent is held", Rules(backlog=broken.SentIsHeld), "I2"),
+    Mutation("what was sent is held", Rules(), "I2", patches=leader.SENT_IS_HELD),
     Mutation(
         "strict acknowledges alone",
-        Rules(judge=broken.alone_in_strict),
+        Rules(),
         "I2",
         _MIRROR,
         mode="strict",
-        seed=68,
+        seed=54,
+        patches=leader.ALONE_IN_STRICT,
     ),
-    Mutation("the leader does not sync before", Rules(sync_before_telling=False), "I2"),
-    Mutation("a standby does not sync before", Rules(), "I2", patches=broken_standby.NOT_SYNCED),
-    Mutation("a standby confirms before it applies", Rules(), "I2", patches=broken_standby.CONFIRMED_AT_ONCE),
+    Mutation("the leader does not sync before", Rules(), "I2", patches=leader.NOT_SYNCED_BEFORE),
+    Mutation("a standby does not sync before", Rules(), "I2", patches=standby.NOT_SYNCED),
+    Mutation("a standby confirms before it applies", Rules(), "I2", patches=standby.CONFIRMED_AT_ONCE),
     Mutation(
-        "a list is confirmed before its work is done", Rules(), "I2", patches=broken_standby.CHECKED_AT_ONCE
+        "a list is confirmed before its work is done", Rules(), "I2", seed=3, patches=standby.CHECKED_AT_ONCE
     ),
     Mutation(
         "what is worked on may equal a list",
@@ -140,20 +161,26 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=992,
-        patches=broken_standby.NOT_BUSY,
+        seed=1038,
+        patches=standby.NOT_BUSY,
     ),
     Mutation(
         "what an earlier session left is not synced",
         Rules(),
         "I2",
         _MIRROR,
-        seed=113,
-        patches=broken_standby.NOT_SETTLED,
+        seed=97,
+        patches=standby.NOT_SETTLED,
     ),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
-        "a leader hears of another term", Rules(check_term_of_standby=False), "I2", _TERMS, gap=60, seed=298
+        "a leader hears of another term",
+        Rules(),
+        "I2",
+        _TERMS,
+        gap=60,
+        seed=16,
+        patches=leader.ANY_TERM_IS_HEARD,
     ),
     Mutation(
         "a standby hears of another term",
@@ -162,8 +189,8 @@ MUTATIONS = (
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=120,
-        patches=broken_standby.ANY_TERM,
+        seed=226,
+        patches=standby.ANY_TERM,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -171,7 +198,7 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
-        seed=16,
+        seed=17,
     ),
     Mutation(
         "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
@@ -185,13 +212,13 @@ MUTATIONS = (
         seed=25,
     ),
     Mutation("the lease does not run out", Rules(lease=False), "I1", seed=2),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=20),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=11),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
-        seed=27,
+        seed=32,
     ),
     Mutation(
         "no intent is written",
@@ -201,17 +228,12 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=151,
-        patches=broken_standby.NO_INTENT,
+        seed=222,
+        patches=standby.NO_INTENT,
     ),
-    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=broken_standby.NO_RESCUE, seed=2),
+    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=standby.NO_RESCUE),
     Mutation(
-        "the rescue comes after the overwriting",
-        Rules(),
-        "I4",
-        mode="async",
-        patches=broken_standby.RESCUE_AFTER,
-        seed=2,
+        "the rescue comes after the overwriting", Rules(), "I4", mode="async", patches=standby.RESCUE_AFTER
     ),
     Mutation(
         "a full check settles the journal",
@@ -221,26 +243,28 @@ MUTATIONS = (
         gap=60,
         every=100,
         seed=263,
-        patches=broken_standby.SETTLED_IS_REPLICATED,
+        patches=standby.SETTLED_IS_REPLICATED,
     ),
     Mutation(
         "a snapshot is newer than its number",
-        Rules(snapshots_are_numbered=False),
+        Rules(),
         "I4",
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=170,
+        seed=273,
+        patches=leader.SNAPSHOTS_HAVE_NO_NUMBER,
     ),
     Mutation(
         "async forgets what only some have",
-        Rules(forget_in_async=True),
+        Rules(),
         "I4",
         ("isolation", "pause", "kill"),
         mode="async",
-        gap=120,
-        every=200,
-        seed=245,
+        gap=150,
+        every=100,
+        seed=11107,
+        patches=leader.ASYNC_FORGETS,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -248,7 +272,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=107,
+        seed=97,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -256,17 +280,17 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=207,
-        patches=broken_standby.MARKED_AFTER,
+        seed=277,
+        patches=standby.MARKED_AFTER,
     ),
     Mutation(
-        "what is told is not noted", Rules(note_what_is_told=False), "I4", ("kill", "lost lock"), seed=5
+        "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
     ),
     Mutation(
-        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=89
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
-        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=342
+        "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
         "a forced leadership is noted before what it means",
@@ -274,11 +298,9 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=88,
+        seed=75,
     ),
-    Mutation(
-        "deletions come with creations", Rules(), "I5", recover=True, patches=broken_standby.ONE_TRANSACTION
-    ),
+    Mutation("deletions come with creations", Rules(), "I5", recover=True, patches=standby.ONE_TRANSACTION),
     Mutation(
         "a push is one into whatever has the name",
         Rules(ids=False),
@@ -286,12 +308,9 @@ MUTATIONS = (
         ("slow network",),
         wishes=("forward", "several", "remove repository"),
         few=1,
+        seed=4,
     ),
     Mutation(
-        "a job that failed is done",
-        Rules(),
-        "I2",
-        ("full disk", "isolation"),
-        patches=broken_standby.FAILED_IS_DONE,
+        "a job that failed is done", Rules(), "I2", ("full disk", "isolation"), patches=standby.FAILED_IS_DONE
     ),
 )

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from stargate_gate.replication.wire.about import About, Reached
+from stargate_gate.replication.wire.messages import Welcome
 from tests.simulation.engine import Event
 
 if TYPE_CHECKING:
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+RECENT = 6  # messages of a connection that may turn up elsewhere: a whole list, and some more
+INTRODUCTIONS = (Welcome, About, Reached)  # they say nothing of repositories: elsewhere they could do no harm
 STRAY_S = 0.3  # how long a message of another connection stays out at most, after the new one began
 
 
@@ -29,7 +33,7 @@ class End:
         self.event = Event()
         self.broken = False
         self.last = 0.0
-        self.recent: deque[Any] = deque(maxlen=3)
+        self.recent: deque[Any] = deque(maxlen=RECENT)
 
 
 class Connection:
@@ -40,6 +44,7 @@ class Connection:
         self.term = term
         self.standby = End(standby)
         self.leader = End(leader)
+        self.lines: dict[tuple[int, str], frozenset[str]] = {}  # by check and id: for the ledger
         standby.connections[self] = None
         leader.connections[self] = None
 
@@ -54,7 +59,8 @@ class Connection:
         delay = self.world.network.delay(end.process, to.process)
         to.last = max(to.last, self.world.engine.now + delay)
         to.inbox.append((to.last, message))
-        to.recent.append(message)
+        if not isinstance(message, INTRODUCTIONS):
+            to.recent.append(message)
         self.world.engine.wake(to.event)
 
     def receive(self, end: End, limit_s: float) -> Generator[Any, None, Any]:

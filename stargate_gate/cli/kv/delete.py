@@ -7,9 +7,8 @@ import click
 from stargate_gate.cli.kv.options import common, common_options
 from stargate_gate.cli.kv.output import print_written
 from stargate_gate.kv.errors import KvUsageError
-from stargate_gate.kv.expect import check_expected
 from stargate_gate.kv.keys import check_key
-from stargate_gate.kv.transaction import Drop
+from stargate_gate.kv.transaction import Drop, check_expected
 from stargate_gate.kv.writing import write
 
 

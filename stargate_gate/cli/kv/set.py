@@ -9,10 +9,9 @@ import click
 from stargate_gate.cli.kv.options import common, common_options
 from stargate_gate.cli.kv.output import print_written
 from stargate_gate.kv.durations import seconds
-from stargate_gate.kv.expect import check_expected
 from stargate_gate.kv.keys import check_key
 from stargate_gate.kv.records import DEFAULT_CTYPE, timestamp
-from stargate_gate.kv.transaction import Put
+from stargate_gate.kv.transaction import Put, check_expected
 from stargate_gate.kv.writing import write
 
 

@@ -1,6 +1,6 @@
 """The embedded engine: flock(2) on a file of a shared volume, and the record inside that file.
 
-The file is opened with os.open and never created here; the lock is let go by closing, never by
+The file is opened with os.open and never created here; the lock is released by closing, never by
 LOCK_UN, which would free it under a descriptor that is still shared. Every call that touches the
 volume runs in the engine's own daemonic thread. This is the only module that knows portalocker.
 """
@@ -46,7 +46,7 @@ def lock_exclusively(fd: int) -> bool:
     """Take the leader lock on an open file, without waiting; False if somebody else holds it.
 
     Raises:
-        OSError: it cannot be told, or the file system has no locks.
+        OSError: it is not known, or the file system has no locks.
     """
     try:
         portalocker.lock(fd, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
@@ -76,7 +76,9 @@ class FlockEngine:
         self._clock = clock
         self._worker = Worker("leader-lock")
         self._durable_term = -1  # what was read of smaller terms is known to be on disk
-        self._stranger: tuple[FileId, float] | None = None  # what stands in place of ours, and since when
+        self._replacement: tuple[FileId, float] | None = (
+            None  # the file that is there instead of ours, and since when
+        )
         self._checked_device: int | None = None
 
     async def read(self) -> ClusterRecord:
@@ -132,9 +134,9 @@ class FlockEngine:
         if self._state.known.lock_file is None:
             self._state.note_lock_file(found)
         elif found == self._state.known.lock_file:
-            self._stranger = None
-        elif self._stranger is None or found != self._stranger[0]:
-            self._stranger = (found, self._clock())
+            self._replacement = None
+        elif self._replacement is None or found != self._replacement[0]:
+            self._replacement = (found, self._clock())
             if found[1] == self._state.known.lock_file[1]:
                 log.warning("lock_volume_mounted_anew", path=str(self._path), wait_s=self._lease_s)
             else:
@@ -145,15 +147,15 @@ class FlockEngine:
             check_mount(self._path)
             self._checked_device = found[0]
         self._check_same_file(found)
-        if self._stranger is None:
+        if self._replacement is None:
             return True
-        if self._clock() - self._stranger[1] < self._lease_s:
+        if self._clock() - self._replacement[1] < self._lease_s:
             raise ElectionUnavailableError(
                 f"the leader lock {self._path} was replaced by another file: this node waits "
                 f"{self._lease_s:g} s for a leader on the old one to notice"
             )
         self._state.note_lock_file(found)
-        self._stranger = None
+        self._replacement = None
         return True
 
 

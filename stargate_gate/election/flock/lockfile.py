@@ -1,4 +1,4 @@
-"""The lock file as this node meets it: opened, read, checked, and what went wrong put into words.
+"""Opens, reads and checks the lock file; describes what went wrong with it.
 
 Everything here blocks, and may hang when the shared volume does: engine.py runs it in its worker.
 """
@@ -93,7 +93,7 @@ def record_of(path: Path, slots: Slots) -> ClusterRecord:
 
 
 def check_mount(path: Path) -> None:
-    """The file system under `path` keeps locks between machines, as far as can be told.
+    """The file system under `path` keeps locks between machines, as far as is known.
 
     Raises:
         ElectionUnavailableError: it is known not to.

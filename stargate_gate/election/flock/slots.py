@@ -86,7 +86,7 @@ def in_force(slots: Slots) -> ClusterRecord | None:
 
 
 def largest_term(slots: Slots) -> int:
-    """The largest term that anybody has used or claimed, as far as the file tells; -1 if none."""
+    """The largest term that anybody has used or claimed, as far as the file shows; -1 if none."""
     return max((record.term for record in slots.records), default=-1)
 
 

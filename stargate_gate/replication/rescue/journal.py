@@ -218,7 +218,7 @@ class Journal:
         return None
 
     def _append(self, lines: bytes, durably: bool) -> None:  # noqa: FBT001 - for a thread
-        assert self._fd is not None  # noqa: S101
+        assert self._fd is not None  # noqa: S101 - the caller has opened it
         rest = memoryview(lines)
         while rest:
             rest = rest[os.write(self._fd, rest) :]

@@ -292,7 +292,7 @@ class Unreplicated:
 
     def _settle_one(self, fact: Settled) -> None:
         identity = fact.repository_id
-        assert identity is not None  # noqa: S101
+        assert identity is not None  # noqa: S101 - only a mark of one repository gets here
         self._restamp(identity, fact)
         unknown = self._unknown
         if unknown is not None and unknown.term < fact.term and identity not in self._known:

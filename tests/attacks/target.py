@@ -1,4 +1,4 @@
-"""Where attacks take place: two nodes, a good client at another address, and what must hold."""
+"""What is attacked: two nodes, with a well-behaved client at another address, and checks during an attack."""
 
 import resource
 import time
@@ -10,16 +10,18 @@ from pathlib import Path
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually, make_key, running_cluster
 from tests.support.rawssh import UserKey
 
-ATTACKER = "127.0.0.1"  # where the nodes are, too: the standby has the attacker's address
+ATTACKER = (
+    "127.0.0.1"  # the nodes have this address, too, so the standby connects from the attacker's address
+)
 GOOD = "127.0.0.2"
 MAX_NODE_MIB = 200
 PUSH_LIMIT_S = 60.0
 IN_SYNC_LIMIT_S = 60.0  # a restarted standby under attack, on a busy machine
-WANTED_FILES = 8192  # descriptors of the attacker; it takes what the system gives
+WANTED_FILES = 8192  # open files of the attacker, or fewer if the system allows no more
 
 
 @dataclass
-class Ground:
+class Target:
     """One running cluster. `short`: a fraction of the load."""
 
     cluster: Cluster
@@ -38,12 +40,12 @@ class Ground:
 
     @property
     def client(self) -> Client:
-        """The good one."""
+        """The well-behaved client."""
         return self.cluster.client
 
     @property
     def leader(self) -> NodeProcess:
-        """node-a: it leads from the start, and nothing here may change that."""
+        """node-a. It leads from the start, and no attack may change that."""
         return self.cluster.nodes[0]
 
     @property
@@ -53,7 +55,7 @@ class Ground:
 
     @property
     def reader(self) -> UserKey:
-        """An ordinary key with read access, in the attacker's hands."""
+        """A key with read access that the attacker has."""
         if self._reader is None:
             path = make_key(self.cluster.root / "keys" / "reader", comment="reader")
             line = 'restrict,environment="STARGATE_ACCESS=read" ' + path.with_suffix(".pub").read_text()
@@ -63,7 +65,7 @@ class Ground:
         return self._reader
 
     def scaled(self, full: int, short: int) -> int:
-        """How much of something."""
+        """`full`, or `short` for a short attack."""
         return short if self.short else full
 
     def push(self, source: str = GOOD) -> float:
@@ -78,19 +80,19 @@ class Ground:
         return time.monotonic() - began
 
     def health(self) -> float:
-        """One /healthz of the leader, whatever it says; seconds. Fails if nobody answers."""
+        """One /healthz of the leader, healthy or not; seconds. Fails if there is no answer."""
         began = time.monotonic()
         code, _ = self.leader.get("/healthz", limit_s=PUSH_LIMIT_S)
         assert code in {200, 503}, "no answer from /healthz"
         return time.monotonic() - began
 
     def memory_mib(self) -> int:
-        """What the leader's own process has in memory."""
+        """The memory of the leader's own process."""
         status = Path(f"/proc/{self.leader.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
-    def holds(self, what: str) -> None:
-        """Check what must hold under every attack, and say how it went."""
+    def check(self, what: str) -> None:
+        """Check what must be true during every attack, and print durations and memory."""
         self.nodes_run(what)
         push_s, health_s = self.push(), self.health()
         memory = self.memory_mib()
@@ -108,7 +110,7 @@ class Ground:
             assert node.process.poll() is None, f"{what}: {node.name} ended\n{node.log()[-3000:]}"
 
     def restart_standby(self, what: str) -> None:
-        """Kill the standby, start it, and see it in the sync set again, at the attacker's own address."""
+        """Kill the standby, start it, and wait until it is in the sync set. It has the attacker's address."""
         self.standby.kill()
         eventually(lambda: self.standby.name not in self.leader.status()["sync_set"], "the standby is missed")
         began = time.monotonic()
@@ -117,7 +119,7 @@ class Ground:
         self.say(f"{what}: a restarted standby was in the sync set after {time.monotonic() - began:.1f} s")
 
     def in_sync(self, what: str) -> None:
-        """The standby is in the sync set, or will be."""
+        """Wait until the standby is in the sync set."""
         eventually(
             lambda: self.standby.name in self.leader.status().get("sync_set", ()),
             f"{what}: the standby in the sync set",
@@ -126,13 +128,13 @@ class Ground:
 
 
 @contextmanager
-def attacked_cluster(root: Path, *, short: bool, say: Callable[[str], None]) -> Iterator[Ground]:
-    """A started cluster with default settings, and the attacker's own limits as high as they go."""
+def attacked_cluster(root: Path, *, short: bool, say: Callable[[str], None]) -> Iterator[Target]:
+    """A started cluster with default settings. The attacker may open as many files as the system allows."""
     with running_cluster(root, overrides={"log": {"format": "json", "level": "info"}}) as cluster:
         before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(before, wanted), hard))
         try:
-            yield Ground(cluster, short, say)
+            yield Target(cluster, short, say)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
