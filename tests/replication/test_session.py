@@ -114,6 +114,7 @@ class Pair:
         self.at_said: Callable[[Message], None] = lambda _: None
         self.said: asyncio.Queue[Message] = asyncio.Queue()
         self.ended: asyncio.Task[None]
+        self.cancelling = 0
 
     async def make(self) -> tuple[Repository, Repository, tuple[str, str]]:
         """org/app on both with main at the first of two commits, as git leaves it; the commits."""
@@ -132,7 +133,7 @@ class Pair:
         ended = False
         callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _enroll, _nothing)
         session = Session(peer, LEADER, TERM, self.here, callbacks)  # type: ignore[arg-type] # in memory
-        self.ended = task = asyncio.create_task(session.run())
+        self.ended = task = asyncio.create_task(self._run(session))
         try:
             async with asyncio.timeout(LIMIT_S):
                 await peer.followed.wait()
@@ -142,6 +143,13 @@ class Pair:
             ended = True
             task.cancel()
             await asyncio.wait({task})
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            task = asyncio.current_task()
+            self.cancelling = task.cancelling() if task is not None else 0
 
     async def lists(self, peer: RealPeer, check: int) -> None:
         """The leader sends the list of what it has now."""
@@ -190,6 +198,7 @@ async def test_a_session_ends_when_the_leader_is_gone(pair: Pair) -> None:
             with pytest.raises(SessionEndedError, match=r"is gone|ended the feed"):
                 await pair.ended
         assert session.core.state is State.ENDED
+        assert pair.cancelling == 0, "whoever runs sessions is not cancelled by that"
 
 
 @pytest.mark.parametrize("whole", [True, False])

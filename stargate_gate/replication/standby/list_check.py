@@ -1,5 +1,6 @@
 """The leader's lists of all its repositories, and what differs from them here. Pure."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ class ListCheck:
     def _asks_again(self, identity: str, check: int) -> bool:
         """Whether the leader is asked for one that it has not listed; if it has lost it, now and then."""
         orphan = identity in self._placement.orphans
-        return not orphan or check % ORPHANS_EVERY == int(identity, 16) % ORPHANS_EVERY
+        return not orphan or check % ORPHANS_EVERY == zlib.crc32(identity.encode()) % ORPHANS_EVERY
 
     def _same(self, some: Sequence[Listed], known: Mapping[str, Copy]) -> Steps[set[str]]:
         """Ids of those that are here as the list shows them, and have nothing left of older terms.
