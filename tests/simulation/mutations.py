@@ -20,10 +20,14 @@ MUTATIONS = (
         Rules(claim=broken.claim_without_reading_again),
         "I2",
         _RECORD,
-        seed=69,
+        seed=113,
     ),
     Mutation(
-        "the claim goes into the former's half", Rules(claim=broken.claim_in_the_formers_half), "I2", _RECORD
+        "the claim goes into the former's half",
+        Rules(claim=broken.claim_in_the_formers_half),
+        "I2",
+        _RECORD,
+        seed=28,
     ),
     Mutation(
         "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
@@ -40,7 +44,7 @@ MUTATIONS = (
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
         _RECORD,
-        seed=525,
+        seed=586,
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
@@ -61,6 +65,7 @@ MUTATIONS = (
         ("backup", "full disk", "rollback"),
         gap=60,
         patches=broken_leader.SAME_INCARNATION_AGAIN,
+        seed=7,
     ),
     Mutation(
         "the highest term seen is forgotten",
@@ -76,7 +81,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=51,
+        seed=95,
     ),
     Mutation(
         "of two uncertain writes the last counts",
@@ -84,7 +89,7 @@ MUTATIONS = (
         "I2",
         _WRITES,
         gap=25,
-        seed=111,
+        seed=140,
     ),
     Mutation(
         "who is late is not waited for",
@@ -99,8 +104,8 @@ MUTATIONS = (
         Rules(),
         "I2",
         _MIRROR,
-        seed=61,
         patches=broken_leader.CATCHING_UP_IS_NOT_WAITED_FOR,
+        seed=62,
     ),
     Mutation(
         "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=broken_leader.CONFIRMED_IS_LEVEL
@@ -111,7 +116,7 @@ MUTATIONS = (
         "I2",
         (*_MIRROR, "not reached"),
         patches=broken_leader.LEVEL_FROM_ITS_LIST,
-        seed=9,
+        seed=11,
     ),
     Mutation(
         "who was not checked holds",
@@ -119,8 +124,8 @@ MUTATIONS = (
         "I2",
         _TROUBLE,
         gap=150,
-        seed=127,
         patches=broken_leader.UNCOVERED_HOLDS,
+        seed=128,
     ),
     Mutation(
         "who matched once holds",
@@ -131,8 +136,8 @@ MUTATIONS = (
         gap=300,
         every=15,
         few=1,
-        seed=187,
         patches=broken_leader.MATCHED_FOR_GOOD,
+        seed=218,
     ),
     Mutation("what was sent is held", Rules(), "I2", patches=broken_leader.SENT_IS_HELD),
     Mutation(
@@ -159,18 +164,18 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=992,
         patches=broken_standby.NOT_BUSY,
+        seed=1073,
     ),
     Mutation(
         "what an earlier session left is not synced",
         Rules(),
         "I2",
         _MIRROR,
-        seed=113,
         patches=broken_standby.NOT_SETTLED,
+        seed=138,
     ),
-    Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
+    Mutation("objects are not synced", Rules(sync_objects=False), "I2", seed=1),
     Mutation(
         "a leader hears of another term",
         Rules(),
@@ -196,9 +201,11 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
-        seed=8,
+        seed=9,
     ),
-    Mutation("up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN),
+    Mutation(
+        "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
+    ),
     Mutation(
         "the wait is before the advertisement",
         Rules(wait_for_advertisement="before the capture"),
@@ -207,14 +214,14 @@ MUTATIONS = (
         wishes=_AGAIN,
         seed=8,
     ),
-    Mutation("the lease does not run out", Rules(lease=False), "I1"),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=10),
+    Mutation("the lease does not run out", Rules(lease=False), "I1", seed=5),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=15),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
-        seed=17,
+        seed=27,
     ),
     Mutation(
         "no intent is written",
@@ -234,7 +241,7 @@ MUTATIONS = (
         "I4",
         mode="async",
         patches=broken_standby.RESCUE_AFTER,
-        seed=2,
+        seed=3,
     ),
     Mutation(
         "a full check settles the journal",
@@ -273,7 +280,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=72,
+        seed=77,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -281,8 +288,8 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=207,
         patches=broken_standby.MARKED_AFTER,
+        seed=223,
     ),
     Mutation(
         "what is told is not noted",
@@ -290,9 +297,10 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         patches=broken_leader.SENT_IS_NOT_NOTED,
+        seed=6,
     ),
     Mutation(
-        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=65
+        "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=75
     ),
     Mutation(
         "a later leader tells of no forced one", Rules(carry_forced=False), "I4", _FORCED, gap=80, seed=75
@@ -306,7 +314,12 @@ MUTATIONS = (
         seed=8,
     ),
     Mutation(
-        "deletions come with creations", Rules(), "I5", recover=True, patches=broken_standby.ONE_TRANSACTION
+        "deletions come with creations",
+        Rules(),
+        "I5",
+        recover=True,
+        patches=broken_standby.ONE_TRANSACTION,
+        seed=1,
     ),
     Mutation(
         "a job that failed is done",
@@ -322,6 +335,7 @@ MUTATIONS = (
         ("slow network", "chain of mv", "swap by mv"),
         gap=60,
         patches=broken_ids.WHATEVER_HAS_THE_NAME,
+        seed=4,
     ),
     Mutation(
         "nobody makes certain whose id a folder has",
@@ -347,6 +361,7 @@ MUTATIONS = (
         ("cp -a", "mv and cp -a", "folder appears"),
         gap=60,
         patches=broken_ids.COPY_KEEPS_ID,
+        seed=1,
     ),
     Mutation(
         "the newest of two folders keeps the id",
@@ -363,6 +378,7 @@ MUTATIONS = (
         ("mv and cp -a", "mv and cp -a", "isolation"),
         gap=60,
         patches=broken_ids.COPY_IN_ITS_PLACE_IS_IT,
+        seed=1,
     ),
     Mutation(
         "what was moved by hand is a stray",
@@ -379,6 +395,7 @@ MUTATIONS = (
         ("rm", "kill"),
         gap=200,
         patches=broken_ids.VANISHED_IS_DELETED,
+        seed=14,
     ),
     Mutation(
         "what has vanished goes to the trash",
@@ -387,6 +404,7 @@ MUTATIONS = (
         ("rm", "kill"),
         gap=200,
         patches=broken_ids.VANISHED_GOES,
+        seed=4,
     ),
     Mutation(
         "what has another name comes anew",
@@ -412,5 +430,6 @@ MUTATIONS = (
         gap=40,
         wishes=("forward", "remove repository"),
         patches=broken_ids.DECIDED_BEFORE_ITS_TURN,
+        seed=21,
     ),
 )

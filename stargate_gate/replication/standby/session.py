@@ -151,8 +151,8 @@ class Session:
             async with asyncio.TaskGroup() as self._group:
                 self._group.create_task(self._clock(), name="mirror-clock")
                 self._tell(Begun(_now()))
-                # A task that fails cancels this one. Only in the body of the group Python 3.11 takes that back,
-                # and not where the group waits for its tasks: this task would count as cancelled then.
+                # A task that fails cancels this one. In the body of the group that is taken back; where the
+                # group waits for its tasks Python 3.11 does not, and this task would count as cancelled.
                 await asyncio.Event().wait()
         except ExceptionGroup as group:
             raise _reason(group) from group
