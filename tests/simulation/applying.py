@@ -279,6 +279,8 @@ class Carrier:
         self.process.store.put_away_now(where(repo.name), deleted=step.deleted)
         if step.entry_id is None:
             self.disk.lines[repo.id] = line
+        else:
+            self.world.cover("a stray is put away")
         return OnDisk("trash")
 
     def _require_there(self, repo: Repo) -> None:

@@ -44,7 +44,7 @@ REQUIRED = frozenset(
         "a push's repository is gone",
         "a copy gets an id",
         "a folder gets an id",
-        "a repository is born",
+        "a new repository is told of",
         "a repository is moved by the mirror",
         "a repository stays that the leader lacks",
         "a stray is put away",

@@ -212,7 +212,7 @@ MUTATIONS = (
         "I2",
         _HELD,
         wishes=_AGAIN,
-        seed=8,
+        seed=49,
     ),
     Mutation("the lease does not run out", Rules(lease=False), "I1", seed=5),
     Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=15),
@@ -231,8 +231,8 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=151,
         patches=broken_standby.NO_INTENT,
+        seed=207,
     ),
     Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=broken_standby.NO_RESCUE, seed=2),
     Mutation(
@@ -311,7 +311,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=8,
+        seed=53,
     ),
     Mutation(
         "deletions come with creations",

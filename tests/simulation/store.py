@@ -112,21 +112,21 @@ class SimulatedIds(IdFiles):
         return repo
 
 
-class _Births:
+class _NewRepositories:
     """As node/publisher.py."""
 
     def __init__(self, process: "Process") -> None:
         self._process = process
 
     async def expect(self, identity: str, name: Any) -> None:
-        """As `register.Births`."""
+        """As `register.NewRepositories`."""
         if (leading := self._process.leading) is not None:
             await Waiting(leading.expect(identity, str(name)))
 
-    async def born(self, identity: RepositoryIdentity) -> None:
-        """As `register.Births`."""
+    async def appeared(self, identity: RepositoryIdentity) -> None:
+        """As `register.NewRepositories`."""
         if (leading := self._process.leading) is not None:
-            self._process.world.cover("a repository is born")
+            self._process.world.cover("a new repository is told of")
             await Waiting(leading.written(identity))
 
 
@@ -141,7 +141,7 @@ class Store:
         self.register = Register(
             SimulatedIds(process), lambda: process.leading is not None, now=lambda: engine.now
         )
-        self.register.births = _Births(process)
+        self.register.new_repositories = _NewRepositories(process)
         cast("Any", self.register)._turn = Turn(engine)
 
     # -- the gate and the leader -----------------------------------------------------------------------
