@@ -30,7 +30,11 @@ MUTATIONS = (
         seed=28,
     ),
     Mutation(
-        "a term is not claimed first", Rules(claim=broken.claim_the_number_after_the_record), "I1 I2", _RECORD
+        "a term is not claimed first",
+        Rules(claim=broken.claim_the_number_after_the_record),
+        "I1 I2",
+        _RECORD,
+        seed=33,
     ),
     Mutation(
         "a write does not look around",
@@ -105,7 +109,7 @@ MUTATIONS = (
         "I2",
         _MIRROR,
         patches=broken_leader.CATCHING_UP_IS_NOT_WAITED_FOR,
-        seed=62,
+        seed=67,
     ),
     Mutation(
         "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=broken_leader.CONFIRMED_IS_LEVEL
@@ -182,8 +186,8 @@ MUTATIONS = (
         "I2",
         _TERMS,
         gap=60,
-        seed=16,
         patches=broken_leader.ANY_TERM_IS_HEARD,
+        seed=169,
     ),
     Mutation(
         "a standby hears of another term",
@@ -192,8 +196,8 @@ MUTATIONS = (
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
-        seed=120,
         patches=broken_standby.ANY_TERM,
+        seed=141,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -280,7 +284,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=77,
+        seed=80,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -395,7 +399,7 @@ MUTATIONS = (
         ("rm", "kill"),
         gap=200,
         patches=broken_ids.VANISHED_IS_DELETED,
-        seed=14,
+        seed=22,
     ),
     Mutation(
         "what has vanished goes to the trash",
