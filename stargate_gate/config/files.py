@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from stargate_gate.config.address import AddressItem, CommandItem, DnsItem
-from stargate_gate.config.findings import Finding, KeyPath, dotted
+from stargate_gate.config.findings import Finding, KeyPath
 from stargate_gate.config.model import Config
 from stargate_gate.config.tsig import read_tsig_key
 from stargate_gate.config.values import search_path
@@ -24,17 +24,11 @@ _PUBLIC_KEY = re.compile(
 )
 
 
-def check_files(config: Config, *, shared_volume: bool = True) -> list[str]:
-    """Every problem of the files that `config` names, as "key.path: what is wrong; remedy".
+def broken_files(config: Config, *, shared_volume: bool = True) -> list[Finding]:
+    """Every problem of the files and folders that `config` names. Blocks for the disk.
 
     With `shared_volume` false, the volume of the leader lock is not read, because it may hang.
     """
-    findings = broken_files(config, shared_volume=shared_volume)
-    return [f"{dotted(finding.key)}: {finding.text}" for finding in findings]
-
-
-def broken_files(config: Config, *, shared_volume: bool = True) -> list[Finding]:
-    """As `check_files`, but as findings."""
     findings = [*_data_dir(config.node.data_dir)]
     if config.cluster is not None:
         findings += _private_key(("cluster", "key"), config.cluster.key)[1]

@@ -58,11 +58,6 @@ def check_namespace(name: str) -> str:
     return name
 
 
-def escape(text: str) -> bytes:
-    """The file name of `text` in our spelling."""
-    return _escape(text, _UNSAFE[0])
-
-
 def unescape(name: bytes) -> str:
     """The text of a file name in any of the spellings."""
     decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), name)
@@ -118,11 +113,14 @@ def _escape(text: str, unsafe: bytes) -> bytes:
 
 
 def _spellings(key: str) -> list[bytes]:
-    """The items of _UNSAFE that give different file names for this key."""
+    """The items of _UNSAFE that give different file names for this key. Ours is always the first."""
     text = key.encode()
     if not re.search(_UNSAFE[0], text):
         return [_UNSAFE[0]]
-    return list({re.sub(unsafe, _percent, text): unsafe for unsafe in reversed(_UNSAFE)}.values())[::-1]
+    found: dict[bytes, bytes] = {}
+    for unsafe in _UNSAFE:
+        found.setdefault(re.sub(unsafe, _percent, text), unsafe)
+    return list(found.values())
 
 
 def _percent(match: re.Match[bytes]) -> bytes:

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.config.files import _too_open, check_files
+from stargate_gate.config.files import _too_open, broken_files
+from stargate_gate.config.findings import dotted
 from stargate_gate.config.load import load_checked_config
 from stargate_gate.config.model import Cluster, Config, Election, Flock, Node, Ssh
 from stargate_gate.errors import ConfigurationError
 from tests.support.cluster import make_key
 
 NOBODY = 65534
+
+
+def check_files(config: Config, *, shared_volume: bool = True) -> list[str]:
+    """The problems as lines, "key.path: what is wrong; remedy"."""
+    findings = broken_files(config, shared_volume=shared_volume)
+    return [f"{dotted(finding.key)}: {finding.text}" for finding in findings]
 
 
 def with_host_key(*paths: Path) -> Config:
