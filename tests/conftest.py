@@ -18,6 +18,11 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Scenarios as text can be written anew; see tests/support/datadriven.py."""
+    parser.addoption("--rewrite", action="store_true", help="write the output into scenarios that are text")
+
+
 def pytest_configure() -> None:
     """A synchronous test has no event loop: looptime asks for one, and asyncio would make and leak it."""
     asyncio.set_event_loop(None)

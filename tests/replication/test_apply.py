@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from stargate_gate.errors import GitFailedError, UnavailableError
-from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.answers import TermOverError
 from stargate_gate.replication.standby.progress import Progress
-from stargate_gate.replication.standby.ref_writer import TermOverError
+from stargate_gate.replication.standby.step_runner import StepRunner
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.repository import Repository, read_head, read_object_format
 from tests.support.git import git, git_run
@@ -186,18 +186,18 @@ async def test_somebody_who_writes_here_all_the_time_is_said_and_ends_nothing(
     assert here is not None
     git("fetch", "-q", there.path, three, cwd=here.path)
     set_refs(there, {MAIN: two})
-    real, moves = Applier._change_refs, [three, one, three]
+    real, moves = StepRunner._change_refs, [three, one, three]
 
-    async def raced(*args: Any) -> None:
+    async def raced(*args: Any, **flags: Any) -> None:
         set_refs(here, {MAIN: moves.pop(0)})
-        await real(*args)
+        await real(*args, **flags)
 
-    monkeypatch.setattr(Applier, "_change_refs", raced)
+    monkeypatch.setattr(StepRunner, "_change_refs", raced)
     with pytest.raises(GitFailedError, match="cannot lock ref"):
         await site.compare()
     assert moves == []
     assert refs_of(here) == {MAIN: three}
-    monkeypatch.setattr(Applier, "_change_refs", real)
+    monkeypatch.setattr(StepRunner, "_change_refs", real)
     assert await site.compare() == here
     assert refs_of(here) == {MAIN: two}
 

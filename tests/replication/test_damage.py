@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import StargateError, UnavailableError
-from stargate_gate.replication.standby.damage import Healer
+from stargate_gate.replication.standby.damage import DamageSteps
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.step_runner import carry_out_all
 from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.sweep import sweep_data_dir
@@ -109,10 +111,11 @@ async def test_a_fetch_that_fails_for_the_leaders_sake_is_no_damage_here(site: S
 async def test_a_full_disk_is_no_damage(site: Site) -> None:
     """Every write fails; what is here reads well."""
     there, here, _ = await mirrored(site)
-    healer = Healer(site.standby.processes, site.standby.refs, lambda: 0.0)
+    steps = DamageSteps(lambda: 0.0)
     wanted = await site.leader.room.refs.snapshot(there)
     full = UnavailableError("fatal: write error: No space left on device")
-    assert await healer.damage(here, wanted, full) is None
+    look = steps.look(here, wanted, full)
+    assert await carry_out_all(look, site.applier.runner, Progress()) is None
 
 
 async def test_values_that_only_this_copy_had_stay_in_the_trash(site: Site) -> None:

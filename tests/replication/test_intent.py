@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.replication.rescue.journal import Journal
-from stargate_gate.replication.rescue.keep import Rescue
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.standby import intent_files as intents_module
-from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.answers import TermOverError
+from stargate_gate.replication.standby.apply_steps import complete
 from stargate_gate.replication.standby.intent import (
     DamagedIntentError,
     Intent,
@@ -23,13 +23,13 @@ from stargate_gate.replication.standby.intent import (
 )
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.progress import Progress
-from stargate_gate.replication.standby.ref_writer import TermOverError, Writer
+from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
 from stargate_gate.replication.wire.messages import Changed
-from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange, update_ref_input
 from stargate_gate.repos.repository import Repository
 from tests.support.room import Room, open_room
+from tests.support.site import Applier, runner_of
 
 APP = parse_repository_name("org/app")
 ID = "1" * 32
@@ -119,21 +119,14 @@ def intents_of(room: Room) -> Intents:
     return Intents(room.datadir.state / "intents")
 
 
-def rescue_of(room: Room) -> Rescue:
+def runner(room: Room, kind: type[StepRunner] = StepRunner) -> StepRunner:
     state = room.datadir.state
     journal = Journal.open(state / "unreplicated.log", has_repositories=False)
-    return Rescue(1, "node-a", journal, Rescues.open(state / "rescued"), room.processes)
+    return runner_of(room, journal, Rescues.open(state / "rescued"), kind=kind)
 
 
-def writer(room: Room) -> Writer:
-    return Writer(
-        room.store,
-        room.processes,
-        room.refs,
-        intents=intents_of(room),
-        folders=FolderSyncs(),
-        is_current=lambda: True,
-    )
+async def completed(room: Room) -> None:
+    await carry_out_all(complete(), runner(room), Progress())
 
 
 async def assert_whole(room: Room, repository: Repository, intent: Intent) -> None:
@@ -153,9 +146,9 @@ async def test_a_restart_completes_what_was_cut(room: Room, done: int) -> None:
         git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(changes))
     if done == 3:
         git(repository, "symbolic-ref", "HEAD", "refs/heads/topic/next")
-    await writer(room).complete()
+    await completed(room)
     await assert_whole(room, repository, intent)
-    await writer(room).complete()
+    await completed(room)
     await assert_whole(room, repository, intent)
 
 
@@ -163,7 +156,7 @@ async def test_an_intent_of_another_repository_of_that_name_is_dropped(room: Roo
     """A repository that was deleted and made again is not what the intent meant."""
     repository, intent = await prepared(room)
     await intents_of(room).put(Intent("2" * 32, intent.name, intent.transactions, intent.head))
-    await writer(room).complete()
+    await completed(room)
     assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
     assert await intents_of(room).all() == []
 
@@ -175,38 +168,31 @@ async def test_a_damaged_intent_was_never_acted_upon(room: Room) -> None:
     folder = room.datadir.state / "intents"
     (folder / ID).write_bytes(encode(intent)[:-7])
     (folder / f".{ID}.123.new").write_bytes(b"half")
-    await writer(room).complete()
+    await completed(room)
     assert list(folder.iterdir()) == []
     assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
 
 
-class _HasAll(Applier):
-    """Its objects are here; it notes what is on disk whenever refs are about to change."""
+class _HasAll(StepRunner):
+    """Its objects are here; it notes what is on disk whenever refs are about to change.
 
-    def __init__(self, room: Room, steps: int) -> None:
-        self.steps = steps  # of those that ask whether they may, before the term ends
-        self.intended: list[Intent] = []
-        super().__init__(
-            None,  # type: ignore[arg-type] # nobody is asked
-            room.store,
-            room.processes,
-            room.refs,
-            rescue=rescue_of(room),
-            intents=intents_of(room),
-            folders=FolderSyncs(),
-            is_current=self._may,
-        )
+    steps  of those that ask whether they may, before the term ends
+    """
 
-    def _may(self) -> bool:
+    steps = 0
+    intended: list[Intent]
+
+    def _require_current(self) -> None:
         self.steps -= 1
-        return self.steps >= 0
+        if self.steps < 0:
+            raise TermOverError("the mirror has ended")
 
     async def _fetch(self, repository: Repository, oids: Collection[str], progress: Progress) -> None:
         """Nothing is missing."""
 
-    async def _change_refs(self, *args: object) -> None:
+    async def _change_refs(self, *args: object, **flags: object) -> None:
         self.intended = await self._intents.all()
-        await super()._change_refs(*args)  # type: ignore[arg-type]
+        await super()._change_refs(*args, **flags)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -219,20 +205,23 @@ async def test_a_change_that_is_cut_anywhere_is_completed_by_whoever_comes_next(
     """
     repository, intent = await prepared(room)
     delta = tuple(change for changes in intent.transactions for change in changes)
-    applier = _HasAll(room, steps)
+    has_all = runner(room, _HasAll)
+    assert isinstance(has_all, _HasAll)
+    has_all.steps = steps
+    applier = Applier(has_all)
     change = Changed(3, 7, APP, ID, intent.head, delta)
     if steps < 4:
         with pytest.raises(TermOverError):
             await applier.change(change, Progress())
     else:
         assert await applier.change(change, Progress()) == repository
-        assert applier.intended == [intent]
+        assert has_all.intended == [intent]
         await assert_whole(room, repository, intent)
     if steps == 0:
         assert await intents_of(room).all() == []
         assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
         return
-    await writer(room).complete()
+    await completed(room)
     await assert_whole(room, repository, intent)
 
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.replication.rescue.journal import Journal
-from stargate_gate.replication.rescue.keep import Rescue
 from stargate_gate.replication.rescue.restore import new_name
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.rescue.unreplicated import Kept
@@ -22,10 +21,14 @@ from stargate_gate.replication.rescue.values import (
     in_question,
     to_json,
 )
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.rescue_steps import RescueSteps
+from stargate_gate.replication.standby.step_runner import carry_out_all
 from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git, git_run
 from tests.support.room import Room, open_room
+from tests.support.site import runner_of
 
 APP = parse_repository_name("org/app")
 ID, OTHER = "1" * 32, "2" * 32
@@ -135,7 +138,8 @@ class House:
         self.room, self.repository = room, repository
         self.journal = Journal.open(room.datadir.state / "unreplicated.log", has_repositories=False)
         self.rescues = Rescues.open(room.datadir.state / "rescued")
-        self.rescue = Rescue(4, "node-b", self.journal, self.rescues, room.processes)
+        self.rescue = RescueSteps(4, "node-b")
+        self.runner = runner_of(room, self.journal, self.rescues, term=4, leader_name="node-b")
         tree = git("mktree", cwd=repository.path)
         self.base = git("commit-tree", "-m", "base", tree, cwd=repository.path)
         self.left, self.right = (
@@ -148,16 +152,18 @@ class House:
     async def keep(self, local: Mapping[str, str], wanted: Mapping[str, str]) -> set[str]:
         """What is rescued when `local` becomes `wanted`."""
 
-        async def write(repository: Repository, commands: bytes) -> None:
-            git("update-ref", "--stdin", "-z", cwd=repository.path, given=commands)
-
-        await self.rescue.keep(self.repository, ID, local, wanted, write)
+        await carry_out_all(self.rescue.keep(self.repository, ID, local, wanted), self.runner, Progress())
         kept = git(
             "for-each-ref", "--format=%(refname) %(objectname)", "refs/stargate", cwd=self.repository.path
         )
         rescued = {one.value.oid for repository in self.rescues.all() for one in repository.values}
         assert rescued == {line.split(" ")[1] for line in kept.splitlines()}
         return rescued
+
+    async def keep_whole(self) -> bool:
+        """Whether it stays in the trash."""
+        steps = self.rescue.keep_whole(self.repository, ID)
+        return await carry_out_all(steps, self.runner, Progress()) is not None
 
 
 @pytest.fixture
@@ -215,10 +221,10 @@ async def test_a_rescued_value_survives_what_prunes(house: House) -> None:
 async def test_a_repository_that_nobody_may_lack_is_not_kept(house: House) -> None:
     """An empty one, or one that was replicated as a whole, goes to the trash as always."""
     git("update-ref", MAIN, house.left, cwd=house.repository.path)
-    assert not await house.rescue.keep_whole(house.repository, ID, house.room.refs)
+    assert not await house.keep_whole()
     await house.journal.mark(3, 7, ID, "org/app", [TOPIC])
-    assert not await house.rescue.keep_whole(house.repository, ID, house.room.refs)
+    assert not await house.keep_whole()
     await house.journal.mark(3, 8, ID, "org/app", [MAIN])
-    assert await house.rescue.keep_whole(house.repository, ID, house.room.refs)
+    assert await house.keep_whole()
     (kept,) = house.rescues.all()
     assert (kept.in_trash, [one.value for one in kept.values]) == (True, [Value(MAIN, house.left, 3)])

@@ -21,7 +21,8 @@ from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.standby.equality import InStep
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.mirror import Mirror, MirrorSettings
-from stargate_gate.replication.standby.session import Callbacks, Here, Session
+from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.standby.states import State
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import (
     PROTOCOL,
@@ -112,6 +113,8 @@ class Pair:
         )
         self.at_said: Callable[[Message], None] = lambda _: None
         self.said: asyncio.Queue[Message] = asyncio.Queue()
+        self.ended: asyncio.Task[None]
+        self.cancelling = 0
 
     async def make(self) -> tuple[Repository, Repository, tuple[str, str]]:
         """org/app on both with main at the first of two commits, as git leaves it; the commits."""
@@ -130,7 +133,7 @@ class Pair:
         ended = False
         callbacks = Callbacks(lambda: not ended, lambda: None, lambda _: None, _enroll, _nothing)
         session = Session(peer, LEADER, TERM, self.here, callbacks)  # type: ignore[arg-type] # in memory
-        task = asyncio.create_task(session.run())
+        self.ended = task = asyncio.create_task(self._run(session))
         try:
             async with asyncio.timeout(LIMIT_S):
                 await peer.followed.wait()
@@ -140,6 +143,13 @@ class Pair:
             ended = True
             task.cancel()
             await asyncio.wait({task})
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            task = asyncio.current_task()
+            self.cancelling = task.cancelling() if task is not None else 0
 
     async def lists(self, peer: RealPeer, check: int) -> None:
         """The leader sends the list of what it has now."""
@@ -178,6 +188,17 @@ async def until(condition: Callable[[], object]) -> None:
 async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     async with open_room(tmp_path / "a") as leader, open_room(tmp_path / "b") as standby:
         yield Pair(leader, standby, Disk(monkeypatch))
+
+
+async def test_a_session_ends_when_the_leader_is_gone(pair: Pair) -> None:
+    """Whatever runs for it is over then, and the reason is said."""
+    async with pair.session() as (session, peer):
+        peer.feed.close()
+        async with asyncio.timeout(LIMIT_S):
+            with pytest.raises(SessionEndedError, match=r"is gone|ended the feed"):
+                await pair.ended
+        assert session.core.state is State.ENDED
+        assert pair.cancelling == 0, "whoever runs sessions is not cancelled by that"
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -304,7 +325,7 @@ async def test_what_is_worked_on_equals_no_list(pair: Pair) -> None:
             await peer.told.wait()
         git("update-ref", MAIN, new, cwd=there.path)
         await pair.lists(peer, 1)
-        await until(lambda: session._check)
+        await until(lambda: session.core._check_of)
         peer.may_tell.set()
         await pair.hear(Checked)
     assert at_checked == [new]
@@ -339,6 +360,7 @@ async def test_a_promotion_puts_on_disk_what_the_mirror_left(pair: Pair, tmp_pat
     keys = [tmp_path / "cluster", tmp_path / "host"]
     for key in keys:
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+        key.chmod(0o600)
     here = pair.here
     mirror = Mirror(
         ME,

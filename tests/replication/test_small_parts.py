@@ -11,7 +11,9 @@ from stargate_gate.aio.backoff import SPREAD, Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.sync_rules import conflict
 from stargate_gate.replication.peer.fd_bridge import bridge
-from stargate_gate.replication.standby.acks import Answers
+from stargate_gate.replication.standby.acks import Acks
+from stargate_gate.replication.standby.answers import OnDisk
+from stargate_gate.replication.standby.instructions import Send
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import (
     MAX_LINE_BYTES,
@@ -130,46 +132,28 @@ def test_waits_double_up_to_the_bound_and_chance_only_shortens_them() -> None:
     assert Backoff(1, 8, chance=lambda: 1.0).delay_s(3) == 2
 
 
-# -- answers -------------------------------------------------------------------------------------------
+# -- acks -----------------------------------------------------------------------------------------------
+
+ON_DISK = OnDisk("all of it")
 
 
-async def sent(answers: Answers, channel: Pieces, count: int) -> list[Message]:
-    """The first `count` messages that `answers` sends."""
-    task = asyncio.create_task(answers.send(channel))
-    async with asyncio.timeout(LIMIT_S):
-        while len(channel.written) < count:
-            await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return channel.messages()
-
-
-async def test_of_each_repository_only_the_newest_acknowledgement_is_held() -> None:
+def test_of_each_repository_only_the_newest_acknowledgement_is_held() -> None:
     """A leader that does not read makes the queue grow with the repositories, not with the changes."""
-    answers, channel = Answers(7), Pieces()
+    acks = Acks(7)
     for seq in (3, 9, 5):
-        answers.applied(A, seq)
-    answers.applied(B, 4)
-    assert await sent(answers, channel, 2) == [Applied(7, 9, A), Applied(7, 4, B)]
+        acks.applied(A, seq, ON_DISK)
+    acks.applied(B, 4, ON_DISK)
+    assert acks.take() == Send((Applied(7, 9, A), Applied(7, 4, B)), (ON_DISK, ON_DISK))
+    assert acks.take() is None
 
 
-async def test_what_is_done_is_said_before_what_it_adds_up_to() -> None:
+def test_what_is_done_is_said_before_what_it_adds_up_to() -> None:
     """A position never reaches the leader before the changes that it covers."""
-    answers, channel = Answers(7), Pieces()
-    answers.alive(9)
-    answers.checked(2)
-    answers.applied(A, 9)
-    assert await sent(answers, channel, 3) == [Applied(7, 9, A), Checked(7, 2), Alive(7, 9)]
-
-
-async def test_answers_end_when_the_leader_is_gone() -> None:
-    """A broken channel ends the sending, with its error."""
-    answers, channel = Answers(7), Pieces()
-    channel.broken = True
-    answers.alive(1)
-    with pytest.raises(ConnectionError):
-        async with asyncio.timeout(LIMIT_S):
-            await answers.send(channel)
+    acks = Acks(7)
+    acks.alive(9)
+    acks.checked(2)
+    acks.applied(A, 9, ON_DISK)
+    assert acks.take() == Send((Applied(7, 9, A), Checked(7, 2), Alive(7, 9)), (ON_DISK,))
 
 
 # -- bridge --------------------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ from stargate_gate.replication.rescue.unreplicated import (
     encode,
 )
 from stargate_gate.replication.rescue.unreplicated import decode as decode_facts
-from stargate_gate.replication.standby.acks import Answers
-from stargate_gate.replication.wire.messages import Applied, Progress, decode
+from stargate_gate.replication.standby.acks import Acks
+from stargate_gate.replication.standby.answers import OnDisk
+from stargate_gate.replication.wire.messages import Applied, Progress
 from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.names import parse_repository_name
 
@@ -368,50 +369,33 @@ def test_a_node_without_a_cluster_leaves_no_journal_that_would_not_tell_the_trut
 # -- the sign of progress --------------------------------------------------------------------------------
 
 
-class _Sent:
-    """A channel that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.messages: list[object] = []
-        self.any = asyncio.Event()
-
-    async def read(self, n: int) -> bytes:
-        return b""
-
-    async def write(self, data: bytes) -> None:
-        self.messages.append(decode(data.rstrip(b"\n")))
-        self.any.set()
+ON_DISK = OnDisk("all of it")
 
 
-async def told(answers: Answers) -> list[object]:
-    channel = _Sent()
-    task = asyncio.create_task(answers.send(channel))
-    async with asyncio.timeout(5):
-        await channel.any.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return channel.messages
+def told(acks: Acks) -> list[object]:
+    send = acks.take()
+    return [] if send is None else list(send.messages)
 
 
-async def test_progress_is_told_at_most_once_a_second_and_not_after_it_is_applied() -> None:
+def test_progress_is_told_at_most_once_a_second_and_not_after_it_is_applied() -> None:
     """Bytes come in thousands of pieces; the leader needs to hear that something moves."""
-    answers = Answers(4)
+    acks = Acks(4)
     for moment in (0.0, 0.1, 0.9):
-        answers.progress(ONE, 7, 100, moment)
-    assert await told(answers) == [Progress(4, 7, ONE, 100)]
-    answers.progress(ONE, 7, 100, 0.95)
-    answers.progress(ONE, 7, 100, 1.0)
-    assert await told(answers) == [Progress(4, 7, ONE, 100)]
-    answers.progress(ONE, 7, 100, 2.5)
-    answers.applied(ONE, 7)
-    assert await told(answers) == [Applied(4, 7, ONE)]
+        acks.progress(ONE, 7, 100, moment)
+    assert told(acks) == [Progress(4, 7, ONE, 100)]
+    acks.progress(ONE, 7, 100, 0.95)
+    acks.progress(ONE, 7, 100, 1.0)
+    assert told(acks) == [Progress(4, 7, ONE, 100)]
+    acks.progress(ONE, 7, 100, 2.5)
+    acks.applied(ONE, 7, ON_DISK)
+    assert told(acks) == [Applied(4, 7, ONE)]
 
 
-async def test_what_failed_says_no_progress() -> None:
+def test_what_failed_says_no_progress() -> None:
     """A repository that rests before another try does not keep the leader waiting."""
-    answers = Answers(4)
+    acks = Acks(4)
     other = "e" * 32
-    answers.progress(ONE, 7, 100, 0.0)
-    answers.progress(other, 8, 200, 0.0)
-    answers.silent(ONE)
-    assert await told(answers) == [Progress(4, 8, other, 200)]
+    acks.progress(ONE, 7, 100, 0.0)
+    acks.progress(other, 8, 200, 0.0)
+    acks.silent(ONE)
+    assert told(acks) == [Progress(4, 8, other, 200)]

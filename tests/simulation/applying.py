@@ -1,288 +1,378 @@
-"""What a standby does to one repository. Follows replication/standby/apply.py and rescue/keep.py."""
+"""Carries out the steps of a standby's jobs on a simulated disk, as step_runner.py does on a real one.
 
-from collections.abc import Callable
+The jobs are the product's own (replication/standby/apply_steps.py). What is here is git, the disk and the
+questions to the leader; besides, the ledger is told of what happens.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stargate_gate.replication.rescue.unreplicated import Kept
-from stargate_gate.replication.rescue.values import in_question
-from stargate_gate.replication.standby.intent import Intent, needed, remaining
-from stargate_gate.replication.wire.delta import before_and_after
-from stargate_gate.replication.wire.messages import Changed
-from stargate_gate.replication.wire.numbers import FIRST_POSITION
-from stargate_gate.repos.plan import RefChange
+from stargate_gate.election.incarnation import noted
+from stargate_gate.errors import (
+    ElectionUnavailableError,
+    GitFailedError,
+    StargateError,
+    UnavailableError,
+)
+from stargate_gate.replication.rescue.values import COMMIT
+from stargate_gate.replication.standby import steps as do
+from stargate_gate.replication.standby.answers import (
+    NOTED_BEFORE_THE_CRASH,
+    NOTHING_MARKED,
+    Digest,
+    Histories,
+    LeaderRepository,
+    Occupant,
+    OnDisk,
+    Walked,
+)
+from stargate_gate.replication.standby.apply_steps import complete
+from stargate_gate.replication.wire.messages import Gone
+from stargate_gate.repos.snapshot import RefSnapshot
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps
 from tests.simulation.feeding import Shown
-from tests.simulation.network import BrokenError
 
 if TYPE_CHECKING:
     from tests.simulation.following import Session
     from tests.simulation.process import Process
 
-ATTEMPTS = 3
+NOTHING: Line = frozenset()
 
 
-class TermOverError(Exception):
-    """The mirror has ended."""
+@dataclass
+class _Census:
+    known: Mapping[str, Repo]
+    strays: tuple[Repo, ...] = ()
 
 
-class UnfitError(Exception):
-    """It cannot be done now."""
+class Carrier:
+    """For one session; `session` None: for a promotion, which follows nobody.
 
+    Each method is one step. Between its `yield`s anything may happen.
+    """
 
-class Applier:
-    """For one session."""
+    def __init__(self, process: "Process", session: "Session | None", require: Callable[[], None]) -> None:
+        self.process = process
+        self.world = process.world
+        self.disk = process.disk
+        self.term = session.term if session is not None else 0
+        self.leader_disk = session.leader.disk if session is not None else process.disk
+        self._session = session
+        self._require_current = require
+        self._shown: dict[str, Shown] = {}  # what the leader has shown, by id
 
-    def __init__(self, session: "Session") -> None:
-        self.process = session.process
-        self.world = session.world
-        self.rules = session.rules
-        self.term = session.term
-        self.leader = session.leader
-        self.leader_disk = session.leader.disk
-        self._connection = session.connection
-        self._is_current = session.is_current
+    def carry_out(self, step: do.Step) -> Steps:
+        """The answer. Raises StargateError or OSError."""
+        return (yield from _METHODS[type(step)](self, step))
 
-    def require_current(self) -> None:
-        if not self._is_current() and not (
-            self.process.taking_over and not self.rules.end_mirror_before_claim
-        ):
-            raise TermOverError
+    def _at_once(self, answer: object) -> Steps:
+        return answer
+        yield  # a generator
 
-    def change(self, change: Changed) -> Steps:
-        repo = self.process.disk.by_id(change.id)
-        if repo is None:
-            return False
-        before, after = before_and_after(change.delta)
-        transactions = self.rules.plan(before, after)
-        refs = [one.ref for some in transactions for one in some]
-        yield from self._fetch_and_mark(repo, change.seq, refs, after.values())
-        if not (yield from self._change_refs(repo, transactions, change.seq, frozenset(before.values()))):
-            return False
-        yield from self._finish(repo)
-        return True
+    # -- reading ---------------------------------------------------------------------------------------
 
-    def compare(self, identity: str, name: str) -> Steps:
-        shown = yield from self._ask(identity, name)
-        disk = self.process.disk
-        if shown.id is None:
-            yield from self.gone(identity, name, deleted=shown.deleted, line=shown.line)
-            return
-        repo = disk.by_id(identity)
-        is_new = repo is None
-        if repo is None:
-            self.require_current()
-            disk.write()
-            repo = Repo(name, identity)  # beside, until it is complete
-            self.world.cover("a repository is created by the mirror")
-        for _ in range(ATTEMPTS):
+    def _find(self, step: do.Find) -> Steps:
+        return (yield from self._at_once(self.disk.by_id(step.id)))
+
+    def _who_has(self, step: do.WhoHas) -> Steps:
+        repo = self.disk.repos.get(str(step.name))
+        return (yield from self._at_once(None if repo is None else Occupant(repo, repo.id)))  # type: ignore[arg-type]
+
+    def _take_census(self, _: do.TakeCensus) -> Steps:
+        yield
+        return _Census({repo.id: repo for repo in self.disk.repos.values()})
+
+    def _read_digests(self, step: do.ReadDigests) -> Steps:
+        digests: list[Digest | None] = []
+        for listed, copy in step.listed:
             yield
-            local = dict(repo.refs)
-            if local == shown.refs:
-                if not is_new:
-                    self.world.ledger.equal(disk, name, shown.line)
-                yield from self._finish(repo)
-                if is_new:
-                    yield from self._come(repo, shown.line)
-                self.settle(shown.seq, repo)
-                return
-            yield from self._overwrite(repo, local, shown)
-            self.world.cover("a repository is compared")
-        raise UnfitError
+            repo = self.disk.by_id(listed.id)
+            if repo is not copy or repo is None:
+                digests.append(None)
+                continue
+            unsettled = bool(self.disk.journal.kept(listed.id, self.term))
+            digests.append(Digest(repo.snapshot().digest, unsettled))
+            if digests[-1] is not None and repo.snapshot().digest == listed.digest:
+                if unsettled:
+                    self.world.cover("what equals a list is not settled")
+                elif self._session is not None:
+                    self.world.ledger.equal(self.disk, repo.name, self._session.line_of_list(repo))
+        return tuple(digests)
 
-    def _come(self, repo: Repo, line: Line) -> Steps:
-        """It comes to its place; who has it goes, if the leader has not got it."""
-        disk = self.process.disk
-        while (occupant := disk.repos.get(repo.name)) is not None:
-            asked = yield from self._ask(occupant.id, occupant.name)
-            if asked.id is not None:
-                raise UnfitError
-            yield from self._trash(occupant, asked.line, deleted=asked.deleted, everything=not asked.deleted)
-        self.require_current()
-        disk.write()
-        disk.repos[repo.name] = repo
-        disk.deleted.discard(repo.id)
-        self.world.ledger.equal(disk, repo.name, line)
-        self.world.ledger.dirty = True
+    def _read_refs(self, step: do.ReadRefs) -> Steps:
+        repo = _repo(step.copy)
+        yield
+        shown = self._shown.get(repo.id)
+        if shown is not None and repo.refs == shown.refs and self.disk.repos.get(repo.name) is repo:
+            self.world.ledger.equal(self.disk, repo.name, shown.line)
+        return repo.snapshot()
 
-    def gone(self, identity: str, name: str, *, deleted: bool, line: Line = frozenset()) -> Steps:
-        """The leader has none of that id. What the whole sync set had stays, if no user has deleted it."""
-        repo = self.process.disk.by_id(identity)
-        if repo is None:
-            return
-        if not deleted:
-            kept = self.process.disk.journal.kept(identity, self.term)
-            if not kept or (repo.refs and not in_question(repo.refs, {}, kept)):
-                self.world.cover("a repository stays that the leader lacks")
-                return
-        yield from self._trash(repo, line | self.leader_disk.line(name), deleted=deleted)
+    def _read_journal(self, step: do.ReadJournal) -> Steps:
+        return (yield from self._at_once(self.disk.journal.kept(step.id, self.term)))
 
-    def _overwrite(self, repo: Repo, local: dict[str, str], shown: Shown) -> Steps:
-        """Once more what the leader has, whatever is here."""
-        transactions = self.rules.plan(local, shown.refs)
-        refs = [one.ref for some in transactions for one in some]
-        values = set(shown.refs.values()) - set(local.values())
-        yield from self._fetch_and_mark(repo, shown.seq, refs, values)
-        if self.rules.rescue == "before":
-            yield from self._keep(repo, local, shown)
-        yield from self._change_refs(repo, transactions, shown.seq, shown.line)
-        if self.rules.rescue == "after":
-            yield from self._keep(repo, local, shown)
+    def _compare_histories(self, step: do.CompareHistories) -> Steps:
+        yield
+        contains = self.world.ledger.contains
+        beyond = {
+            value.oid
+            for value in step.values
+            if not any(contains(tip, value.oid) for tip in sorted(step.wanted))
+        }
+        return Histories({value.oid: COMMIT for value in step.values}, frozenset(beyond))
 
-    def _ask(self, identity: str, name: str) -> Steps:
+    def _read_intents(self, _: do.ReadIntents) -> Steps:
+        return (yield from self._at_once([one for _, one in sorted(self.disk.intents.items())]))
+
+    def _ask_leader(self, step: do.AskLeader) -> Steps:
         """stargate-refs: the repository as the leader shows it, with the number that covers that."""
         yield
-        leading = self.leader.leading
-        if not self._leader_answers() or leading is None or leading.number != self.term or leading.closed:
-            raise BrokenError
+        session, identity = self._session, step.id
+        if session is None or not session.leader_answers(serving=True):
+            raise ConnectionResetError("the leader is gone")
         asked = Shown()
-        self.leader.start("show", leading.show(identity, name, asked))
+        copy = self.disk.by_id(identity) or self.leader_disk.by_id(identity)
+        show = session.leader.leading.show(identity, copy.name if copy is not None else "", asked)  # type: ignore[union-attr]
+        session.leader.start("show", show)
         while not asked.complete and not asked.failed:
             yield asked.event, 1.0
-            if not self._leader_answers():
-                raise BrokenError
+            if not session.leader_answers():
+                raise ConnectionResetError("the leader is gone")
         if asked.failed:
-            raise UnfitError
-        return asked
+            raise UnavailableError("the leader cannot tell")
+        self._shown[identity] = asked
+        if asked.id is None:
+            return Gone(self.term, asked.seq, identity, asked.deleted)
+        there = self.leader_disk.by_id(identity)
+        name: Any = there.name if there is not None else copy.name if copy is not None else ""
+        return LeaderRepository(identity, name, RefSnapshot("sha1", "", asked.refs), asked.seq)
 
-    def _leader_answers(self) -> bool:
-        leader = self.leader
-        return (
-            leader.node.process is leader
-            and not leader.frozen
-            and not self._connection.standby.broken
-            and self.world.network.reachable(self.process, leader)
-        )
+    # -- writing ---------------------------------------------------------------------------------------
 
-    def _fetch(self, values: Any) -> Steps:
-        disk = self.process.disk
-        for value in sorted(values):
-            if value in disk.objects:
-                continue
-            yield
-            if not self._leader_answers():
-                raise BrokenError
-            disk.write()
-            if value not in self.leader_disk.objects:
-                raise UnfitError
-            (disk.objects if self.rules.sync_objects else disk.unsynced_objects).add(value)
+    def _settle_folders(self, _: do.SettleFolders) -> Steps:
+        yield from self.process.folders.settle(self.disk)
+        return OnDisk("everything")
 
-    def _fetch_and_mark(self, repo: Repo, seq: int, refs: list[str], values: Any) -> Steps:
+    def _begin_copy(self, step: do.BeginCopy) -> Steps:
+        self._require_current()
+        self.disk.write()
+        self.world.cover("a repository is created by the mirror")
+        return (yield from self._at_once(Repo(str(step.name), step.id)))  # beside, until it is complete
+
+    def _fetch_objects(self, step: do.FetchObjects) -> Steps:
         """The journal's disk works while the objects come; both are done when this returns."""
-        disk = self.process.disk
-        marks = bool(refs) and self.rules.mark_before_refs
-        if marks:
-            disk.journal.mark(self.term, seq, repo.id, repo.name, refs)
-        yield from self._fetch(values)
-        if marks:
-            yield from self.process.sync_journal()
-
-    def _keep(self, repo: Repo, local: dict[str, str], shown: Shown) -> Steps:
-        """Each value that is not known replicated and that the leader's refs do not lead to."""
-        process = self.process
-        kept = process.disk.journal.kept(repo.id, self.term)
-        for value in in_question(local, shown.refs, kept):
-            if any(self.world.ledger.contains(tip, value.oid) for tip in shown.refs.values()):
+        if (mark := step.mark) is not None:
+            self.disk.journal.mark(mark.term, mark.seq, mark.repository_id, mark.name, mark.refs)
+        if _repo(step.copy).id in self._shown:
+            self.world.cover("a repository is compared")
+        for value in sorted(step.oids):
+            if value in self.disk.objects:
                 continue
             yield
-            process.disk.write()
-            self._rescue(repo, value.ref, value.oid, shown.line)
+            if self._session is None or not self._session.leader_answers():
+                raise ConnectionResetError("the leader is gone")
+            self.disk.write()
+            if value not in self.leader_disk.objects:
+                raise UnavailableError("the leader has not got that object")
+            (self.disk.objects if self.world.rules.sync_objects else self.disk.unsynced_objects).add(value)
+        if mark is None:
+            return NOTHING_MARKED
+        yield from self.process.sync_journal()
+        return OnDisk("marked")
 
-    def _rescue(self, repo: Repo, ref: str, value: str, line: Line) -> None:
-        self.process.disk.kept.add(value)
-        self.world.cover("a value is rescued")
-        if self.world.ledger.dealt_with(line, value):
-            self.world.cover("a value is rescued needlessly")
-        self.world.say(self.process.node, f"rescues {value} of {repo.name} {ref}")
+    def _keep_refs(self, _: do.KeepRefs) -> Steps:
+        yield
+        self._require_current()
+        self.disk.write()
+        return OnDisk("kept")
 
-    def settle(self, seq: int, repo: Repo | None = None) -> None:
-        """What is here is the leader's as of `seq`, or was rescued: that repository, or all."""
-        journal = self.process.disk.journal
-        journal.settle(self.term, seq, *(() if repo is None else (repo.id, repo.name)))
-        if not self.rules.restamp_journal:
-            journal.replicated(self.term, max(FIRST_POSITION, seq))
+    def _note_rescued(self, step: do.NoteRescued) -> Steps:
+        yield
+        self.disk.write()
+        shown = self._shown.get(step.id)
+        for value in step.values:
+            self.disk.kept.add(value.oid)
+            self.world.cover("a value is rescued")
+            if self.world.ledger.dealt_with(shown.line if shown is not None else NOTHING, value.oid):
+                self.world.cover("a value is rescued needlessly")
+            self.world.say(self.process.node, f"rescues {value.oid} of {step.name} {value.ref}")
+        if step.in_trash and (repo := self.disk.by_id(step.id)) is not None:
+            self.disk.kept.update(repo.refs.values(), repo.stable.values())
+        return OnDisk("rescued")
 
-    def _change_refs(self, repo: Repo, transactions: list[list[RefChange]], seq: int, line: Line) -> Steps:
-        """`line` is what the ledger needs to know of the leader's."""
-        disk = self.process.disk
-        if self.rules.intent and needed(transactions, head_moves=False):
-            yield
-            self.process.folders.sync(disk, repo)
-            yield
-            self.require_current()
-            disk.write()
-            disk.intents[repo.id] = Intent(repo.id, repo.name, tuple(map(tuple, transactions)), "")
-        for transaction in transactions:
-            self.require_current()
-            self.process.folders.changing.add(repo.id)
-            yield
-            disk.write()
-            if disk.by_id(repo.id) not in {None, repo}:
-                return False
-            if not fits(repo.refs, transaction) and self.rules.check_old_values:
-                return False
-            for change in transaction:
+    def _put_intent(self, step: do.PutIntent) -> Steps:
+        yield
+        self._require_current()
+        self.disk.write()
+        self.disk.intents[step.intent.repository_id] = step.intent
+        return OnDisk("intent")
+
+    def _change_refs(self, step: do.ChangeRefs) -> Steps:
+        repo, completes = _repo(step.copy), step.marked is NOTED_BEFORE_THE_CRASH
+        self._require_current()
+        self.process.folders.changing.add(repo.id)
+        yield
+        self.disk.write()
+        unfit = not fits(repo.refs, step.changes) and self.world.rules.check_old_values
+        if unfit or self.disk.by_id(repo.id) not in {None, repo}:
+            raise GitFailedError(["git", "update-ref"], 1, b"fatal: cannot lock ref")
+        shown = self._shown.get(repo.id)
+        line = shown.line if shown is not None else frozenset(one.old for one in step.changes if one.old)
+        for change in step.changes:
+            if not completes:
                 self.world.ledger.mirrors(self, repo, change, line)
-                disk.put(repo, change)
-                if change.new is None:
-                    self.world.ledger.removed(disk, repo, change.ref)
-                yield
-        if not self.rules.mark_before_refs:
-            refs = [one.ref for some in transactions for one in some]
-            disk.journal.mark(self.term, seq, repo.id, repo.name, refs)
-            yield from self.process.sync_journal()
-        return True
-
-    def _finish(self, repo: Repo) -> Steps:
-        yield
-        if self.rules.sync_before_applied:
-            self.process.folders.sync(self.process.disk, repo)
-        yield
-        self.process.disk.intents.pop(repo.id, None)
-
-    def _trash(self, repo: Repo, line: Line, *, deleted: bool, everything: bool = False) -> Steps:
-        """It goes to the trash, and stays there for ever if the leader may lack any of it."""
-        disk, name = self.process.disk, repo.name
-        kept = disk.journal.kept(repo.id, self.term)
-        if everything and kept.rest is None:
-            kept = Kept(kept.terms, 0)
-        lost = in_question(repo.refs, {}, kept)
-        if lost and self.rules.rescue != "never":
+            self.disk.put(repo, change)
+            if change.new is None:
+                self.world.ledger.removed(self.disk, repo, change.ref)
+            self.world.ledger.dirty = True
             yield
-            disk.write()
-            for value in lost:
-                self._rescue(repo, value.ref, value.oid, line)
-            disk.kept.update(repo.refs.values(), repo.stable.values())
-        self.require_current()
+        return None
+
+    def _sync_repository(self, step: do.SyncRepository) -> Steps:
         yield
-        disk.write()
+        self.process.folders.sync(self.disk, _repo(step.copy))
+        return OnDisk("refs")
+
+    def _remove_intent(self, step: do.RemoveIntent) -> Steps:
+        yield
+        self.disk.intents.pop(step.id, None)
+
+    def _move(self, step: do.Move) -> Steps:
+        yield
+        self._require_current()
+        self.disk.write()
+        repo, name = _repo(step.copy), str(step.name)
+        if self.disk.repos.get(repo.name) is not repo or name in self.disk.repos:
+            raise UnavailableError(f"{name} cannot be moved now")
+        del self.disk.repos[repo.name]
+        repo.name, self.disk.repos[name] = name, repo
+        return repo
+
+    def _exchange(self, step: do.Exchange) -> Steps:
+        yield
+        self._require_current()
+        self.disk.write()
+        one, other = _repo(step.one), _repo(step.other)
+        if self.disk.repos.get(one.name) is not one or self.disk.repos.get(other.name) is not other:
+            raise FileNotFoundError(one.name)
+        one.name, other.name = other.name, one.name
+        self.disk.repos[one.name], self.disk.repos[other.name] = one, other
+        return one, other
+
+    def _complete(self, step: do.Complete) -> Steps:
+        self._require_current()
+        self.disk.write()
+        repo = _repo(step.made)
+        if repo.name in self.disk.repos:
+            raise UnavailableError(f"there is already something called {repo.name}")
+        self.disk.repos[repo.name] = repo
+        self.disk.deleted.discard(repo.id)
+        self.world.ledger.equal(self.disk, repo.name, self._shown[repo.id].line)
+        self.world.ledger.dirty = True
+        return (yield from self._at_once(repo))
+
+    def _put_away(self, step: do.PutAway) -> Steps:
+        self._require_current()
+        yield
+        self.disk.write()
+        repo = _repo(step.copy)
+        if self.disk.repos.get(repo.name) is not repo:
+            raise FileNotFoundError(repo.name)
+        shown = self._shown.get(repo.id)
+        line = (shown.line if shown is not None else NOTHING) | self.leader_disk.line(repo.name)
         self.world.ledger.trashes(self, repo, line)
-        disk.repos.pop(name, None)
-        if deleted:
-            disk.deleted.add(repo.id)
-        self.world.ledger.equal(disk, name, line)
+        del self.disk.repos[repo.name]
+        if step.deleted:
+            self.disk.deleted.add(repo.id)
+        self.world.ledger.equal(self.disk, repo.name, line)
         self.world.cover("a repository goes to the trash")
+        return OnDisk("trash")
+
+    def _note_incarnation(self, step: do.NoteIncarnation) -> Steps:
+        known = noted(self.disk.known.incarnations, step.incarnation)
+        yield from self.process.note(incarnations=known)
+        return OnDisk("incarnation")
+
+    def _look_after(self, step: do.LookAfter) -> Steps:
+        asked = _repo(step.copy).id in self._shown
+        self.world.cover("a copy was compared" if asked else "a change is applied")
+        return (yield from self._at_once(None))
+
+    def _pause(self, step: do.Pause) -> Steps:
+        yield None, step.seconds
 
 
-def complete_intents(process: "Process", require: Callable[[], None] = lambda: None) -> Steps:
-    """What was begun is finished: Writer.complete. `require` raises what stops it. Raises FullError."""
-    disk, world = process.disk, process.world
-    for identity, intent in sorted(disk.intents.items()):
-        repo = disk.by_id(identity)
-        if repo is not None:
-            world.cover("an intent is completed")
-            for changes in remaining(intent, repo.refs).transactions:
-                require()
-                process.folders.changing.add(repo.id)
-                yield
-                disk.write()
-                for change in changes:
-                    disk.put(repo, change)
-                    if change.new is None:
-                        world.ledger.removed(disk, repo, change.ref)
-                    world.ledger.dirty = True
-                    yield
-            yield
-            process.folders.sync(disk, repo)
-        yield
-        disk.intents.pop(identity, None)
+_METHODS: Mapping[type, Callable[[Carrier, Any], Steps]] = {
+    do.AskLeader: Carrier._ask_leader,
+    do.Find: Carrier._find,
+    do.WhoHas: Carrier._who_has,
+    do.TakeCensus: Carrier._take_census,
+    do.ReadDigests: Carrier._read_digests,
+    do.ReadRefs: Carrier._read_refs,
+    do.ReadJournal: Carrier._read_journal,
+    do.CompareHistories: Carrier._compare_histories,
+    do.ReadIntents: Carrier._read_intents,
+    do.SettleFolders: Carrier._settle_folders,
+    do.BeginCopy: Carrier._begin_copy,
+    do.FetchObjects: Carrier._fetch_objects,
+    do.KeepRefs: Carrier._keep_refs,
+    do.NoteRescued: Carrier._note_rescued,
+    do.PutIntent: Carrier._put_intent,
+    do.ChangeRefs: Carrier._change_refs,
+    do.SyncRepository: Carrier._sync_repository,
+    do.RemoveIntent: Carrier._remove_intent,
+    do.Move: Carrier._move,
+    do.Exchange: Carrier._exchange,
+    do.Complete: Carrier._complete,
+    do.PutAway: Carrier._put_away,
+    do.NoteIncarnation: Carrier._note_incarnation,
+    do.LookAfter: Carrier._look_after,
+    do.Pause: Carrier._pause,
+    do.ReadHead: lambda carrier, _: carrier._at_once(""),
+    do.Inspect: lambda carrier, _: carrier._at_once("sha1"),
+    do.FindRemains: lambda carrier, _: carrier._at_once(None),
+    do.ReadId: lambda carrier, step: carrier._at_once(_repo(step.copy).id),
+    do.Adopt: lambda carrier, step: carrier._at_once((step.copy, True)),
+    do.ChangeHead: lambda carrier, _: carrier._at_once(True),
+    do.NewId: lambda carrier, _: carrier._at_once(carrier.world.new_id("r")),
+    do.Walk: lambda carrier, _: carrier._at_once(Walked(0, UnavailableError("it is whole"))),
+    do.Compute: lambda carrier, step: carrier._at_once(step.function(*step.arguments)),
+}
+
+
+def _repo(copy: do.Copy) -> Repo:
+    """A session passes on what it was given here."""
+    assert isinstance(copy, Repo)
+    return copy
+
+
+def _anybody() -> None:
+    """A promotion may change refs."""
+
+
+def complete_intents(process: "Process", require: Callable[[], None] = _anybody) -> Steps:
+    """What was received is completed, as `Mirror.finish_received` does it. Raises as that."""
+    try:
+        yield from _all_of(complete(), Carrier(process, None, require), process)
+    except (StargateError, OSError) as error:
+        raise ElectionUnavailableError(f"what was received cannot be completed: {error}") from error
+
+
+def _all_of(steps: do.Steps[Any], carrier: Carrier, process: "Process") -> Steps:
+    """As `carry_out_all` of the product."""
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            step = steps.throw(error) if error is not None else steps.send(answer)
+        except StopIteration:
+            return
+        answer, error = None, None
+        if isinstance(step, do.Remark):
+            process.world.cover("an intent is completed")
+            continue
+        try:
+            answer = yield from carrier.carry_out(step)  # type: ignore[arg-type]
+        except (StargateError, OSError) as raised:
+            error = raised

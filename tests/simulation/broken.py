@@ -14,7 +14,6 @@ from stargate_gate.replication.leader import sync_rules
 from stargate_gate.replication.leader.backlog import Backlog
 from stargate_gate.replication.leader.sync_rules import Presence, Stage, Verdict
 from stargate_gate.replication.rescue.unreplicated import Fact, Forced, Unknown
-from stargate_gate.repos.plan import RefChange
 
 Answer = Callable[[Slots, Slots | None], Slots]
 
@@ -156,16 +155,7 @@ class SentIsHeld(Backlog):
         return news
 
 
-# -- refs --------------------------------------------------------------------------------------------
-
-
-def one_transaction(local: dict[str, str], wanted: dict[str, str]) -> list[list[RefChange]]:
-    changes = [
-        RefChange(ref, local.get(ref), wanted.get(ref))
-        for ref in sorted({*local, *wanted})
-        if local.get(ref) != wanted.get(ref)
-    ]
-    return [changes] if changes else []
+# -- what is not known replicated -------------------------------------------------------------------
 
 
 def forced_first(forced_term: int) -> tuple[Fact, ...]:

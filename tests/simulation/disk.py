@@ -19,7 +19,7 @@ from tests.simulation.journal import JournalFile
 Line = frozenset[str]
 
 
-class FullError(Exception):
+class FullError(OSError):
     """The disk takes no more."""
 
 

@@ -1,55 +1,42 @@
-"""A standby: mirrors whoever the record names. Follows replication/standby/mirror.py and session.py."""
+"""A standby: mirrors whoever the record names. The shell of the product's own `StandbySession`.
 
-from dataclasses import dataclass
+As replication/standby/session.py: its instructions become programs, what comes of them events.
+"""
+
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.election.incarnation import noted
 from stargate_gate.election.port import Member
-from stargate_gate.errors import ElectionUnavailableError
-from stargate_gate.replication.standby.job_queue import Job
-from stargate_gate.replication.wire.about import About
+from stargate_gate.errors import StargateError
+from stargate_gate.replication.standby import events, steps
+from stargate_gate.replication.standby import instructions as do
+from stargate_gate.replication.standby.answers import TermOverError
+from stargate_gate.replication.standby.core import StandbySession
+from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import (
-    Alive,
-    Applied,
-    Changed,
-    Checked,
-    Compare,
-    Deleted,
-    Enroll,
-    Enrolled,
     Heartbeat,
-    ListBegin,
-    Listed,
+    Join,
     ListEnd,
-    ListPart,
+    Welcome,
 )
-from tests.simulation.applying import Applier, TermOverError, UnfitError, complete_intents
-from tests.simulation.disk import FullError, Repo
+from tests.simulation.applying import Carrier
+from tests.simulation.disk import FullError, Line, Repo
 from tests.simulation.engine import Event, Steps, Task
-from tests.simulation.feeding import SILENCE_S
 from tests.simulation.network import BrokenError, Connection
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 WORKERS = 2
-
-
-@dataclass
-class _Check:
-    number: int
-    seq: int
-    tickets: dict[str, int]
-
-
-@dataclass
-class List:
-    """A whole list, from its beginning to its end."""
-
-    check: int
-    seq: int
-    repositories: list[Listed]
+RETRY_S = 3.0  # what fails is tried again within so many seconds
+NEVER_S = 1e9
+SEEN = {  # what the product logs of it
+    "change_does_not_fit": "a change does not fit",
+    "repository_vanished_from_leader": "a repository stays that the leader lacks",
+    "membership_not_noted": "a membership is not noted",
+    "intent_completed": "an intent is completed",
+}
 
 
 class Mirror:
@@ -131,51 +118,37 @@ class Session:
         self.mirror = mirror
         self.process = mirror.process
         self.world = mirror.process.world
-        self.rules = mirror.process.rules
         self.term = target[0]
         self.token = token
         self.leader = leader
-        self.leader_disk = leader.disk
         self.connection = Connection(self.world, self.process, leader, self.term)
         self.world.network.stray(self.connection, self.connection.standby)
         self.world.network.stray(self.connection, self.connection.leader)
-        self.work = self.rules.work(Backoff(0.2, 3.0, self.world.engine.chance.random))
-        self.checked = False
+        me = self.process.node.member
+        self.core = StandbySession(
+            me, mirror.instance, target[1], self.term, parallel=WORKERS, retry_s=RETRY_S
+        )
         self.ended = False
-        self._applier = Applier(self)
-        self._check: _Check | None = None
-        self._comparing: Task | None = None
-        self._list: List | None = None
-        self._told = 0
-        self._position = 0
-        self._more = Event()
+        self.over = Event()
+        self._carrier = Carrier(self.process, self, self.require_current)
         self._tasks: list[Task] = []
+        self._jobs: dict[int, Task] = {}
+        self._events: deque[events.Event] = deque()
+        self._lines: dict[str, Line] = {}  # of the last list, by id
+        self._wake_at = NEVER_S
+        self._wake = Event()
 
     def run(self) -> Steps:
         yield
-        if self.leader.leading is None or self.leader.leading.closed or self.connection.leader.broken:
+        if not self.leader_answers(serving=True):
             self.close()
             return
-        try:
-            if self.rules.sync_first:
-                yield from self.process.folders.settle(self.process.disk)
-            yield from complete_intents(self.process, self._applier.require_current)
-        except (FullError, TermOverError):
-            self.close()
-            return
-        if self.leader.leading is None or self.leader.leading.closed or self.connection.leader.broken:
-            self.close()
-            return
-        self.leader.leading.connect(self.connection, self.process.node.member, self.mirror.instance)
-        self.say(About(self.term, str(self.process.node), ()))
-        for number in range(WORKERS):
-            self._tasks.append(self.mirror.start(f"worker {number}", self._work_off()))
-        try:
-            yield from self._listen()
-        except BrokenError:
-            self.world.cover("a session ends")
-        self.ended = True
-        for task in [*self._tasks, *([self._comparing] if self._comparing else [])]:
+        self._start("clock", self._clock())
+        self._tell(events.Begun(self._now))
+        while not self.ended:
+            yield self.over, None
+        self.world.cover("a session ends")
+        for task in [*self._tasks, *self._jobs.values()]:
             yield
             self.world.engine.end(task)
         self.close()
@@ -184,153 +157,143 @@ class Session:
         self.ended = True
         self.connection.close(self.connection.standby)
 
-    def is_current(self) -> bool:
-        return self.mirror.current is self.token and not self.ended
+    def require_current(self) -> None:
+        """Raises TermOverError once the mirror has ended."""
+        current = self.mirror.current is self.token and not self.ended
+        held_on = self.process.taking_over and not self.world.rules.end_mirror_before_claim
+        if not current and not held_on:
+            raise TermOverError("the mirror has ended")
 
-    def say(self, message: Any) -> None:
+    def leader_answers(self, *, serving: bool = False) -> bool:
+        """Whether it can be asked; `serving`: as the leader of this term."""
+        leader = self.leader
+        leading = leader.leading
+        return (
+            leader.node.process is leader
+            and not leader.frozen
+            and not self.connection.standby.broken
+            and self.world.network.reachable(self.process, leader)
+            and (not serving or (leading is not None and leading.number == self.term and not leading.closed))
+        )
+
+    def line_of_list(self, repo: Repo) -> Line:
+        """What came before that repository on the leader, when it was listed; for the ledger."""
+        own = self.process.disk.line(repo.name)  # a list of another connection has none
+        return self._lines.get(repo.id, own)
+
+    # -- events and instructions ------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> float:
+        return self.world.engine.now
+
+    def _tell(self, event: events.Event, mine: int | None = None) -> do.Do | None:
+        """As session.py: hand on an event, and see to what follows."""
+        self._events.append(event)
+        return self._go_on(mine)
+
+    def _go_on(self, mine: int | None = None) -> do.Do | None:
+        next_step = None
+        while self._events and not self.ended:
+            for instruction in self.core.handle(self._events.popleft()):
+                if isinstance(instruction, do.Do) and instruction.job == mine:
+                    next_step = instruction
+                else:
+                    self._see_to(instruction)
+        return next_step
+
+    def _see_to(self, instruction: do.Instruction) -> None:  # noqa: C901 - one case for each
+        match instruction:
+            case do.Do():
+                self._jobs[instruction.job] = self.mirror.start("job", self._work_off(instruction))
+            case do.Cancel():
+                if (task := self._jobs.pop(instruction.job, None)) is not None:
+                    self.world.engine.end(task)
+            case do.OpenFeed():
+                self._start("listen", self._listen())
+            case do.Send():
+                self._send(instruction)
+            case do.Wake():
+                self._wake_at = instruction.at
+                self.world.engine.wake(self._wake)
+            case do.Equal():
+                self.process.level(self.term, instruction.position)
+            case do.End():
+                self.ended = True
+                if "another term" in instruction.reason:
+                    self.world.cover("a leader speaks of another term")
+                self.world.engine.wake(self.over)
+            case steps.NoteSettled():
+                settled = (instruction.term, instruction.seq, instruction.id, instruction.name)
+                self.process.disk.journal.settle(*settled)  # type: ignore[arg-type]
+            case steps.NoteReplicated():
+                self.process.note_replicated(instruction.term, instruction.seq)
+            case steps.Log() if instruction.event in SEEN:
+                self.world.cover(SEEN[instruction.event])
+
+    def _send(self, send: do.Send) -> None:
         try:
-            self.connection.send(self.connection.standby, message)
+            for message in send.messages:
+                if isinstance(message, Join):
+                    self._join()
+                else:
+                    self.connection.send(self.connection.standby, message)
         except BrokenError:
-            self.ended = True
+            self._events.append(events.ConnectionEnded(self._now, "the connection has ended"))
+            return
+        self._events.append(events.Sent(self._now))
 
-    # -- what the leader says -------------------------------------------------------------------------
+    def _join(self) -> None:
+        """The leader takes in whoever introduces itself."""
+        leading = self.leader.leading
+        if leading is None or not self.leader_answers(serving=True):
+            raise BrokenError
+        leading.connect(self.connection, self.process.node.member, self.mirror.instance)
 
-    def _listen(self) -> Steps:  # noqa: C901 - one case for each kind of message
-        while not self.ended:
-            message = yield from self.connection.receive(self.connection.standby, SILENCE_S)
-            if message.term != self.term and self.rules.check_term_of_leader:
-                self.world.cover("a leader speaks of another term")
-                raise BrokenError
-            match message:
-                case ListBegin():
-                    self._list = List(message.check, message.seq, [])
-                case ListPart() if self._list is not None:
-                    self._list.repositories += message.repositories
-                case ListEnd() if self._list is not None:
-                    if self._comparing is not None:
-                        self.world.engine.end(self._comparing)
-                    self._comparing = self.mirror.start("compare", self._compare(self._list))
-                    self._list = None
-                case Changed() | Compare() | Deleted():
-                    self.work.add(message, self.world.engine.now)
-                    if not self.rules.apply_before_applied:
-                        self.say(Applied(self.term, message.seq, message.id))
-                    self._wake()
-                case Enroll():
-                    self.mirror.start("enroll", self._enroll(message.incarnation))
-                case Heartbeat():
-                    self._told = max(self._told, message.seq)
-                    self.process.note_replicated(self.term, message.replicated)
-                    self._see_whether_level()
-                    self.say(Alive(self.term, self._position))
-            yield
+    # -- programs ---------------------------------------------------------------------------------------
 
-    def _enroll(self, incarnation: str) -> Steps:
-        """On disk before it is said."""
-        while not self.ended:
-            known = noted(self.process.disk.known.incarnations, incarnation)
+    def _start(self, name: str, steps: Steps) -> None:
+        self._tasks.append(self.mirror.start(name, steps))
+
+    def _work_off(self, first: do.Do) -> Steps:
+        instruction: do.Do | None = first
+        while instruction is not None and not self.ended:
+            job = instruction.job
+            event: events.Event
             try:
-                yield from self.process.note(incarnations=known)
-            except ElectionUnavailableError:
-                self.world.cover("a membership is not noted")
-                yield None, 1.0
-            else:
-                self.say(Enrolled(self.term, incarnation))
+                event = events.StepDone(
+                    self._now, job, (yield from self._carrier.carry_out(instruction.step))
+                )
+            except (StargateError, OSError) as error:
+                self.world.cover(f"a step fails: {type(error).__name__}")
+                event = events.StepFailed(self._now, job, error, self.world.engine.chance.random())
+            if self.ended:
                 return
+            instruction = self._tell(event, job)
 
-    def _compare(self, complete: List) -> Steps:
-        busy = self.work.busy() if self.rules.busy_is_different else {}
+    def _listen(self) -> Steps:
         yield
-        listed = {one.id for one in complete.repositories}
-        different: dict[str, Any] = {
-            repo.id: repo.name for repo in self.process.disk.repos.values() if repo.id not in listed
-        }
-        for one in complete.repositories:
-            yield
-            repo = self.process.disk.by_id(one.id)
-            if repo is None or repo.snapshot().digest != one.digest:
-                different[one.id] = one.name
-            elif self._unsettled(repo):
-                self.world.cover("what equals a list is not settled")
-                different[one.id] = one.name
-            else:
-                own = self.process.disk.line(repo.name)  # a list of another connection has none
-                line = self.connection.lines.get((complete.check, repo.id), own)
-                self.world.ledger.equal(self.process.disk, repo.name, line)
-        for identity, name in {**different, **busy}.items():
-            self.work.add(Compare(self.term, 0, name, identity), self.world.engine.now)
-        tickets = self.work.tickets() if self.rules.work_before_checked else {}
-        self._check = _Check(complete.check, complete.seq, tickets)
-        self._see_whether_checked()
-        self._wake()
-
-    def _unsettled(self, repo: Repo) -> bool:
-        """Something is left of older terms, and gets a number that covers it."""
-        return bool(self.process.disk.journal.kept(repo.id, self.term))
-
-    def _see_whether_checked(self) -> None:
-        check = self._check
-        if check is None or check.tickets:
-            return
-        self._check = None
-        self.checked = True
-        self._applier.settle(check.seq)
-        self._told = max(self._told, check.seq)
-        self._position = max(self._position, check.seq)
-        self.process.level(self.term, self._position)
-        self.say(Checked(self.term, check.number))
-        self._see_whether_level()
-
-    def _see_whether_level(self) -> None:
-        if self.checked and not len(self.work):
-            self._position = self._told
-            self.process.level(self.term, self._position)
-
-    # -- the work -------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        self.world.engine.wake(self._more)
-
-    def _work_off(self) -> Steps:
-        while not self.ended:
-            job = self.work.next(self.world.engine.now)
-            if job is None:
-                due = self.work.next_due()
-                yield self._more, None if due is None else due - self.world.engine.now
-                continue
-            yield from self._do(job)
-
-    def _do(self, job: Job) -> Steps:
+        self._tell(events.Connected(self._now))
         try:
-            yield from self._apply(job)
-        except TermOverError:
-            self.ended = True
-            self.connection.cut(self.connection.standby, lost=False)
-            return
-        except (FullError, UnfitError, BrokenError) as error:
-            self.world.cover(f"a job fails: {type(error).__name__}")
-            if self.rules.retry_failed_jobs:
-                self.work.failed(job, type(error).__name__, self.world.engine.now)
-                self._wake()
-                return
-        self.work.done(job)
-        yield
-        if job.news.seq:
-            self.say(Applied(self.term, job.news.seq, job.id))
-        check = self._check
-        if check is not None and job.ticket >= check.tickets.get(job.id, job.ticket + 1):
-            del check.tickets[job.id]
-            self._see_whether_checked()
-        self._see_whether_level()
-        self._wake()
+            while not self.ended:
+                self._hear((yield from self.connection.receive(self.connection.standby, NEVER_S)))
+                self._go_on()
+                yield
+        except BrokenError:
+            if not self.ended:
+                self._tell(events.ConnectionEnded(self._now, "the connection has ended"))
 
-    def _apply(self, job: Job) -> Steps:
-        if isinstance(job.news, Changed):
-            if (yield from self._applier.change(job.news)):
-                self.world.cover("a change is applied")
-                return
-            self.world.cover("a change does not fit")
-        if isinstance(job.news, Deleted):
-            yield from self._applier.gone(job.id, str(job.name), deleted=True)
-            return
-        yield from self._applier.compare(job.id, str(job.name))
+    def _hear(self, message: Any) -> None:
+        if isinstance(message, ListEnd):
+            lines, check = self.connection.lines, message.check
+            self._lines = {one: line for (of, one), line in lines.items() if of == check}
+        if isinstance(message, Welcome | Heartbeat):
+            self._events.append(events.Measured(self._now, Profile(), 0))
+        self._events.append(events.Heard(self._now, message))
+
+    def _clock(self) -> Steps:
+        while not self.ended:
+            yield self._wake, self._wake_at - self._now
+            if not self.ended and self._now >= self._wake_at:
+                self._wake_at = NEVER_S
+                self._tell(events.Tick(self._now))

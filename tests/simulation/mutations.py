@@ -2,6 +2,7 @@
 
 from tests.simulation import broken
 from tests.simulation import broken_leader as leader
+from tests.simulation import broken_standby as standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -20,37 +21,27 @@ MUTATIONS = (
         "the claim does not read again",
         Rules(claim=broken.claim_without_reading_again),
         "I2",
-        _RECORD,
-        seed=69,
-    ),
+        _RECORD, seed=83),
     Mutation(
         "the claim goes into the former's half",
         Rules(claim=broken.claim_in_the_formers_half),
         "I2",
-        _RECORD,
-        seed=21,
-    ),
+        _RECORD, seed=40),
     Mutation(
         "a term is not claimed first",
         Rules(claim=broken.claim_the_number_after_the_record),
         "I1 I2",
-        _RECORD,
-        seed=28,
-    ),
+        _RECORD, seed=38),
     Mutation(
         "a write does not look around",
         Rules(write=broken.write_without_looking_around),
         "I2",
-        _RECORD,
-        seed=8,
-    ),
+        _RECORD, seed=22),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
-        _RECORD,
-        seed=665,
-    ),
+        _RECORD, seed=793),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
         "a name is enough to lead", Rules(decide=broken.names_are_enough), "I2", ("reinstallation", "kill")
@@ -60,17 +51,14 @@ MUTATIONS = (
         Rules(decide=broken.incarnations_do_not_count),
         "I2",
         _ROLLED_BACK,
-        gap=60,
-        seed=3,
-    ),
+        gap=60, seed=6),
     Mutation(
         "who joins again keeps its incarnation",
         Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
-        patches=leader.SAME_INCARNATION_AGAIN,
-    ),
+        patches=leader.SAME_INCARNATION_AGAIN, seed=3),
     Mutation(
         "the highest term seen is forgotten",
         Rules(decide=broken.terms_are_forgotten, distrust=lambda *_: None),
@@ -83,17 +71,13 @@ MUTATIONS = (
         Rules(needed=lambda now, _: frozenset(now.sync_set)),
         "I2",
         _WRITES,
-        gap=25,
-        seed=51,
-    ),
+        gap=25, seed=148),
     Mutation(
         "of two uncertain writes the last counts",
         Rules(either=lambda _, last: last),
         "I2",
         _WRITES,
-        gap=25,
-        seed=87,
-    ),
+        gap=25, seed=156),
     Mutation(
         "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=2
     ),
@@ -146,12 +130,14 @@ MUTATIONS = (
         patches=leader.ALONE_IN_STRICT,
     ),
     Mutation("the leader does not sync before", Rules(), "I2", patches=leader.NOT_SYNCED_BEFORE),
-    Mutation("a standby does not sync before", Rules(sync_before_applied=False), "I2"),
-    Mutation("a standby confirms before it applies", Rules(apply_before_applied=False), "I2"),
-    Mutation("a list is confirmed before its work is done", Rules(work_before_checked=False), "I2", seed=3),
+    Mutation("a standby does not sync before", Rules(), "I2", patches=standby.NOT_SYNCED),
+    Mutation("a standby confirms before it applies", Rules(), "I2", patches=standby.CONFIRMED_AT_ONCE),
+    Mutation(
+        "a list is confirmed before its work is done", Rules(), "I2", seed=3, patches=standby.CHECKED_AT_ONCE
+    ),
     Mutation(
         "what is worked on may equal a list",
-        Rules(busy_is_different=False),
+        Rules(),
         "I2",
         ("slow network",),
         nodes=4,
@@ -159,8 +145,16 @@ MUTATIONS = (
         wishes=("several", "delete"),
         few=1,
         seed=1038,
+        patches=standby.NOT_BUSY,
     ),
-    Mutation("what an earlier session left is not synced", Rules(sync_first=False), "I2", _MIRROR, seed=97),
+    Mutation(
+        "what an earlier session left is not synced",
+        Rules(),
+        "I2",
+        _MIRROR,
+        seed=97,
+        patches=standby.NOT_SETTLED,
+    ),
     Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
     Mutation(
         "a leader hears of another term",
@@ -173,12 +167,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a standby hears of another term",
-        Rules(check_term_of_leader=False),
+        Rules(),
         "I2 I4",
         ("lost lock", "kill", "broken connection"),
         gap=40,
         every=20,
         seed=226,
+        patches=standby.ANY_TERM,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -210,24 +205,28 @@ MUTATIONS = (
     ),
     Mutation(
         "no intent is written",
-        Rules(intent=False),
+        Rules(),
         "I6",
         ("lost lock",),
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
         seed=222,
+        patches=standby.NO_INTENT,
     ),
-    Mutation("nothing is rescued", Rules(rescue="never"), "I4", mode="async"),
-    Mutation("the rescue comes after the overwriting", Rules(rescue="after"), "I4", mode="async"),
+    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=standby.NO_RESCUE),
+    Mutation(
+        "the rescue comes after the overwriting", Rules(), "I4", mode="async", patches=standby.RESCUE_AFTER
+    ),
     Mutation(
         "a full check settles the journal",
-        Rules(restamp_journal=False),
+        Rules(),
         "I4",
         ("lost lock", "isolation", "volume out of reach"),
         gap=60,
         every=100,
         seed=263,
+        patches=standby.SETTLED_IS_REPLICATED,
     ),
     Mutation(
         "a snapshot is newer than its number",
@@ -260,11 +259,12 @@ MUTATIONS = (
     ),
     Mutation(
         "a standby notes a change after it",
-        Rules(mark_before_refs=False),
+        Rules(),
         "I4",
         ("kill", "lost lock"),
         mode="async",
         seed=277,
+        patches=standby.MARKED_AFTER,
     ),
     Mutation(
         "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
@@ -283,7 +283,7 @@ MUTATIONS = (
         gap=150,
         seed=75,
     ),
-    Mutation("deletions come with creations", Rules(plan=broken.one_transaction), "I5", recover=True),
+    Mutation("deletions come with creations", Rules(), "I5", recover=True, patches=standby.ONE_TRANSACTION),
     Mutation(
         "a push is one into whatever has the name",
         Rules(ids=False),
@@ -293,5 +293,7 @@ MUTATIONS = (
         few=1,
         seed=4,
     ),
-    Mutation("a job that failed is done", Rules(retry_failed_jobs=False), "I2", ("full disk", "isolation")),
+    Mutation(
+        "a job that failed is done", Rules(), "I2", ("full disk", "isolation"), patches=standby.FAILED_IS_DONE
+    ),
 )

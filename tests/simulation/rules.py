@@ -11,8 +11,6 @@ from stargate_gate.election import eligibility, term
 from stargate_gate.election.flock import steps
 from stargate_gate.replication.leader import sync_rules
 from stargate_gate.replication.rescue import unreplicated
-from stargate_gate.replication.standby import job_queue
-from stargate_gate.repos import plan
 
 
 @dataclass(frozen=True)
@@ -29,30 +27,17 @@ class Rules:
     either: Callable[..., Any] = term._both
     carried: Callable[..., Any] = sync_rules.carried
     distrusted: Callable[..., Any] = unreplicated.distrusted
-    work: Callable[..., Any] = job_queue.Work
-    plan: Callable[..., Any] = plan.plan_transactions
 
     # What the shells see to.
     look_again_under_lock: bool = True
     end_mirror_before_claim: bool = True
-    sync_before_applied: bool = True
-    sync_first: bool = True  # what an earlier session or process left, before anything counts as equal
     sync_objects: bool = True
     check_old_values: bool = True
-    check_term_of_leader: bool = True
     wait_for_advertisement: str = "after the capture"
     lease: bool = True
     gate_again: bool = True
     reap_pushes: bool = True
-    apply_before_applied: bool = True
-    busy_is_different: bool = True  # what is being worked on equals no list, whatever it looks like
-    work_before_checked: bool = True
-    intent: bool = True
-    rescue: str = "before"
     mark_before_push: bool = True
-    mark_before_refs: bool = True
     carry_forced: bool = True
     distrust_forced: bool = True
-    restamp_journal: bool = True
-    retry_failed_jobs: bool = True
     ids: bool = True  # what has the name of a push's repository, and not its id, is another one

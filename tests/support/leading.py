@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from stargate_gate.replication.standby.apply import LeaderRepository
+from stargate_gate.replication.standby.answers import LeaderRepository
 from stargate_gate.replication.wire.messages import (
     Gone,
     Message,
@@ -59,7 +59,7 @@ class GitChannel:
 
 
 class RealLeader:
-    """`apply.Leader`: says what the repositories of a room are at that moment.
+    """`step_runner.Leader`: says what the repositories of a room are at that moment.
 
     asked  called with an id before its refs are read
     seq    the number that covers them
@@ -129,6 +129,7 @@ class RealPeer:
         self.leader = RealLeader(room)
         self._term = term
         self._said = said
+        self.received_bytes = 0
         self.feed = End()
         self.followed = asyncio.Event()
         self.told = asyncio.Event()

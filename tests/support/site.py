@@ -1,16 +1,19 @@
 """Two data_dirs in this process, and the applier of the second one: real git on both sides."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.rescue.journal import Journal
-from stargate_gate.replication.rescue.keep import Rescue
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.replication.standby.apply import Applier
+from stargate_gate.replication.standby.apply_steps import ApplySteps, complete
+from stargate_gate.replication.standby.damage import DamageSteps
 from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.progress import Progress
-from stargate_gate.replication.standby.ref_writer import Writer
+from stargate_gate.replication.standby.rescue_steps import RescueSteps
+from stargate_gate.replication.standby.step_runner import Leader, StepRunner, carry_out_all
+from stargate_gate.replication.standby.steps import Steps, TakeTurn
 from stargate_gate.replication.wire.messages import Changed
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import parse_repository_name
@@ -23,6 +26,76 @@ from tests.support.room import Room
 APP = parse_repository_name("org/app")
 MAIN = "refs/heads/main"
 HEAD = f"ref: {MAIN}"
+
+
+class Applier:
+    """The jobs of a session of term 3 without the session: each runs when it is called.
+
+    runner     carries out their steps
+    placement  of the session
+    """
+
+    def __init__(self, runner: StepRunner) -> None:
+        self.runner = runner
+        rescue = RescueSteps(3, "node-a")
+        self.placement = Placement(rescue)
+        self._steps = ApplySteps(3, rescue, self.placement, DamageSteps(time.monotonic))
+
+    async def change(self, change: Changed, progress: Progress) -> Repository | None:
+        applied = await self._run(self._steps.change(change), progress)
+        return None if applied is None else applied.copy
+
+    async def compare(self, identity: str, progress: Progress) -> Repository | None:
+        return (await self._run(self._steps.compare(identity), progress)).copy
+
+    async def _run(self, steps: Steps, progress: Progress):  # type: ignore[type-arg]
+        return await carry_out_all(self._in_turns(steps), self.runner, progress)
+
+    def _in_turns(self, steps: Steps) -> Steps:  # type: ignore[type-arg]
+        """Says so if two jobs move folders at a time, which a session does not let happen."""
+        answer, error = None, None
+        while True:
+            try:
+                step = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration as done:
+                return done.value
+            if isinstance(step, TakeTurn):
+                assert not self.placement.turn.taken
+                self.placement.turn.taken = True
+            answer, error = None, None
+            try:
+                answer = yield step
+            except Exception as raised:  # noqa: BLE001 - handed on
+                error = raised
+
+
+def runner_of(
+    room: Room,
+    journal: Journal,
+    rescues: Rescues,
+    *,
+    leader: Leader | None = None,
+    notes: Notes | None = None,
+    is_current: Callable[[], bool] = lambda: True,
+    term: int = 3,
+    leader_name: str = "node-a",
+    kind: type[StepRunner] = StepRunner,
+) -> StepRunner:
+    """Carries out steps in that data_dir."""
+    return kind(
+        term,
+        leader,
+        leader_name,
+        store=room.store,
+        processes=room.processes,
+        refs=room.refs,
+        intents=Intents(room.datadir.state / "intents"),
+        journal=journal,
+        rescues=rescues,
+        folders=FolderSyncs(),
+        notes=notes or Notes("note", time.monotonic),
+        is_current=is_current,
+    )
 
 
 class Site:
@@ -42,15 +115,14 @@ class Site:
         self.rescues = rescues = Rescues.open(state / "rescued")
         self.notes = Notes("note", time.monotonic)
         self.applier = Applier(
-            self.leader,  # type: ignore[arg-type] # its channels are pipes
-            standby.store,
-            standby.processes,
-            standby.refs,
-            rescue=Rescue(3, "node-a", journal, rescues, standby.processes),
-            intents=self.intents,
-            folders=FolderSyncs(),
-            is_current=self._is_current,
-            notes=self.notes,
+            runner_of(
+                standby,
+                journal,
+                rescues,
+                leader=self.leader,  # type: ignore[arg-type] # its channels are pipes
+                notes=self.notes,
+                is_current=self._is_current,
+            )
         )
 
     def _is_current(self) -> bool:
@@ -76,16 +148,8 @@ class Site:
 
     async def restarted(self) -> None:
         """What the next session, or a promotion, does first."""
-        room = self.standby
-        writer = Writer(
-            room.store,
-            room.processes,
-            room.refs,
-            intents=self.intents,
-            folders=FolderSyncs(),
-            is_current=lambda: True,
-        )
-        await writer.complete()
+        runner = runner_of(self.standby, self.journal, self.rescues)
+        await carry_out_all(complete(), runner, Progress())
         assert await self.intents.all() == []
 
 

@@ -1,10 +1,10 @@
-"""What a standby tells the leader, sent as fast as the leader takes it and no faster."""
+"""What a standby has to tell the leader: the newest of each kind, until it is sent. Pure."""
 
-import asyncio
 import math
 
 from stargate_gate.config.rules import PROGRESS_EVERY_S
-from stargate_gate.replication.ports import Channel
+from stargate_gate.replication.standby.answers import OnDisk
+from stargate_gate.replication.standby.instructions import Send
 from stargate_gate.replication.wire.about import About, Refilling
 from stargate_gate.replication.wire.messages import (
     Alive,
@@ -13,69 +13,63 @@ from stargate_gate.replication.wire.messages import (
     Enrolled,
     Message,
     Progress,
-    encode,
 )
 
 
-class Answers:
-    """Holds the newest of each kind until it is sent: bounded by the number of repositories."""
+class Acks:
+    """Of one session. A leader that reads slowly makes it grow with the repositories, not the changes."""
 
     def __init__(self, term: int) -> None:
         self._term = term
         self._progress: dict[str, tuple[int, int]] = {}  # the change, and bytes that have come
         self._progress_at: dict[str, float] = {}  # of what is not applied yet
-        self._applied: dict[str, int] = {}
+        self._applied: dict[str, tuple[int, OnDisk]] = {}
         self._about: About | None = None
         self._checked: int | None = None
         self._refilling: Refilling | None = None
-        self._enrolled: str | None = None
+        self._enrolled: tuple[str, OnDisk] | None = None
         self._position: int | None = None
         self._unasked_at = -math.inf
-        self._any = asyncio.Event()
 
     def about(self, about: About) -> None:
         """This node, as it is now."""
         self._about = about
-        self._any.set()
 
     def refilling(self, refilling: Refilling) -> None:
         """How far this node is with the list that it has not confirmed yet."""
         self._refilling = refilling
-        self._any.set()
 
-    def applied(self, identity: str, seq: int) -> None:
-        """That change of that repository, and all before it, is on disk."""
-        self._applied[identity] = max(seq, self._applied.get(identity, 0))
-        self._progress.pop(identity, None)
-        self._progress_at.pop(identity, None)
-        self._any.set()
+    def applied(self, identity: str, seq: int, on_disk: OnDisk) -> None:
+        """That change of that repository, and all before it, is done, and `on_disk`."""
+        before, _ = self._applied.get(identity, (0, on_disk))
+        self._applied[identity] = max(seq, before), on_disk
+        self.silent(identity)
 
     def progress(self, identity: str, seq: int, received: int, now: float) -> None:
-        """That change gets on; `received` bytes, `now` in seconds. Told every PROGRESS_EVERY_S at most."""
+        """That change makes progress; `received` bytes, `now` in seconds.
+
+        It is told every PROGRESS_EVERY_S at most.
+        """
         if now - self._progress_at.get(identity, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S:
             self._progress_at[identity] = now
             self._progress[identity] = (seq, received)
-            self._any.set()
 
     def silent(self, identity: str) -> None:
-        """Nothing moves there now: it has failed, or needs no answer."""
+        """No progress there now: it has failed, or is done."""
         self._progress.pop(identity, None)
         self._progress_at.pop(identity, None)
 
     def checked(self, check: int) -> None:
         """Everything of that list is here."""
         self._checked = check
-        self._any.set()
 
-    def enrolled(self, incarnation: str) -> None:
-        """That incarnation is on disk."""
-        self._enrolled = incarnation
-        self._any.set()
+    def enrolled(self, incarnation: str, on_disk: OnDisk) -> None:
+        """That incarnation is noted, and `on_disk`."""
+        self._enrolled = incarnation, on_disk
 
     def alive(self, position: int) -> None:
         """This node works, and has everything up to `position`."""
         self._position = position
-        self._any.set()
 
     def alive_unasked(self, position: int, now: float, every_s: float) -> None:
         """The same without a heartbeat of the leader's, which may be late; every `every_s` at most."""
@@ -83,36 +77,26 @@ class Answers:
             self._unasked_at = now
             self.alive(position)
 
-    async def send(self, channel: Channel) -> None:
-        """Send what is to be said, for ever.
-
-        Raises:
-            ConnectionError: the leader is gone.
-        """
-        while True:
-            await self._any.wait()
-            self._any.clear()
-            for message in self._take():
-                await channel.write(encode(message))
-
-    def _take(self) -> list[Message]:
-        """What is done before what that adds up to."""
-        taken: list[Message] = [] if self._about is None else [self._about]
-        taken += [
+    def take(self) -> Send | None:
+        """What is to be sent now, each change before what it is part of; None: nothing."""
+        messages: list[Message] = [] if self._about is None else [self._about]
+        messages += [
             Progress(self._term, seq, identity, received)
             for identity, (seq, received) in self._progress.items()
         ]
-        taken += [Applied(self._term, seq, identity) for identity, seq in self._applied.items()]
+        messages += [Applied(self._term, seq, identity) for identity, (seq, _) in self._applied.items()]
+        after = [on_disk for _, on_disk in self._applied.values()]
         if self._checked is not None:
-            taken.append(Checked(self._term, self._checked))
+            messages.append(Checked(self._term, self._checked))
         elif self._refilling is not None:
-            taken.append(self._refilling)
+            messages.append(self._refilling)
         if self._enrolled is not None:
-            taken.append(Enrolled(self._term, self._enrolled))
+            messages.append(Enrolled(self._term, self._enrolled[0]))
+            after.append(self._enrolled[1])
         if self._position is not None:
-            taken.append(Alive(self._term, self._position))
+            messages.append(Alive(self._term, self._position))
         self._progress.clear()
         self._applied.clear()
         self._about = self._refilling = None
         self._checked = self._enrolled = self._position = None
-        return taken
+        return Send(tuple(messages), tuple(after)) if messages else None

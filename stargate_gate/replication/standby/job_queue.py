@@ -55,7 +55,7 @@ class Job:
         return self.news.name
 
 
-class Work:
+class JobQueue:
     """At most one job per repository runs, and one more waits. Times are of one clock, in seconds.
 
         add → ready → next → running → done → (gone)
@@ -133,10 +133,6 @@ class Work:
     def tickets(self) -> dict[str, int]:
         """The newest ticket of every repository that has something to do, by id."""
         return {job.id: job.ticket for job in (*self._all(), *self._behind.values())}
-
-    def oldest(self) -> float | None:
-        """Since when the oldest job is known of."""
-        return min((job.since for job in self._all()), default=None)
 
     def failing(self) -> list[Job]:
         """Jobs whose last try failed, by name."""

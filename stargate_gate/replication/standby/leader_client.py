@@ -4,7 +4,7 @@ import asyncio
 
 from stargate_gate.errors import UnavailableError
 from stargate_gate.replication.peer.connection import Peer, PeerChannel
-from stargate_gate.replication.standby.apply import LeaderCannotReadError, LeaderRepository
+from stargate_gate.replication.standby.answers import LeaderCannotReadError, LeaderRepository
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import (
     Gone,
@@ -24,14 +24,14 @@ SILENCE_LIMIT_S = 150.0  # while the leader reads refs; it allows itself 120 s f
 
 
 class AskedLeader:
-    """Implements `apply.Leader` over a connection. What it says of another term than `term` is refused."""
+    """Implements `step_runner.Leader` over a connection. What is of another term than `term` is refused."""
 
     def __init__(self, peer: Peer, term: int) -> None:
         self._peer = peer
         self._term = term
 
     async def repository(self, identity: str) -> LeaderRepository | Gone:
-        """As `apply.Leader`. Nothing is believed of an answer that is not complete."""
+        """As `step_runner.Leader`. Nothing is believed of an answer that is not complete."""
         channel = await self._peer.open(f"stargate-refs {identity}")
         try:
             return await self._receive(identity, LineReader(channel))
@@ -46,7 +46,7 @@ class AskedLeader:
             channel.close()
 
     async def upload_pack(self, name: RepositoryName) -> PeerChannel:
-        """As `apply.Leader`."""
+        """As `step_runner.Leader`."""
         return await self._peer.open(f"git-upload-pack '{name}'", git_protocol="version=2")
 
     async def _receive(self, identity: str, lines: LineReader) -> LeaderRepository | Gone:

@@ -24,14 +24,17 @@ from stargate_gate.errors import (
     StargateError,
     UnavailableError,
 )
+from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer.connection import Credentials, Peer
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby.apply_steps import complete
 from stargate_gate.replication.standby.equality import InStep
-from stargate_gate.replication.standby.hearing import SessionEndedError
 from stargate_gate.replication.standby.intent_files import Intents
-from stargate_gate.replication.standby.ref_writer import NotReapedError, Writer
-from stargate_gate.replication.standby.session import Callbacks, Here, Session
+from stargate_gate.replication.standby.progress import Progress
+from stargate_gate.replication.standby.ref_writer import NotReapedError
+from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
+from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
@@ -157,18 +160,24 @@ class Mirror:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        writer = Writer(
-            here.store,
-            here.processes,
-            here.refs,
+        runner = StepRunner(
+            0,
+            None,
+            "",
+            store=here.store,
+            processes=here.processes,
+            refs=here.refs,
             intents=here.intents,
+            journal=here.journal,
+            rescues=here.rescues,
             folders=here.folders,
+            notes=Notes("repository_not_as_on_the_leader", time.monotonic),
             is_current=lambda: True,
         )
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
-            await writer.complete()
+            await carry_out_all(complete(), runner, Progress())
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
                 self._lingering.append(error.process)
@@ -177,12 +186,12 @@ class Mirror:
     def status(self) -> MirrorStatus:
         """As of now, from memory."""
         session, record = self._session, self._record
-        failing = session.work.failing() if session is not None else []
+        failing = session.core.queue.failing() if session is not None else []
         error = self._error
         if failing:
             error = f"{failing[0].name}: {failing[0].error}"
-        refilling = session.refilling() if session is not None and self._connected else None
-        level = self._connected and session is not None and session.level
+        refilling = session.core.refilling() if session is not None and self._connected else None
+        level = self._connected and session is not None and session.core.equal
         in_step = self.in_step.newest
         return MirrorStatus(
             connected=self._connected,
@@ -196,26 +205,26 @@ class Mirror:
             not_connected_s=None if self._connected else time.monotonic() - self._alone_since,
             in_step=in_step,
             refill=refilling.status() if refilling is not None else None,
-            problem=(session.introductions.problem or None) if session is not None else None,
+            problem=(session.core.introductions.problem or None) if session is not None else None,
             differs=self._differs(session),
             notes=session.notes.lines if session is not None else (),
-            orphans=tuple(sorted(map(str, session.orphans.values()))) if session is not None else (),
+            orphans=tuple(sorted(map(str, session.core.orphans.values()))) if session is not None else (),
         )
 
     def _position(self) -> int:
         """What this session has confirmed; else what was noted of the same term."""
         session, record, noted = self._session, self._record, self.in_step.newest
-        here = session.position if session is not None else 0
+        here = session.core.position if session is not None else 0
         if noted is not None and record is not None and noted.term == record.term:
             here = max(here, noted.position)
         return here
 
     def _differs(self, session: Session | None) -> tuple[str, ...]:
-        theirs = session.introductions.settings if session is not None else None
+        theirs = session.core.introductions.settings if session is not None else None
         if session is None or theirs is None:
             return ()
-        keys = session.introductions.keys.lasts(asyncio.get_running_loop().time())
-        return differences(self._here.profile().settings, theirs, session.leader.name, keys=keys)
+        keys = session.core.introductions.keys.lasts(asyncio.get_running_loop().time())
+        return differences(self._here.profile().settings, theirs, session.core.leader.name, keys=keys)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -265,7 +274,7 @@ class Mirror:
         callbacks = Callbacks(
             is_current=lambda: self._following is current and not _is_ending(current),
             welcomed=lambda: self._welcomed(record),
-            level=lambda position: self._level(record.term, position),
+            equal=lambda position: self._equal(record.term, position),
             enroll=self._enroll,
             applied=self._applied,
         )
@@ -296,9 +305,9 @@ class Mirror:
         log.info("mirror_connected", leader=record.leader.name, term=record.term)
         self._changed()
 
-    def _level(self, term: int, position: int) -> None:
+    def _equal(self, term: int, position: int) -> None:
         if self._session is not None:
-            self.in_step.note(Equality(term, position, self._session.level_at))
+            self.in_step.note(Equality(term, position, self._session.core.equal_at))
         before, self._checked = self._checked, (term, position)
         if before is None or before[0] != term:
             log.info("mirror_fully_checked", term=term, position=position)
@@ -325,11 +334,11 @@ def _behind(session: Session | None, refilling: Refilling | None) -> int | None:
         return None
     if refilling is not None:
         return refilling.total - refilling.done if refilling.total else None
-    return len(session.work)
+    return len(session.core.queue)
 
 
 def _at_work(session: Session) -> tuple[str, ...]:
-    return tuple(sorted(map(str, session.work.busy().values())))
+    return tuple(sorted(map(str, session.core.queue.busy().values())))
 
 
 def _is_ending(task: "asyncio.Task[None] | None") -> bool:

@@ -1,4 +1,4 @@
-"""Which repository lies where on a standby: names follow the leader's, and nothing goes before its time.
+"""Which repository lies where on a standby: steps of a job. Pure.
 
 Theory of operation. A repository is the one with its id, here and on the leader; its name is where it lies.
 
@@ -16,67 +16,66 @@ Theory of operation. A repository is the one with its id, here and on the leader
     it has no id, or another's      nobody has acknowledged anything of it; it goes into the trash, rescued
 
 So a standby in the sync set lacks nothing that was acknowledged, at any moment: every step is one rename, of
-a repository that stays. One task at a time moves folders, and none that is being worked on.
+a repository that stays. One job at a time moves folders, and none that is being worked on.
 """
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
-import structlog
-
-from stargate_gate.errors import NoSuchRepositoryError, UnavailableError
-from stargate_gate.replication.rescue.keep import Rescue
+from stargate_gate.errors import UnavailableError
+from stargate_gate.replication.standby.answers import (
+    NOTHING_HERE,
+    NOTHING_TO_RESCUE,
+    STAYS,
+    Copy,
+    LeaderRepository,
+    Occupant,
+    OnDisk,
+)
+from stargate_gate.replication.standby.rescue_steps import RescueSteps
+from stargate_gate.replication.standby.steps import (
+    Adopt,
+    AskLeader,
+    Complete,
+    Exchange,
+    Find,
+    Log,
+    Move,
+    NewId,
+    PutAway,
+    ReadId,
+    Steps,
+    T,
+    TakeTurn,
+    WhoHas,
+)
 from stargate_gate.replication.wire.messages import Gone
-from stargate_gate.repos.adoption import new_id
-from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.refs import RefReader
-from stargate_gate.repos.repository import Repository
-from stargate_gate.repos.store import Store
-
-log = structlog.get_logger()
 
 MAX_MOVES = 1000  # for one repository to come to its place; a chain of names that does not end has changed
 
 
-class Named(Protocol):
-    """A repository of the leader's."""
+class Turn:
+    """Which job may move folders. Taken for a job that yields `TakeTurn` by whoever runs the jobs."""
 
-    @property
-    def name(self) -> RepositoryName:
-        """What it is called there now."""
+    def __init__(self) -> None:
+        self.taken = False
 
-
-class Names(Protocol):
-    """Who is asked what the leader calls a repository. Raises ConnectionError, StargateError."""
-
-    async def repository(self, identity: str) -> Named | Gone:
-        """As `apply.Leader`."""
+    def leave(self) -> None:
+        """Another job may have it."""
+        self.taken = False
 
 
 class Placement:
-    """For one session. `require_current` raises once the mirror has ended."""
+    """For one session.
 
-    def __init__(
-        self,
-        leader: Names,
-        store: Store,
-        refs: RefReader,
-        *,
-        rescue: Rescue,
-        folders: FolderSyncs,
-        require_current: Callable[[], None],
-    ) -> None:
-        self.orphans: dict[str, RepositoryName] = {}  # here, and not on the leader, which should have them
-        self._leader = leader
-        self._store = store
-        self._refs = refs
+    orphans  what is here and not on the leader, which should have it: by id
+    """
+
+    def __init__(self, rescue: RescueSteps) -> None:
+        self.orphans: dict[str, RepositoryName] = {}
+        self.turn = Turn()
         self._rescue = rescue
-        self._folders = folders
-        self._require_current = require_current
-        self._turn = asyncio.Lock()
         self._working: set[str] = set()
 
     @contextlib.contextmanager
@@ -88,194 +87,178 @@ class Placement:
         finally:
             self._working.discard(identity)
 
-    async def at_its_place(self, identity: str, name: RepositoryName) -> Repository | None:
-        """The repository of that id, moved to that name if it has another one; None if it is not here.
-
-        Raises:
-            StargateError, OSError, ConnectionError: it cannot be moved now.
-        """
+    def at_its_place(self, identity: str, name: RepositoryName) -> Steps[Copy | None]:
+        """The copy of that id, moved to that name if it has another one; None if it is not here."""
         self.orphans.pop(identity, None)
-        repository = await self._store.by_id(identity)
-        if repository is None or repository.name == name:
-            return repository
-        async with self._turn:
-            repository = await self._store.by_id(identity)
-            if repository is None or repository.name == name:
-                return repository
-            while (occupant := await self._occupant(name)) is not None:
-                room, where = occupant
-                if where is not None:
-                    self._require_idle(identity, room)
-                    repository, room = await self._exchange(repository, room)
-                    await self._move_on(room, where)
-                    return repository
-            self._require_idle(identity, None)
-            return await self._move(repository, name)
+        copy: Copy | None = yield Find(identity)
+        if copy is None or copy.name == name:
+            return copy
+        return (yield from self._in_turn(self._bring(identity, name)))
 
-    async def come(
+    def come(
         self,
-        made: Repository,
+        made: Copy,
         name: RepositoryName,
-        instead_of: Repository | None,
+        instead_of: Copy | None,
+        whole: OnDisk,
         *,
         why: str = "it is of another object format",
         damaged: bool = False,
-    ) -> Repository:
-        """Put a complete repository into its place; `instead_of`, of the same id, goes to the trash for it.
+    ) -> Steps[Copy]:
+        """Put a complete copy into its place; `instead_of`, of the same id, goes to the trash for it.
 
         why      it goes
         damaged  what it holds is in the new one, but for what is not known replicated
-
-        Raises:
-            StargateError, OSError, ConnectionError: not now; it is where it was made.
         """
-        async with self._turn:
-            while (occupant := await self._occupant(name, instead_of)) is not None:
-                room, where = occupant
-                if where is not None:
-                    await self._move_on(room, where)
-            if instead_of is not None:
-                if damaged:
-                    await self._rescue.keep_damaged(instead_of, self._refs)
-                else:
-                    identity = self._store.register.identity(instead_of).id
-                    await self._rescue.keep_whole(instead_of, identity, self._refs, everything=True)
-                log.warning("repository_to_trash", repository=str(name), reason=why)
-            self._require_current()
-            repository = await self._store.complete(made, name, instead_of)
-            self._folders.changing(repository.path)
-        await self._folders.sync(repository.path)
-        return repository
+        return (yield from self._in_turn(self._come(made, name, instead_of, whole, why, damaged=damaged)))
 
-    async def gone(self, identity: str, *, deleted: bool) -> None:
-        """The leader has none of that id. `deleted`: because a user has deleted it.
-
-        Raises:
-            StargateError, OSError: not now.
-        """
-        repository = await self._store.by_id(identity)
-        if repository is None:
+    def gone(self, identity: str, *, deleted: bool) -> Steps[OnDisk]:
+        """The leader has none of that id. `deleted`: because a user has deleted it."""
+        copy: Copy | None = yield Find(identity)
+        if copy is None:
             self.orphans.pop(identity, None)
-            return
-        async with self._turn:
-            self._require_idle(identity, None)
-            if deleted:
-                await self._put_away(repository, identity, "a user has deleted it", deleted=True)
-            elif await self._rescue.is_surplus(repository, identity, self._refs):
-                await self._put_away(repository, identity, "the leader has none of that id", deleted=False)
-            else:
-                if identity not in self.orphans:
-                    log.error(
-                        "repository_vanished_from_leader",
-                        repository=str(repository.name),
-                        id=identity,
-                        remedy="it stays here; put it back on the leader, or see the runbook",
-                    )
-                self.orphans[identity] = repository.name
-                return
-        self.orphans.pop(identity, None)
+            return NOTHING_HERE
+        return (yield from self._in_turn(self._lose(copy, identity, deleted=deleted)))
 
-    async def put_away_stray(self, name: RepositoryName) -> None:
-        """Nobody knows whose repository that is: it has no id, or that of another one.
-
-        Raises:
-            StargateError, OSError: not now.
-        """
-        async with self._turn:
-            stray = self._store.find_whole(name)
-            if stray is not None and self._id_of(stray) is None:
-                await self._put_stray_away(stray)
+    def put_away_stray(self, name: RepositoryName) -> Steps[OnDisk]:
+        """Nobody knows whose repository that is: it has no id, or that of another one."""
+        return (yield from self._in_turn(self._put_away_if_stray(name)))
 
     # -- inside: with the turn -------------------------------------------------------------------------
 
-    async def _occupant(
-        self, name: RepositoryName, but: Repository | None = None
-    ) -> tuple[Repository, RepositoryName | None] | None:
+    def _in_turn(self, steps: Steps[T]) -> Steps[T]:
+        yield TakeTurn()
+        try:
+            return (yield from steps)
+        finally:
+            self.turn.leave()
+
+    def _bring(self, identity: str, name: RepositoryName) -> Steps[Copy | None]:
+        copy: Copy | None = yield Find(identity)
+        if copy is None or copy.name == name:
+            return copy
+        while (occupant := (yield from self._occupant(name))) is not None:
+            other, where = occupant
+            if where is not None:
+                self._require_idle((identity, copy), (other.id, other.copy))
+                copy, moved = yield Exchange(copy, other.copy)
+                yield from self._move_on(moved, where)
+                return copy
+        self._require_idle((identity, copy))
+        moved_there: Copy = yield Move(copy, name)
+        return moved_there
+
+    def _come(
+        self,
+        made: Copy,
+        name: RepositoryName,
+        instead_of: Copy | None,
+        whole: OnDisk,
+        why: str,
+        *,
+        damaged: bool,
+    ) -> Steps[Copy]:
+        while (occupant := (yield from self._occupant(name, instead_of))) is not None:
+            other, where = occupant
+            if where is not None:
+                yield from self._move_on(other.copy, where)
+        rescued = NOTHING_TO_RESCUE
+        if instead_of is not None:
+            if damaged:
+                rescued = yield from self._rescue.keep_damaged(instead_of)
+            elif (identity := (yield ReadId(instead_of))) is not None:
+                kept = yield from self._rescue.keep_whole(instead_of, identity, everything=True)
+                rescued = kept or NOTHING_TO_RESCUE
+            yield Log.of("warning", "repository_to_trash", repository=str(name), reason=why)
+        copy: Copy = yield Complete(made, name, instead_of, whole, rescued)
+        return copy
+
+    def _lose(self, copy: Copy, identity: str, *, deleted: bool) -> Steps[OnDisk]:
+        self._require_idle((identity, copy))
+        if deleted:
+            put = yield from self._put_away(copy, identity, "a user has deleted it", deleted=True)
+        elif (yield from self._rescue.is_surplus(copy, identity)):
+            put = yield from self._put_away(copy, identity, "the leader has none of that id", deleted=False)
+        else:
+            if identity not in self.orphans:
+                yield Log.of(
+                    "error",
+                    "repository_vanished_from_leader",
+                    repository=str(copy.name),
+                    id=identity,
+                    remedy="it stays here; put it back on the leader, or see the runbook",
+                )
+            self.orphans[identity] = copy.name
+            return STAYS
+        self.orphans.pop(identity, None)
+        return put
+
+    def _put_away_if_stray(self, name: RepositoryName) -> Steps[OnDisk]:
+        occupant: Occupant | None = yield WhoHas(name)
+        if occupant is None or occupant.id is not None:
+            return STAYS
+        return (yield from self._put_stray_away(occupant.copy))
+
+    def _occupant(
+        self, name: RepositoryName, but: Copy | None = None
+    ) -> Steps[tuple[Occupant, RepositoryName | None] | None]:
         """Who has that name here, and which it should have; None if nobody has it any more.
 
         Without another name it was put away: look again.
         """
-        occupant = self._store.find_whole(name)
-        if occupant is None or occupant == but:
+        occupant: Occupant | None = yield WhoHas(name)
+        if occupant is None or occupant.copy == but:
             return None
-        identity = self._id_of(occupant)
-        if identity is None:
-            await self._put_stray_away(occupant)
+        if occupant.id is None:
+            yield from self._put_stray_away(occupant.copy)
             return occupant, None
-        self._require_idle(identity, None)
-        wanted = await self._leader.repository(identity)
+        self._require_idle((occupant.id, occupant.copy))
+        wanted: LeaderRepository | Gone = yield AskLeader(occupant.id)
         if isinstance(wanted, Gone):
             reason = "a user has deleted it" if wanted.deleted else "the leader has another one of its name"
-            await self._put_away(occupant, identity, reason, deleted=wanted.deleted)
+            yield from self._put_away(occupant.copy, occupant.id, reason, deleted=wanted.deleted)
             return occupant, None
         if wanted.name == name:
             raise UnavailableError(f"two repositories are called {name}: the leader's names are changing")
         return occupant, wanted.name
 
-    async def _move_on(self, repository: Repository, name: RepositoryName) -> None:
+    def _move_on(self, copy: Copy, name: RepositoryName) -> Steps[None]:
         """To that name; whoever has it moves on as well, and so on."""
         for _ in range(MAX_MOVES):
-            if repository.name == name:
+            if copy.name == name:
                 return
-            occupant = await self._occupant(name)
+            occupant = yield from self._occupant(name)
             if occupant is None:
-                await self._move(repository, name)
+                yield Move(copy, name)
                 return
-            room, where = occupant
+            other, where = occupant
             if where is None:
                 continue
-            _, repository = await self._exchange(repository, room)
+            _, copy = yield Exchange(copy, other.copy)
             name = where
         raise UnavailableError(f"no end of names that are taken: {name}")
 
-    async def _move(self, repository: Repository, name: RepositoryName) -> Repository:
-        self._require_current()
-        moved = await self._store.move(repository, name)
-        self._folders.changing(moved.path)
-        return moved
-
-    async def _exchange(self, one: Repository, other: Repository) -> tuple[Repository, Repository]:
-        self._require_current()
-        both = await self._store.exchange(one, other)
-        for moved in both:
-            self._folders.changing(moved.path)
-        return both
-
-    async def _put_away(self, repository: Repository, identity: str, reason: str, *, deleted: bool) -> None:
+    def _put_away(self, copy: Copy, identity: str, reason: str, *, deleted: bool) -> Steps[OnDisk]:
         """Into the trash. What may be here alone is kept for ever; of what was not deleted, all of it."""
-        repository, refs = await self._to_read(repository)
-        await self._rescue.keep_whole(repository, identity, refs, everything=not deleted)
-        self._require_current()
-        log.warning("repository_to_trash", repository=str(repository.name), id=identity, reason=reason)
-        await self._store.put_away(repository, deleted=deleted)
+        copy, safe = yield Adopt(copy)
+        kept = yield from self._rescue.keep_whole(copy, identity, readable=safe, everything=not deleted)
+        yield Log.of("warning", "repository_to_trash", repository=str(copy.name), id=identity, reason=reason)
+        put: OnDisk = yield PutAway(copy, deleted, None, kept or NOTHING_TO_RESCUE)
+        return put
 
-    async def _put_stray_away(self, stray: Repository) -> None:
+    def _put_stray_away(self, stray: Copy) -> Steps[OnDisk]:
         """What nobody knows is rescued as a whole, under an id that only the trash uses."""
-        entry_id = new_id()
-        stray, refs = await self._to_read(stray)
-        await self._rescue.keep_whole(stray, entry_id, refs, everything=True)
-        self._require_current()
+        entry_id: str = yield NewId()
+        stray, safe = yield Adopt(stray)
+        kept = yield from self._rescue.keep_whole(stray, entry_id, readable=safe, everything=True)
         reason = "it has no id of its own, and only the leader gives one"
-        log.warning("repository_to_trash", repository=str(stray.name), id=entry_id, reason=reason)
-        await self._store.put_away(stray, deleted=False, entry_id=entry_id)
+        yield Log.of("warning", "repository_to_trash", repository=str(stray.name), id=entry_id, reason=reason)
+        put: OnDisk = yield PutAway(
+            stray, deleted=False, entry_id=entry_id, rescued=kept or NOTHING_TO_RESCUE
+        )
+        return put
 
-    async def _to_read(self, repository: Repository) -> tuple[Repository, RefReader | None]:
-        """It, and what reads its refs; nothing does if it is not safe to run git in."""
-        try:
-            return await self._store.adopt(repository), self._refs
-        except UnavailableError:
-            return repository, None
-
-    def _id_of(self, repository: Repository) -> str | None:
-        """Its id, if it is the one that is known to have it."""
-        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
-            identity = self._store.register.identity(repository)
-            return identity.id if self._store.register.holds(repository, identity) else None
-        return None
-
-    def _require_idle(self, identity: str, other: Repository | None) -> None:
+    def _require_idle(self, *copies: tuple[str | None, Copy]) -> None:
         """None of these is being worked on. Whoever waits for that tries again later."""
-        ids = {identity, self._id_of(other) if other is not None else None}
-        if busy := ids & self._working:
-            names = sorted(str(self._store.register.name_of(one)) for one in busy if one is not None)
-            raise UnavailableError(f"{', '.join(names)} is being worked on, and is moved when that is done")
+        if busy := sorted(str(copy.name) for identity, copy in copies if identity in self._working):
+            raise UnavailableError(f"{', '.join(busy)} is being worked on, and is moved when that is done")

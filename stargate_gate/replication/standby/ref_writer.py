@@ -1,40 +1,28 @@
-"""Changing refs of a repository here, step by step, and completing what a crash has cut."""
+"""Changing refs of a repository here, by git and by packed-refs."""
 
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import structlog
-
 from stargate_gate.aio.tasks import finish
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.errors import (
     GitFailedError,
-    StargateError,
     UnavailableError,
 )
-from stargate_gate.replication.standby.intent import Intent, remaining
-from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.answers import TermOverError
+from stargate_gate.replication.standby.apply_steps import SYMBOLIC
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.git import git_argv, repository_argv
 from stargate_gate.repos.names import encode_ref
 from stargate_gate.repos.packed import PackedRef, add_packed_refs
-from stargate_gate.repos.plan import RefChange, Step, steps, update_ref_input
+from stargate_gate.repos.plan import RefChange, update_ref_input
 from stargate_gate.repos.process import GitProcess, GitProcesses
-from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository, read_head
-from stargate_gate.repos.store import Store
-
-log = structlog.get_logger()
 
 REFS_LIMIT_S = 60.0  # for one step, and besides
 REF_LIMIT_S = 0.1  # for each of its refs: git syncs every one by itself, on a slow disk
-SYMBOLIC = "ref: "
-
-
-class TermOverError(StargateError):
-    """What was being applied belongs to a term that this mirror follows no more."""
 
 
 class NotReapedError(Exception):
@@ -45,72 +33,44 @@ class NotReapedError(Exception):
         self.process = process
 
 
-class Writer:
-    """Changes refs here, and completes what a crash has cut. `is_current` is asked before each step."""
+class RefWriter:
+    """Changes refs here. `is_current` is asked before each step: once the mirror has ended it says no."""
 
     def __init__(
-        self,
-        store: Store,
-        processes: GitProcesses,
-        refs: RefReader,
-        *,
-        intents: Intents,
-        folders: FolderSyncs,
-        is_current: Callable[[], bool],
+        self, processes: GitProcesses, *, folders: FolderSyncs, is_current: Callable[[], bool]
     ) -> None:
-        self._store = store
         self._processes = processes
-        self._refs = refs
-        self._intents = intents
         self._folders = folders
         self._is_current = is_current
 
-    async def complete(self) -> None:
-        """Do what is left of every intent. For when nothing else works on the repositories.
+    async def _change_refs(
+        self,
+        repository: Repository,
+        changes: Sequence[RefChange],
+        progress: Progress,
+        *,
+        packed: bool,
+    ) -> None:
+        """One transaction.
 
         Raises:
-            GitFailedError, OSError, UnavailableError: not now; some are left.
-            TermOverError: not any more.
+            GitFailedError, PackedRefsError: it does not fit, and nothing was changed.
         """
-        for intent in await self._intents.all():
-            repository = await self._store.by_id(intent.repository_id)
-            if repository is not None:
-                await self._complete(repository, intent)
-            await self._intents.remove(intent.repository_id)
-
-    async def _complete(self, repository: Repository, intent: Intent) -> None:
-        refs = (await self._refs.snapshot(repository)).refs
-        left = await asyncio.to_thread(remaining, intent, refs)
-        for change in left.misfits:
-            log.error(
-                "intent_does_not_fit", repository=intent.name, ref=change.ref, old=change.old, new=change.new
+        self._require_current()
+        if packed:
+            await self._add_packed(repository, changes, progress)
+        else:
+            limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(changes)
+            await self._git(
+                repository,
+                "update-ref",
+                "--stdin",
+                "-z",
+                given=update_ref_input(changes),
+                limit_s=limit_s,
+                progress=progress,
             )
-        await self._change_refs(repository, left.transactions, Progress())
-        if not left.misfits:
-            await self._change_head(repository, intent.head)
-        await self._folders.sync(repository.path)
-        log.info("intent_completed", repository=intent.name, changes=sum(map(len, left.transactions)))
-
-    async def _change_refs(
-        self, repository: Repository, transactions: Sequence[Sequence[RefChange]], progress: Progress
-    ) -> None:
-        for transaction in transactions:
-            for step in await asyncio.to_thread(_steps, transaction):
-                self._require_current()
-                if step.packed:
-                    await self._add_packed(repository, step.changes, progress)
-                else:
-                    limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(step.changes)
-                    await self._git(
-                        repository,
-                        "update-ref",
-                        "--stdin",
-                        "-z",
-                        given=update_ref_input(step.changes),
-                        limit_s=limit_s,
-                        progress=progress,
-                    )
-                progress.did()
+        progress.did()
 
     async def _add_packed(
         self, repository: Repository, changes: Sequence[RefChange], progress: Progress
@@ -153,21 +113,20 @@ class Writer:
         limit_s = REFS_LIMIT_S + REF_LIMIT_S * len(objects)
         return await self._processes.run(argv, limit_s=limit_s, input=given)
 
-    async def _change_head(self, repository: Repository, head: str | None) -> str | None:
-        """Let HEAD say that; returns it. None: it stays as it is, since `head` is "" or none for git."""
-        if not head or await asyncio.to_thread(read_head, repository.path) == head:
-            return head or None
+    async def _change_head(self, repository: Repository, head: str) -> bool:
+        """Let HEAD say that; whether it does. It stays as it is if git takes no such HEAD."""
+        if await asyncio.to_thread(read_head, repository.path) == head:
+            return True
         self._require_current()
         if not head.startswith(SYMBOLIC):
             await self._git(repository, "update-ref", "--no-deref", "HEAD", head)
-            return head
+            return True
         target = os.fsdecode(encode_ref(head.removeprefix(SYMBOLIC)))
-        if (
-            await self._processes.complete(git_argv("check-ref-format", target), limit_s=REFS_LIMIT_S)
-        ).status:
-            return None
+        checked = await self._processes.complete(git_argv("check-ref-format", target), limit_s=REFS_LIMIT_S)
+        if checked.status:
+            return False
         await self._git(repository, "symbolic-ref", "HEAD", target)
-        return head
+        return True
 
     async def _git(
         self,
@@ -205,10 +164,6 @@ class Writer:
 
 
 # All of these are for threads: there may be very many, and the event loop has other things to do.
-
-
-def _steps(transaction: Sequence[RefChange]) -> list[Step]:
-    return list(steps(transaction))
 
 
 def _lines(objects: Collection[str]) -> bytes:

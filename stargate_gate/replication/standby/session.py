@@ -1,75 +1,71 @@
-"""One connection of a standby to the leader of one term, from the first word to the last.
+"""Runs a `StandbySession` over one connection: its instructions become tasks, what comes of them events.
 
-    listen   hears the feed, and puts what is to be done into the work
-    compare  looks for what differs between a complete list and what is here, and puts that into the work
-    workers  do the work: one repository each, several at a time
-    answer   tells the leader what is done
+`StandbySession` (core.py) decides everything. Here is one task group with
+
+    listen   reads the feed, and hands on each message
+    send     writes what is to be sent, as fast as the leader takes it
+    clock    wakes the session when it has asked for that
+    and one task for each job, which carries out its steps one after the other
 
 All of them end with the session, and whatever runs for them is reaped by then.
 """
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-import structlog
-
-from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer.connection import Peer, PeerChannel
 from stargate_gate.replication.rescue.journal import Journal
-from stargate_gate.replication.rescue.keep import Rescue
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.replication.standby.acks import Answers
-from stargate_gate.replication.standby.apply import Applier, only_here
-from stargate_gate.replication.standby.enrolment import Enrolling
-from stargate_gate.replication.standby.hearing import SessionEndedError, hear
+from stargate_gate.replication.standby.core import StandbySession
+from stargate_gate.replication.standby.events import (
+    Begun,
+    BytesCame,
+    Connected,
+    ConnectionEnded,
+    Event,
+    Heard,
+    MadeProgress,
+    Measured,
+    Sent,
+    StepDone,
+    StepFailed,
+    Tick,
+)
+from stargate_gate.replication.standby.instructions import (
+    Cancel,
+    Do,
+    End,
+    Equal,
+    Instruction,
+    OpenFeed,
+    Send,
+    Wake,
+    Welcomed,
+)
 from stargate_gate.replication.standby.intent_files import Intents
-from stargate_gate.replication.standby.introductions import Introductions
-from stargate_gate.replication.standby.job_queue import Job, Stray, Work
 from stargate_gate.replication.standby.leader_client import AskedLeader
 from stargate_gate.replication.standby.progress import Progress
-from stargate_gate.replication.standby.ref_writer import NotReapedError, TermOverError
-from stargate_gate.replication.wire.about import About, Profile, Reached, Refilling, Whoami
+from stargate_gate.replication.standby.ref_writer import NotReapedError
+from stargate_gate.replication.standby.states import State
+from stargate_gate.replication.standby.step_runner import StepRunner
+from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
-from stargate_gate.replication.wire.messages import (
-    PROTOCOL,
-    Changed,
-    Compare,
-    Deleted,
-    Enroll,
-    Heartbeat,
-    Join,
-    ListBegin,
-    Listed,
-    ListEnd,
-    ListPart,
-    Message,
-    Refused,
-    Welcome,
-    encode,
-    out_of_place,
-)
+from stargate_gate.replication.wire.messages import Heartbeat, MessageError, Welcome, decode, encode
 from stargate_gate.repos.durable import FolderSyncs
-from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
 
-log = structlog.get_logger()
 
-MISSED_BEATS = 3  # a leader that has said nothing for so many heartbeats is taken for dead
-WELCOME_LIMIT_S = 15.0  # the leader may first want to see whether another node of this name is alive
-LOOKS_AT_ONCE = 50  # repositories compared with a list at a time; each costs some stat calls
-ORPHANS_EVERY = 10  # lists; one that the leader has lost is asked for again with every tenth
-# of one repository that fails: a full disk is not asked all the time
-JOB_BACKOFF = Backoff(0.2, 30.0, random.random)
+class SessionEndedError(Exception):
+    """The session is over; the message says why, for operators."""
 
 
 @dataclass(frozen=True)
@@ -95,111 +91,54 @@ class Callbacks:
 
     is_current  whether refs may be changed for this session still
     welcomed    the leader has taken this standby in
-    level       everything of the leader's is here up to that position; also told again, at each heartbeat
+    equal       everything of the leader's is here up to that position; also told again, at each heartbeat
     enroll      note that incarnation of this node's membership, on disk when it returns; raises StargateError
     applied     that repository was written to
     """
 
     is_current: Callable[[], bool]
     welcomed: Callable[[], None]
-    level: Callable[[int], None]
+    equal: Callable[[int], None]
     enroll: Callable[[str], Awaitable[None]]
     applied: Callable[[Repository], Awaitable[None]]
-
-
-@dataclass
-class _List:
-    """A list of the leader's while it arrives."""
-
-    check: int
-    seq: int
-    repositories: list[Listed] = field(default_factory=list)
-
-
-@dataclass
-class _Check:
-    """A list that was compared: done when the work up to these tickets is."""
-
-    number: int
-    seq: int
-    tickets: dict[str, int]
-    total: int  # of tickets, at first
 
 
 class Session:
     """Made for one connection; `run` lasts as long as it.
 
-    leader   whom this follows
-    work     what is to be done still
-    checked  a whole list of the leader's has once been confirmed
-    introductions  what the leader has told of itself, and of the way to this node
+    core   decides; the mirror reads from it how this session gets on
+    notes  what is wrong with single repositories
     """
 
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
-        self.work = Work(JOB_BACKOFF)
-        self.checked = False
+        self.core = StandbySession(here.me, here.instance, leader, term, parallel=here.parallel_fetches)
         self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
         self._peer = peer
-        self.leader = leader
-        self._term = term
         self._here = here
         self._callbacks = callbacks
-        self._rescue = Rescue(term, leader.name, here.journal, here.rescues, here.processes)
-        self._applier = Applier(
+        self._runner = StepRunner(
+            term,
             AskedLeader(peer, term),
-            here.store,
-            here.processes,
-            here.refs,
-            rescue=self._rescue,
+            leader.name,
+            store=here.store,
+            processes=here.processes,
+            refs=here.refs,
             intents=here.intents,
+            journal=here.journal,
+            rescues=here.rescues,
             folders=here.folders,
-            is_current=callbacks.is_current,
             notes=self.notes,
+            is_current=callbacks.is_current,
+            note_incarnation=callbacks.enroll,
+            look_after=callbacks.applied,
         )
-        self._answers = Answers(term)
-        self.introductions = Introductions(
-            term, self._answers, here.profile, lambda: self._peer.received_bytes
-        )
-        self._list: _List | None = None
-        self._comparing: asyncio.Task[None] | None = None
-        self._enrolling = Enrolling(leader.name, self._answers, callbacks.enroll)
-        self._check: _Check | None = None
-        self._told = 0  # the leader has told of everything up to there
-        self._told_at = 0  # and at that time of its clock there was nothing more to tell
-        self._position = 0  # everything up to there is here
-        self._level_at = 0
-        self._beat_s = 0.0  # between two heartbeats of the leader's
-        self._seen_at = 0.0  # when objects of a fetch came last
-        self._more = asyncio.Event()
-
-    @property
-    def position(self) -> int:
-        """Everything up to there is here; 0: nobody knows yet."""
-        return self._position
-
-    @property
-    def level(self) -> bool:
-        """Everything that the leader has told of is here."""
-        return self.checked and not len(self.work)
-
-    @property
-    def level_at(self) -> int:
-        """When `level` was true last, by the leader's clock, in seconds since 1970; 0: never."""
-        return self._level_at
-
-    def refilling(self) -> Refilling | None:
-        """How far this node is with the first list; None once it was confirmed."""
-        if self.checked:
-            return None
-        check = self._check
-        total = check.total if check is not None else 0
-        done = total - len(check.tickets) if check is not None else 0
-        return self.introductions.refilling(done, total)
-
-    @property
-    def orphans(self) -> Mapping[str, RepositoryName]:
-        """What is here and should be on the leader, which has lost it: by id."""
-        return self._applier.placement.orphans
+        self._group: asyncio.TaskGroup
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._channel: PeerChannel | None = None
+        self._outgoing: Send | None = None
+        self._to_send = asyncio.Event()
+        self._wake_at: float | None = None
+        self._wake_changed = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until the connection or the session ends.
@@ -209,260 +148,128 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
-            await self._complete()
-            channel = await self._peer.open("stargate-feed")
-            try:
-                await self._follow(channel, LineReader(channel))
-            finally:
-                channel.close()
-        except StargateError as error:
-            raise SessionEndedError(error.message) from error
-        except ConnectionError as error:
-            raise SessionEndedError(str(error)) from error
-
-    async def _complete(self) -> None:
-        """What a crash, or the connection before, has left undone is done before anything is compared.
-
-        So is what it has left to the system: a ref that was moved and is not on disk looks equal, too.
-        """
-        try:
-            await self._here.folders.settle(self._here.store.root)
-            await self._applier.complete()
-        except OSError as error:
-            raise SessionEndedError(f"what was received cannot be completed: {error}") from error
-
-    async def _follow(self, channel: PeerChannel, lines: LineReader) -> None:
-        await channel.write(encode(Join(PROTOCOL, self._here.me, self._here.instance)))
-        self._beat_s = self._welcome(await hear(channel, lines, WELCOME_LIMIT_S))
-        self._callbacks.welcomed()
-        self.introductions.tell()
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(group, channel, lines), name="mirror-listen")
-                group.create_task(self._answers.send(channel), name="mirror-answer")
-                for number in range(self._here.parallel_fetches):
-                    group.create_task(self._work_off(), name=f"mirror-worker-{number}")
+            async with asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._clock(), name="mirror-clock")
+                self._tell(Begun(_now()))
+                # A task that fails cancels this one. In the body of the group that is taken back; where the
+                # group waits for its tasks Python 3.11 does not, and this task would count as cancelled.
+                await asyncio.Event().wait()
         except ExceptionGroup as group:
             raise _reason(group) from group
+        finally:
+            if self._channel is not None:
+                self._channel.close()
 
-    # -- what the leader says --------------------------------------------------------------------------
+    def _tell(self, event: Event, mine: int | None = None) -> Do | None:
+        """Hand on an event, and see to what follows; the next step of the job `mine` is left to the caller.
 
-    def _welcome(self, message: Message) -> float:
-        """The seconds between two heartbeats, if the leader that was looked for takes this standby in."""
-        if isinstance(message, Refused):
-            raise SessionEndedError(f"{self.leader.name} refuses this node: {message.reason}")
-        if not isinstance(message, Welcome):
-            raise SessionEndedError(str(out_of_place(message)))
-        if message.protocol != PROTOCOL:
-            raise SessionEndedError(
-                f"{message.leader.name} speaks version {message.protocol} of the feed, and this node "
-                f"version {PROTOCOL}: update the older node"
-            )
-        if (message.term, message.leader) != (self._term, self.leader):
-            found = f"{message.leader.name} with term {message.term}"
-            raise SessionEndedError(f"{found} answers instead of {self.leader.name} with term {self._term}")
-        return message.heartbeat_s
-
-    async def _listen(self, group: asyncio.TaskGroup, channel: PeerChannel, lines: LineReader) -> None:
-        silence_s = MISSED_BEATS * self._beat_s
-        while True:
-            message = await hear(channel, lines, silence_s, lambda: self._seen_at)
-            if isinstance(message, Refused):
-                raise SessionEndedError(f"{self.leader.name} refuses this node: {message.reason}")
-            if isinstance(message, Join | Whoami) or message.term != self._term:
-                raise SessionEndedError(f"the leader speaks of another term than {self._term}")
-            match message:
-                case ListBegin():
-                    self._list = _List(message.check, message.seq)
-                case ListPart() | ListEnd():
-                    self._receive_list(group, message)
-                case Changed() | Compare() | Deleted():
-                    self.work.add(message, _now())
-                    self._wake()
-                case Enroll():
-                    self._enrolling.begin(group, message.incarnation)
-                case Heartbeat():
-                    self._hear_heartbeat(message)
-                case About() | Reached():
-                    self.introductions.hear(message)
-                case _:
-                    raise SessionEndedError(str(out_of_place(message)))
-
-    def _hear_heartbeat(self, message: Heartbeat) -> None:
-        self._told = max(self._told, message.seq)
-        self._told_at = message.at
-        self._rescue.replicated(message.replicated)
-        self._see_whether_level()
-        self.introductions.beat(self.refilling())
-        self._answers.alive(self._position)
-
-    def _receive_list(self, group: asyncio.TaskGroup, message: ListPart | ListEnd) -> None:
-        """Nothing follows from a list before all of it is there."""
-        arriving = self._list
-        if arriving is None or arriving.check != message.check:
-            raise SessionEndedError("the leader's list has no beginning")
-        if isinstance(message, ListPart):
-            arriving.repositories += message.repositories
-            return
-        self._list = None
-        if len(arriving.repositories) != message.count:
-            raise SessionEndedError("the leader's list is not complete")
-        if self._comparing is not None:
-            self._comparing.cancel()
-        compare = self._compare(arriving, busy=self.work.busy())
-        self._comparing = group.create_task(compare, name="mirror-compare")
-
-    # -- what differs ----------------------------------------------------------------------------------
-
-    async def _compare(self, complete: _List, busy: Mapping[str, RepositoryName]) -> None:
-        """Put to work whatever differs. What is not in the list is asked for by its id.
-
-        `busy` are those that had something to do when the list was complete, by id. They equal no list,
-        whatever they look like: a job that runs may be on its way back to what the leader had before.
+        Raises:
+            SessionEndedError: the session is over.
         """
+        next_step: Do | None = None
+        for instruction in self.core.handle(event):
+            if isinstance(instruction, Do) and instruction.job == mine:
+                next_step = instruction
+            else:
+                self._see_to(instruction)
+        return next_step
+
+    def _see_to(self, instruction: Instruction) -> None:
+        match instruction:
+            case Do():
+                work = self._work_off(instruction)
+                self._tasks[instruction.job] = self._group.create_task(
+                    work, name=f"mirror-job-{instruction.job}"
+                )
+            case Cancel():
+                if (task := self._tasks.pop(instruction.job, None)) is not None:
+                    task.cancel()
+            case OpenFeed():
+                self._group.create_task(self._listen(), name="mirror-listen")
+            case Send():
+                self._outgoing = instruction
+                self._to_send.set()
+            case Wake():
+                self._wake_at = instruction.at
+                self._wake_changed.set()
+            case Welcomed():
+                self._callbacks.welcomed()
+            case Equal():
+                self._callbacks.equal(instruction.position)
+            case End():
+                raise SessionEndedError(instruction.reason)
+            case _:
+                self._runner.remark(instruction)
+
+    # -- tasks -----------------------------------------------------------------------------------------
+
+    async def _work_off(self, do: Do) -> None:
+        """The steps of one job, one after the other, until it is over or has to wait for another job."""
+        job = do.job
+        progress = self._progress_of(job)
+        step: Do | None = do
+        while step is not None:
+            event: Event
+            try:
+                event = StepDone(_now(), job, await self._runner.carry_out(step.step, progress))
+            except (StargateError, OSError, ValueError) as error:
+                if _cancelled():
+                    raise asyncio.CancelledError from error
+                event = StepFailed(_now(), job, error, random.random())  # noqa: S311 - spreads retries, guards nothing
+            step = self._tell(event, job)
+        if self._tasks.get(job) is asyncio.current_task():
+            del self._tasks[job]
+
+    def _progress_of(self, job: int) -> Progress:
+        if self.core.state is not State.FOLLOWING:
+            return Progress()
+        return Progress(
+            lambda: self._note_progress(BytesCame(_now())),
+            lambda received: self._note_progress(MadeProgress(_now(), job, received)),
+        )
+
+    def _note_progress(self, event: BytesCame | MadeProgress) -> None:
+        """Something has come, unless the session has ended in between."""
+        if self.core.state is State.FOLLOWING:
+            self._tell(event)
+
+    async def _listen(self) -> None:
         try:
-            census = await self._here.store.census()
-        except (StargateError, OSError) as error:
-            raise SessionEndedError(f"the repositories here cannot be listed: {error}") from error
-        listed = {one.id for one in complete.repositories}
-        different = {
-            identity: repository.name
-            for identity, repository in census.known.items()
-            if identity not in listed and self._asks_again(identity, complete.check)
-        }
-        unknown = {one.name for one in complete.repositories if one.digest is None}
-        self.notes.clear_all_but({*different.values(), *unknown})
-        for start in range(0, len(complete.repositories), LOOKS_AT_ONCE):
-            some = complete.repositories[start : start + LOOKS_AT_ONCE]
-            same = await asyncio.gather(*(self._is_same(one, census.known.get(one.id)) for one in some))
-            different |= {one.id: one.name for one, is_same in zip(some, same, strict=True) if not is_same}
-        for stray in census.strays:
-            self.work.add(Stray(self._term, stray.name), _now())
-        for identity, name in {**busy, **different}.items():
-            self.work.add(Compare(self._term, 0, name, identity), _now())
-        tickets = self.work.tickets()
-        self._check = _Check(complete.check, complete.seq, tickets, len(tickets))
-        self._see_whether_checked()
-        self._wake()
+            self._channel = channel = await self._peer.open("stargate-feed")
+            self._group.create_task(self._send(channel), name="mirror-send")
+            self._tell(Connected(_now()))
+            lines = LineReader(channel)
+            while True:
+                message = decode(await lines.line())
+                if isinstance(message, Welcome | Heartbeat):
+                    self._tell(Measured(_now(), self._here.profile(), self._peer.received_bytes))
+                self._tell(Heard(_now(), message))
+        except EOFError:
+            reason = (self._channel.stderr if self._channel else "") or "the leader has ended the feed"
+        except StargateError as error:
+            reason = error.message
+        except (MessageError, ConnectionError) as error:
+            reason = str(error)
+        self._tell(ConnectionEnded(_now(), reason))
 
-    def _asks_again(self, identity: str, check: int) -> bool:
-        """Whether the leader is asked for one that it has not listed; if it has lost it, now and then."""
-        return identity not in self.orphans or check % ORPHANS_EVERY == int(identity, 16) % ORPHANS_EVERY
-
-    async def _is_same(self, listed: Listed, repository: Repository | None) -> bool:
-        """Whether it is here as the list shows it, and nothing in it is left of older terms.
-
-        That needs a number of this term which covers it. A list has one for all, from before it began:
-        a value may have come back to the leader since, and be with nobody else.
-        """
-        if repository is None or repository.name != listed.name or listed.digest is None:
-            return False
-        try:
-            if self._here.journal.kept(listed.id, self._term):
-                return False
-            repository = await self._here.store.adopt(repository)
-            same = await self._here.refs.digest(repository) == listed.digest
-        except (StargateError, OSError, ValueError):
-            return False  # the comparison that follows will say what is wrong
-        if same and listed.unreadable is not None:
-            self.notes.say(listed.name, only_here(listed.name, listed.unreadable))
-        return same
-
-    def _see_whether_checked(self) -> None:
-        check = self._check
-        if check is None or check.tickets:
-            return
-        self._check = None
-        self.checked = True
-        self._rescue.settle_all(check.seq)
-        self._told = max(self._told, check.seq)
-        self._position = max(self._position, check.seq)
-        log.debug("mirror_checked", term=self._term, check=check.number, position=self._position)
-        self._callbacks.level(self._position)
-        self._answers.checked(check.number)
-        self._see_whether_level()
-
-    def _see_whether_level(self) -> None:
-        if self.level:
-            self._position = self._told
-            self._level_at = max(self._level_at, self._told_at)
-            self._callbacks.level(self._position)
-
-    # -- the work --------------------------------------------------------------------------------------
-
-    async def _work_off(self) -> None:
+    async def _send(self, channel: PeerChannel) -> None:
         while True:
-            job = self.work.next(_now())
-            if job is not None:
-                await self._do(job)
-                continue
-            more, due = self._more, self.work.next_due()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await more.wait()
+            await self._to_send.wait()
+            self._to_send.clear()
+            outgoing, self._outgoing = self._outgoing, None
+            for message in outgoing.messages if outgoing is not None else ():
+                await channel.write(encode(message))
+            self._tell(Sent(_now()))
 
-    async def _do(self, job: Job) -> None:
-        try:
-            repository = await self._apply(job)
-        except TermOverError as error:
-            raise SessionEndedError(error.message) from error
-        except (StargateError, OSError, ValueError) as error:
-            if _cancelled():
-                raise asyncio.CancelledError from error
-            self._failed(job, " ".join(str(error).split()))
-            return
-        self.work.done(job)
-        if job.failed:
-            log.info("repository_mirrored_again", repository=str(job.name), tries=job.failed + 1)
-        if job.news.seq:
-            self._answers.applied(job.id, job.news.seq)
-        if repository is not None:
-            await self._callbacks.applied(repository)
-        check = self._check
-        if check is not None and job.ticket >= check.tickets.get(job.id, job.ticket + 1):
-            del check.tickets[job.id]
-            self._see_whether_checked()
-        self._see_whether_level()
-        self._wake()
-
-    async def _apply(self, job: Job) -> Repository | None:
-        news = job.news
-
-        def alive() -> None:
-            """Both sides live, though their heartbeats wait behind the objects on a slow line."""
-            self._seen_at = _now()
-            self._answers.alive_unasked(self._position, self._seen_at, self._beat_s)
-
-        def gets_on(received: int) -> None:
-            """What is tried again does not: on a full disk bytes move all the time."""
-            if news.seq and not job.failed:
-                self._answers.progress(news.id, news.seq, received, _now())
-
-        progress = Progress(alive, gets_on)
-        match news:
-            case Stray():
-                await self._applier.placement.put_away_stray(news.name)
-                return None
-            case Deleted():
-                await self._applier.deleted(news.id)
-                return None
-            case Changed():
-                repository = await self._applier.change(news, progress)
-                if repository is not None:
-                    return repository
-        return await self._applier.compare(news.id, progress)
-
-    def _failed(self, job: Job, error: str) -> None:
-        report = log.debug if error == job.error else log.warning
-        report("repository_not_mirrored", repository=str(job.name), error=error, tries=job.failed + 1)
-        self._answers.silent(job.id)
-        self.work.failed(job, error, _now())
-        self._wake()
-
-    def _wake(self) -> None:
-        """There may be work, for any of the workers."""
-        self._more.set()
-        self._more = asyncio.Event()
+    async def _clock(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout_at(self._wake_at):
+                    await self._wake_changed.wait()
+                self._wake_changed.clear()
+            except TimeoutError:
+                self._wake_at = None
+                self._tell(Tick(_now()))
 
 
 def _reason(group: ExceptionGroup[Exception]) -> Exception:
