@@ -21,27 +21,37 @@ MUTATIONS = (
         "the claim does not read again",
         Rules(claim=broken.claim_without_reading_again),
         "I2",
-        _RECORD, seed=83),
+        _RECORD,
+        seed=83,
+    ),
     Mutation(
         "the claim goes into the former's half",
         Rules(claim=broken.claim_in_the_formers_half),
         "I2",
-        _RECORD, seed=40),
+        _RECORD,
+        seed=40,
+    ),
     Mutation(
         "a term is not claimed first",
         Rules(claim=broken.claim_the_number_after_the_record),
         "I1 I2",
-        _RECORD, seed=38),
+        _RECORD,
+        seed=38,
+    ),
     Mutation(
         "a write does not look around",
         Rules(write=broken.write_without_looking_around),
         "I2",
-        _RECORD, seed=22),
+        _RECORD,
+        seed=22,
+    ),
     Mutation(
         "what was decided before the lock counts under it",
         Rules(claim=broken.claim_whatever_is_there, look_again_under_lock=False),
         "I2",
-        _RECORD, seed=793),
+        _RECORD,
+        seed=793,
+    ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
         "a name is enough to lead", Rules(decide=broken.names_are_enough), "I2", ("reinstallation", "kill")
@@ -51,14 +61,18 @@ MUTATIONS = (
         Rules(decide=broken.incarnations_do_not_count),
         "I2",
         _ROLLED_BACK,
-        gap=60, seed=6),
+        gap=60,
+        seed=6,
+    ),
     Mutation(
         "who joins again keeps its incarnation",
         Rules(),
         "I2",
         ("backup", "full disk", "rollback"),
         gap=60,
-        patches=leader.SAME_INCARNATION_AGAIN, seed=3),
+        patches=leader.SAME_INCARNATION_AGAIN,
+        seed=3,
+    ),
     Mutation(
         "the highest term seen is forgotten",
         Rules(decide=broken.terms_are_forgotten, distrust=lambda *_: None),
@@ -71,32 +85,38 @@ MUTATIONS = (
         Rules(needed=lambda now, _: frozenset(now.sync_set)),
         "I2",
         _WRITES,
-        gap=25, seed=148),
+        gap=25,
+        seed=148,
+    ),
     Mutation(
         "of two uncertain writes the last counts",
         Rules(either=lambda _, last: last),
         "I2",
         _WRITES,
-        gap=25, seed=156),
+        gap=25,
+        seed=156,
+    ),
     Mutation(
-        "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=2
+        "who is late is not waited for", Rules(), "I2", _MIRROR, patches=leader.LATE_IS_NOT_WAITED_FOR, seed=3
     ),
     Mutation(
         "who is required again is not waited for",
         Rules(),
         "I2",
         _MIRROR,
-        seed=61,
         patches=leader.CATCHING_UP_IS_NOT_WAITED_FOR,
+        seed=63,
     ),
-    Mutation("a confirmed list makes level", Rules(), "I2", _MIRROR, patches=leader.CONFIRMED_IS_LEVEL),
+    Mutation(
+        "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=leader.CONFIRMED_IS_LEVEL, seed=2
+    ),
     Mutation(
         "level is who holds what was told before its list",
         Rules(),
         "I2",
         (*_MIRROR, "not reached"),
         patches=leader.LEVEL_FROM_ITS_LIST,
-        seed=9,
+        seed=14,
     ),
     Mutation(
         "who was not checked holds",
@@ -116,8 +136,8 @@ MUTATIONS = (
         gap=300,
         every=15,
         few=1,
-        seed=187,
         patches=leader.MATCHED_FOR_GOOD,
+        seed=198,
     ),
     Mutation("what was sent is held", Rules(), "I2", patches=leader.SENT_IS_HELD),
     Mutation(
@@ -133,7 +153,7 @@ MUTATIONS = (
     Mutation("a standby does not sync before", Rules(), "I2", patches=standby.NOT_SYNCED),
     Mutation("a standby confirms before it applies", Rules(), "I2", patches=standby.CONFIRMED_AT_ONCE),
     Mutation(
-        "a list is confirmed before its work is done", Rules(), "I2", seed=3, patches=standby.CHECKED_AT_ONCE
+        "a list is confirmed before its work is done", Rules(), "I2", patches=standby.CHECKED_AT_ONCE, seed=4
     ),
     Mutation(
         "what is worked on may equal a list",
@@ -152,18 +172,18 @@ MUTATIONS = (
         Rules(),
         "I2",
         _MIRROR,
-        seed=97,
         patches=standby.NOT_SETTLED,
+        seed=104,
     ),
-    Mutation("objects are not synced", Rules(sync_objects=False), "I2"),
+    Mutation("objects are not synced", Rules(sync_objects=False), "I2", seed=1),
     Mutation(
         "a leader hears of another term",
         Rules(),
         "I2",
         _TERMS,
         gap=60,
-        seed=16,
         patches=leader.ANY_TERM_IS_HEARD,
+        seed=113,
     ),
     Mutation(
         "a standby hears of another term",
@@ -181,7 +201,7 @@ MUTATIONS = (
         "I2 I3 I4",
         ("lost lock", "slow network"),
         gap=80,
-        seed=17,
+        seed=33,
     ),
     Mutation(
         "up to date does not wait", Rules(wait_for_advertisement="never"), "I2", _HELD, wishes=_AGAIN, seed=1
@@ -195,13 +215,13 @@ MUTATIONS = (
         seed=25,
     ),
     Mutation("the lease does not run out", Rules(lease=False), "I1", seed=2),
-    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=11),
+    Mutation("the gate is not asked again", Rules(gate_again=False), "I1", ("pause",), gap=60, seed=14),
     Mutation(
         "running pushes are not reaped",
         Rules(reap_pushes=False),
         "I2 I3 I4",
         ("lost lock", "volume out of reach"),
-        seed=32,
+        seed=37,
     ),
     Mutation(
         "no intent is written",
@@ -211,12 +231,17 @@ MUTATIONS = (
         gap=30,
         every=20,
         wishes=("several", "several", "swap"),
-        seed=222,
         patches=standby.NO_INTENT,
+        seed=229,
     ),
-    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=standby.NO_RESCUE),
+    Mutation("nothing is rescued", Rules(), "I4", mode="async", patches=standby.NO_RESCUE, seed=2),
     Mutation(
-        "the rescue comes after the overwriting", Rules(), "I4", mode="async", patches=standby.RESCUE_AFTER
+        "the rescue comes after the overwriting",
+        Rules(),
+        "I4",
+        mode="async",
+        patches=standby.RESCUE_AFTER,
+        seed=2,
     ),
     Mutation(
         "a full check settles the journal",
@@ -246,8 +271,8 @@ MUTATIONS = (
         mode="async",
         gap=150,
         every=100,
-        seed=11107,
         patches=leader.ASYNC_FORGETS,
+        seed=11177,
     ),
     Mutation(
         "a leader notes a push after it",
@@ -255,7 +280,7 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         gap=60,
-        seed=97,
+        seed=367,
     ),
     Mutation(
         "a standby notes a change after it",
@@ -263,11 +288,16 @@ MUTATIONS = (
         "I4",
         ("kill", "lost lock"),
         mode="async",
-        seed=277,
         patches=standby.MARKED_AFTER,
+        seed=329,
     ),
     Mutation(
-        "what is told is not noted", Rules(), "I4", ("kill", "lost lock"), patches=leader.SENT_IS_NOT_NOTED
+        "what is told is not noted",
+        Rules(),
+        "I4",
+        ("kill", "lost lock"),
+        patches=leader.SENT_IS_NOT_NOTED,
+        seed=2,
     ),
     Mutation(
         "a forced leadership is not distrusted", Rules(distrust_forced=False), "I4", _FORCED, gap=80, seed=75
@@ -281,7 +311,7 @@ MUTATIONS = (
         "I4",
         ("override and crash", "isolation"),
         gap=150,
-        seed=75,
+        seed=192,
     ),
     Mutation("deletions come with creations", Rules(), "I5", recover=True, patches=standby.ONE_TRANSACTION),
     Mutation(
@@ -291,7 +321,7 @@ MUTATIONS = (
         ("slow network",),
         wishes=("forward", "several", "remove repository"),
         few=1,
-        seed=4,
+        seed=6,
     ),
     Mutation(
         "a job that failed is done", Rules(), "I2", ("full disk", "isolation"), patches=standby.FAILED_IS_DONE
