@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable, first_record
 from stargate_gate.election.flock.slots import in_force
 from stargate_gate.election.flock.steps import Read
-from stargate_gate.election.incarnation import kept, named, noted, settled
+from stargate_gate.election.incarnation import noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import Advertised
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
@@ -403,22 +404,20 @@ class Process:
         yield from self.folders.settle(self.disk)
         self.folders.distrust()
         yield from complete_intents(self)
-        known = self.disk.known
-        number = max(record.term, known.highest_term, known.reserved_term) + 1
         incarnation = self.world.new_id("i")
         self.node.joins(self.world.engine.taken)
-        yield from self.note(incarnations=noted(known.incarnations, incarnation))
-        members = self.rules.carried_over(record, self.node.member)
-        opening = ClusterRecord(
-            cluster_id=record.cluster_id,
-            term=number,
-            version=1,
-            leader=self.node.member,
-            mode=self.world.mode,
-            sync_set=members,
-            incarnations=named({**kept(record, members), self.node.member: incarnation}),
-            forced=number if decision.forced else record.forced if self.rules.carry_forced else 0,
+        yield from self.note(incarnations=noted(self.disk.known.incarnations, incarnation))
+        opening = first_record(
+            record,
+            self.node.member,
+            self.disk.known,
+            Advertised(mode=self.world.mode),
+            members=self.rules.carried_over(record, self.node.member),
+            incarnation=incarnation,
+            forced=decision.forced,
         )
+        if not decision.forced and not self.rules.carry_forced:
+            opening = replace(opening, forced=0)
         claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
         yield from self.note(
             highest_term=claimed.term, incarnations=settled(self.disk.known.incarnations, claimed)

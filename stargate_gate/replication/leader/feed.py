@@ -126,7 +126,7 @@ class Feed:
 
     on_disk  puts all that was complete in a repository before the call on this node's disk; raises
              TryAgainError if it is not
-    journal  told what is written, and what every member of the sync set has
+    journal  notes what is written, and what every member of the sync set has
     profile  what this node tells its standbys of itself
     reach    looks whether a standby is where it says that it is
     """
@@ -226,11 +226,11 @@ class Feed:
         return await self._number(identity, Purpose.SEND)
 
     async def created(self, identity: RepositoryIdentity) -> int:
-        """Tell of a new repository, which `expect` announced; returns the sequence number that covers it."""
+        """Send a new repository, which `expect` announced; returns the sequence number that covers it."""
         return await self.written(identity)
 
     async def deleted(self, name: RepositoryName, identity: str) -> int:
-        """Tell that a user has deleted that repository; the sequence number of that."""
+        """Send that a user has deleted that repository; returns the sequence number of that."""
         outcome = await self._read(identity, Purpose.DELETE, None, name)
         return outcome.seq if isinstance(outcome, Numbered) else self.position
 
@@ -249,8 +249,7 @@ class Feed:
             self._handle(WaitBegan(_now(), number, identity, seq, name))
             answer = await answered
         finally:
-            del self._waits[number]
-            if not answered.done() or answered.cancelled():
+            if self._waits.pop(number, None) is not None:
                 self._handle(WaitGivenUp(_now(), number))
         if answer.refused is not None:
             with bound_contextvars(repository=name):
@@ -278,7 +277,7 @@ class Feed:
         return standbys_of(self._core.links, self._record.in_force, self.profile().settings, _now())
 
     async def caught_up(self, limit_s: float) -> Member | None:
-        """The first member of the sync set to confirm that it holds everything told so far.
+        """The first member of the sync set to confirm that it holds everything sent so far.
 
         For stepping down, when no more writes come. None if there is none within `limit_s` seconds, or
         nobody is connected any more.
@@ -289,8 +288,8 @@ class Feed:
             self._handle(CatchUpWanted(_now(), _now() + limit_s))
             return await found
         finally:
-            self._catching_up = None
-            if not found.done() or found.cancelled():
+            if self._catching_up is not None:
+                self._catching_up = None
                 self._handle(CatchUpGivenUp(_now()))
 
     async def close(self) -> None:
@@ -437,9 +436,10 @@ class Feed:
             case EndLink():
                 self._connections[instruction.link].end(instruction.reason)
             case Answer():
-                _give(self._waits.get(instruction.wait), instruction)
+                _give(self._waits.pop(instruction.wait, None), instruction)
             case CaughtUp():
-                _give(self._catching_up, instruction.successor)
+                waiting, self._catching_up = self._catching_up, None
+                _give(waiting, instruction.successor)
             case WriteRecord():
                 self._writes.start(self._write_record(), "sync-set")
             case JournalSent(seq, identity, name, refs):
