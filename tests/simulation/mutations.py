@@ -164,8 +164,8 @@ MUTATIONS = (
         gap=300,
         wishes=("several", "delete"),
         few=1,
-        seed=1038,
         patches=standby.NOT_BUSY,
+        seed=137,
     ),
     Mutation(
         "what an earlier session left is not synced",
