@@ -122,7 +122,6 @@ class Session:
         self.token = token
         self.leader = leader
         self.connection = Connection(self.world, self.process, leader, self.term)
-        self.world.network.stray(self.connection, self.connection.standby)
         self.world.network.stray(self.connection, self.connection.leader)
         me = self.process.node.member
         self.core = StandbySession(
@@ -291,6 +290,8 @@ class Session:
         if isinstance(message, Welcome | Heartbeat):
             self._events.append(events.Measured(self._now, Profile(), 0))
         self._events.append(events.Heard(self._now, message))
+        if isinstance(message, Welcome):  # the first word is no other
+            self.world.network.stray(self.connection, self.connection.standby)
 
     def _clock(self) -> Steps:
         while not self.ended:
