@@ -177,7 +177,7 @@ class Session:
 
     def line_of_list(self, repo: Repo) -> Line:
         """What came before that repository on the leader, when it was listed; for the ledger."""
-        own = self.process.disk.line(repo.name)  # a list of another connection has none
+        own = self.process.disk.line(repo.id)  # a list of another connection has none
         return self._lines.get(repo.id, own)
 
     # -- events and instructions ------------------------------------------------------------------------
@@ -247,6 +247,7 @@ class Session:
         leading = self.leader.leading
         if leading is None or not self.leader_answers(serving=True):
             raise BrokenError
+        self.world.ledger.follows(self.process.disk, self.leader.disk)
         leading.connect(self.connection, self.process.node.member, self.mirror.instance)
 
     # -- programs ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.following import Mirror
 from tests.simulation.leading import Leading
+from tests.simulation.store import Store
 from tests.simulation.volume import Hold
 
 if TYPE_CHECKING:
@@ -149,11 +150,13 @@ class Process:
         self.taking_over = False
         self.tenure: Tenure | None = None
         self.leading: Leading | None = None
+        self.led_until = -1e9
         self.former: Member | None = None
         self.stopping = False
         self.stopped = False
         self.view_changed = Event()
         self.mirror = Mirror(self)
+        self.store = Store(self)
         self._jobs: deque[tuple[Steps, _Answer]] = deque()
         self._more = Event()
 
@@ -185,6 +188,7 @@ class Process:
 
     def run(self) -> Steps:
         """The node's life."""
+        yield from self.store.census()  # so that what was there before is known before anything comes
         self.start("worker", self._work())
         self.start("follow", self.mirror.run())
         while not self.stopping:
@@ -368,6 +372,7 @@ class Process:
             yield from self.leading.close()
         engine.end(beat)
         self.leading, self.tenure, self.taking_over = None, None, False
+        self.led_until = engine.now
         engine.wake(self.view_changed)
         yield
         self.world.volume.release(hold)
