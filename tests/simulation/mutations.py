@@ -52,7 +52,11 @@ MUTATIONS = (
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
-        "a name is enough to lead", Rules(decide=broken.names_are_enough), "I2", ("reinstallation", "kill")
+        "a name is enough to lead",
+        Rules(decide=broken.names_are_enough),
+        "I2",
+        ("reinstallation", "kill"),
+        seed=1,
     ),
     Mutation(
         "whoever was rolled back may lead",
@@ -112,7 +116,12 @@ MUTATIONS = (
         seed=67,
     ),
     Mutation(
-        "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=broken_leader.CONFIRMED_IS_LEVEL
+        "a confirmed list makes level",
+        Rules(),
+        "I2",
+        _MIRROR,
+        patches=broken_leader.CONFIRMED_IS_LEVEL,
+        seed=5,
     ),
     Mutation(
         "level is who holds what was told before its list",
@@ -187,7 +196,7 @@ MUTATIONS = (
         _TERMS,
         gap=60,
         patches=broken_leader.ANY_TERM_IS_HEARD,
-        seed=169,
+        seed=191,
     ),
     Mutation(
         "a standby hears of another term",
