@@ -52,7 +52,11 @@ MUTATIONS = (
     ),
     Mutation("anybody may lead", Rules(decide=broken.anybody_leads), "I2"),
     Mutation(
-        "a name is enough to lead", Rules(decide=broken.names_are_enough), "I2", ("reinstallation", "kill")
+        "a name is enough to lead",
+        Rules(decide=broken.names_are_enough),
+        "I2",
+        ("reinstallation", "kill"),
+        seed=1,
     ),
     Mutation(
         "whoever was rolled back may lead",
@@ -112,7 +116,12 @@ MUTATIONS = (
         seed=67,
     ),
     Mutation(
-        "a confirmed list makes level", Rules(), "I2", _MIRROR, patches=broken_leader.CONFIRMED_IS_LEVEL
+        "a confirmed list makes level",
+        Rules(),
+        "I2",
+        _MIRROR,
+        patches=broken_leader.CONFIRMED_IS_LEVEL,
+        seed=5,
     ),
     Mutation(
         "level is who holds what was told before its list",
@@ -187,7 +196,7 @@ MUTATIONS = (
         _TERMS,
         gap=60,
         patches=broken_leader.ANY_TERM_IS_HEARD,
-        seed=169,
+        seed=21,
     ),
     Mutation(
         "a standby hears of another term",
@@ -197,7 +206,7 @@ MUTATIONS = (
         gap=40,
         every=20,
         patches=broken_standby.ANY_TERM,
-        seed=141,
+        seed=159,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -264,8 +273,8 @@ MUTATIONS = (
         ("full check", "full check", "full check", "slow network", "lost lock"),
         gap=20,
         every=15,
-        seed=273,
         patches=broken_leader.SNAPSHOTS_HAVE_NO_NUMBER,
+        seed=92,
     ),
     Mutation(
         "async forgets what only some have",
