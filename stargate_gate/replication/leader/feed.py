@@ -182,12 +182,6 @@ class Feed:
         """Up to this position every member of the sync set has everything."""
         return self._core.sync_set.replicated_through
 
-    def note_replicated(self) -> int:
-        """`replicated_through`, noted in the journal as well."""
-        through = self.replicated_through
-        self._journal.replicated(self.term, through)
-        return through
-
     # -- the gate's side: what has changed -------------------------------------------------------------
 
     async def writing(self, identity: RepositoryIdentity) -> None:

@@ -196,10 +196,6 @@ class Link:
             self._list_due = self._context.now + self._context.outside.late_delay_s(self._times_late)
             self._fall_behind()
 
-    def check_now(self) -> None:
-        """The next full list is due."""
-        self._list_due = self._context.now
-
     # -- what the standby says -------------------------------------------------------------------------
 
     def hear(self, message: FromStandby) -> None:

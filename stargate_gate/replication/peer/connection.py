@@ -159,7 +159,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.readable = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
-        self.closed = asyncio.Event()
         self.raw: asyncssh.SSHClientChannel[bytes]
         self._taking_all = False
 
@@ -202,7 +201,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.problem = exc
         self.readable.set()
         self.writable.set()
-        self.closed.set()
 
 
 class PeerChannel:
@@ -251,11 +249,6 @@ class PeerChannel:
         """Nothing more will be written."""
         if not self._session.lost:
             self._session.raw.write_eof()
-
-    async def wait(self) -> int | None:
-        """Wait until it has ended: its exit status, None if it has none."""
-        await self._session.closed.wait()
-        return self._session.raw.get_exit_status()
 
     def close(self) -> None:
         """End it; what was not read is lost."""

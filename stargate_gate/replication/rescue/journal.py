@@ -82,11 +82,6 @@ class Journal:
         journal._replace(encode(known.facts()))
         return journal
 
-    @property
-    def unknown(self) -> bool:
-        """Whether values count as not known replicated although nothing marks them."""
-        return self._known.unknown
-
     def kept(self, repository_id: str, before: int) -> Kept:
         """What of the repository is not known replicated, of terms older than `before`."""
         return self._known.kept(repository_id, before)
@@ -265,6 +260,3 @@ def forget_journal(path: Path) -> None:
 
 def _bounded(refs: Collection[str] | None) -> tuple[str, ...] | None:
     return None if refs is None or len(refs) > MAX_REFS else tuple(sorted(refs))
-
-
-__all__ = ["FILE_NAME", "Journal", "forget_journal"]

@@ -170,11 +170,6 @@ class Unreplicated:
         return sum(1 + marks.open for _, _, marks in self._all()) + len(self._known) + 2
 
     @property
-    def unknown(self) -> bool:
-        """Whether values count as not known replicated although nothing marks them."""
-        return self._unknown is not None
-
-    @property
     def forced_term(self) -> int:
         """The newest forced leadership that was taken account of; 0: none."""
         return self._forced
