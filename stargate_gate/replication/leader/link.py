@@ -9,7 +9,7 @@ One `Send` at a time is under way. When the shell says that it was written, `pum
     5. Enroll, when the standby is about to join the sync set
     6. the next change of the backlog
 
-So a slow connection holds back nothing but itself. Changes wait in the backlog, where those of one repository
+So a slow connection delays no other standby. Changes wait in the backlog, where those of one repository
 become one. A heartbeat says what was sent before it, never what is still waiting.
 """
 

@@ -1,9 +1,8 @@
 """The standby's SSH connection to the leader: one connection, a channel for each command.
 
-It trusts the cluster's host keys and nothing else, and shows the cluster's key and nothing else: no
-agent, no ~/.ssh, no configuration files. Like bridges of this kind elsewhere in Stargate, a channel
-never holds more than about two windows of data: asyncssh re-opens the whole window as soon as a paused
-session takes anything, so a session here takes all that waits before it pauses again.
+It trusts only the cluster's host keys, and offers only the cluster's key: no agent, no ~/.ssh, no
+configuration files. A channel holds at most about two windows of data. asyncssh opens the whole window again
+as soon as a paused session takes anything, so a session here takes all that waits before it pauses again.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The journal of what is not known replicated, on disk: data_dir/state/unreplicated.log.
 
-A file that is only appended to, one line a fact (see unreplicated.py), and written afresh when most of
-it is history. One task writes; whatever was asked for while the disk worked is written and synced
-together. After a failed write nobody knows what is in the file: it is written afresh before anything else.
+Lines are only appended, one for each fact (see unreplicated.py). When most of them are out of date, the file
+is written anew. One task writes. What was asked for while it waited for the disk is written and synced
+together. After a failed write the content of the file is unknown, so it is written anew first.
 """
 
 import asyncio
