@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.notes import Notes
@@ -132,7 +133,7 @@ class Session:
             note_incarnation=callbacks.enroll,
             look_after=callbacks.applied,
         )
-        self._group: asyncio.TaskGroup
+        self._group: TaskGroup
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._channel: PeerChannel | None = None
         self._outgoing: Send | None = None
@@ -148,7 +149,7 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
-            async with asyncio.TaskGroup() as self._group:
+            async with TaskGroup() as self._group:
                 self._group.create_task(self._clock(), name="mirror-clock")
                 self._tell(Begun(_now()))
                 # A task that fails cancels this one. In the body of the group that is taken back; where the
