@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.notes import Notes
@@ -134,7 +135,7 @@ class Session:
             note_incarnation=callbacks.enroll,
             look_after=callbacks.applied,
         )
-        self._group: asyncio.TaskGroup
+        self._group: TaskGroup
         self._over = False  # no event may follow, and no task may start
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._channel: PeerChannel | None = None
@@ -151,14 +152,11 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
-            async with asyncio.TaskGroup() as self._group:
+            async with TaskGroup() as self._group:
                 try:
                     self._group.create_task(self._clock(), name="mirror-clock")
                     self._tell(Begun(_now()))
-                    # A task that fails cancels this one. In the body of the group that is taken back; where
-                    # the group waits for its tasks Python 3.11 does not, and this task would count as
-                    # cancelled.
-                    await asyncio.Event().wait()
+                    await asyncio.Event().wait()  # a task that fails ends this, and `finally` comes first
                 finally:
                     self._over = True
         except ExceptionGroup as group:
