@@ -177,11 +177,6 @@ class Feed:
         """The newest change's sequence number; FIRST_POSITION before the first one of this term."""
         return self._core.position
 
-    @property
-    def replicated_through(self) -> int:
-        """Up to this position every member of the sync set has everything."""
-        return self._core.sync_set.replicated_through
-
     # -- the gate's side: what has changed -------------------------------------------------------------
 
     async def writing(self, identity: RepositoryIdentity) -> None:
