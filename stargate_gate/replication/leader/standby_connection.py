@@ -1,8 +1,9 @@
-"""One standby's connection on the leader: carries out what the term wants, passes on what it says."""
+"""One standby's connection on the leader: carries out the term's instructions, and passes on its messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.replication.leader.events import (
     Event,
     Heard,
@@ -86,7 +87,7 @@ class StandbyConnection:
         """Serve the standby until the connection ends; why it did."""
         reason = "the connection has ended"
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for work, name in (
                     (self._listen(), "feed-listen"),
                     (self._send_all(), "feed-send"),

@@ -1,13 +1,13 @@
-"""Runs a `StandbySession` over one connection: its instructions become tasks, what comes of them events.
+"""Runs a `StandbySession` over one connection: carries out its instructions, and reports results as events.
 
 `StandbySession` (core.py) decides everything. Here is one task group with
 
-    listen   reads the feed, and hands on each message
+    listen   reads the feed, and passes each message to the session
     send     writes what is to be sent, as fast as the leader takes it
-    clock    wakes the session when it has asked for that
+    clock    wakes the session at the time for which it has asked
     and one task for each job, which carries out its steps one after the other
 
-All of them end with the session, and whatever runs for them is reaped by then. Several may hear at the same
+All of them end with the session, and their git processes are reaped by then. Several may hear at the same
 moment that the connection is gone. The first of them ends the session; from then on it takes no event, and
 whoever has one is cancelled.
 """
@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.notes import Notes
@@ -134,7 +135,7 @@ class Session:
             note_incarnation=callbacks.enroll,
             look_after=callbacks.applied,
         )
-        self._group: asyncio.TaskGroup
+        self._group: TaskGroup
         self._over = False  # no event may follow, and no task may start
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._channel: PeerChannel | None = None
@@ -151,14 +152,11 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
-            async with asyncio.TaskGroup() as self._group:
+            async with TaskGroup() as self._group:
                 try:
                     self._group.create_task(self._clock(), name="mirror-clock")
                     self._tell(Begun(_now()))
-                    # A task that fails cancels this one. In the body of the group that is taken back; where
-                    # the group waits for its tasks Python 3.11 does not, and this task would count as
-                    # cancelled.
-                    await asyncio.Event().wait()
+                    await asyncio.Event().wait()  # a task that fails ends this, and `finally` comes first
                 finally:
                     self._over = True
         except ExceptionGroup as group:
