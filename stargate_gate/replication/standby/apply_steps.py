@@ -16,8 +16,8 @@ Objects by id first, then refs by transaction. The order, with what a crash at e
 A copy that is damaged here is fetched anew beside it, and goes to the trash when the new one is in its
 place: see damage.py.
 
-The session lets one job at a time work on a repository. It calls `intent_steps.prepare` first: what an earlier session or
-process has left counts only after it is on disk.
+The session lets one job at a time work on a repository. It calls `intent_steps.prepare` first: what an
+earlier session or process has left counts only after it is on disk.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
