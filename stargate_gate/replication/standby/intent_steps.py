@@ -35,7 +35,9 @@ from stargate_gate.replication.standby.steps import (
     Steps,
     SyncRepository,
 )
+from stargate_gate.repos.plan import RefChange
 
+SHOWN = 5  # values in a line of the log
 ATTEMPTS = 3  # an operator may move the repository just now, or have a ref locked
 _DISK = re.compile(
     r"no space left|disk quota|read-only file system|cannot allocate|out of memory", re.IGNORECASE
@@ -78,7 +80,7 @@ def _finish(intent: Intent) -> Steps[OnDisk | None]:
             _raise_if_not_of_one_repository(error)
             why = error
     try:
-        synced = yield from _change(intent, undoing)
+        synced, undone = yield from _change(intent, undoing)
     except (StargateError, ValueError) as error:
         _raise_if_not_of_one_repository(error)
         yield Log.of(
@@ -90,21 +92,28 @@ def _finish(intent: Intent) -> Steps[OnDisk | None]:
             remedy="compare this repository with the other nodes' copies",
         )
         return None
-    yield Log.of("error", "intent_undone", repository=intent.name, error=str(why))
+    values = [f"{change.ref} {change.old}" for change in undone or () if change.old is not None]
+    yield Log.of("error", "intent_undone", repository=intent.name, error=str(why), values=values[:SHOWN])
     return synced
 
 
 def _complete(intent: Intent) -> Steps[OnDisk]:
-    return (yield from _change(intent, remaining, head=intent.head))
+    synced, done = yield from _change(intent, remaining, head=intent.head)
+    if done is not None:
+        yield Log.of("info", "intent_completed", repository=intent.name, changes=len(done))
+    return synced
 
 
 def _change(
     intent: Intent, decide: Callable[[Intent, Mapping[str, str]], Remaining], *, head: str = ""
-) -> Steps[OnDisk]:
-    """Do what `decide` says is left to do. `head` is what HEAD says then, unless some ref does not fit."""
+) -> Steps[tuple[OnDisk, list[RefChange] | None]]:
+    """Do what `decide` says is left to do, and return it; None: there is no such repository any more.
+
+    head  for HEAD, unless some ref does not fit
+    """
     copy: Copy | None = yield Find(intent.repository_id)
     if copy is None:
-        return NOTED_BEFORE_THE_CRASH
+        return NOTED_BEFORE_THE_CRASH, None
     refs: Mapping[str, str] = (yield ReadRefs(copy)).refs
     left: Remaining = yield Compute(decide, (intent, refs))
     for change in left.misfits:
@@ -123,10 +132,7 @@ def _change(
     if head and not left.misfits:
         yield ChangeHead(copy, head, noted)
     synced: OnDisk = yield SyncRepository(copy)
-    if decide is remaining:
-        changes = sum(map(len, left.transactions))
-        yield Log.of("info", "intent_completed", repository=intent.name, changes=changes)
-    return synced
+    return synced, [change for transaction in left.transactions for change in transaction]
 
 
 def _raise_if_not_of_one_repository(error: Exception) -> None:
