@@ -237,6 +237,30 @@ async def test_a_connection_that_breaks_ends_a_session_once(
         assert session.core.state is State.ENDED
 
 
+class _ClosedEnd(End):
+    """The leader has closed it, and said why; who reads has not been told yet."""
+
+    stderr = "this node does not lead"
+
+    async def write(self, data: bytes) -> None:
+        raise ConnectionResetError("the leader has closed the channel")
+
+
+async def test_the_leaders_own_reason_is_said_whoever_sees_the_end_first(pair: Pair) -> None:
+    """Of the two tasks that use the feed the one that writes may be the first."""
+    peer = RealPeer(pair.leader, TERM)
+
+    async def open_channel(_: str, **__: object) -> End:
+        return _ClosedEnd()
+
+    peer.open = open_channel  # type: ignore[assignment]
+    callbacks = Callbacks(lambda: True, lambda: None, lambda _: None, _enroll, _nothing)
+    session = Session(peer, LEADER, TERM, pair.here, callbacks)  # type: ignore[arg-type] # in memory
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(SessionEndedError, match="this node does not lead"):
+            await session.run()
+
+
 @pytest.mark.parametrize("whole", [True, False])
 async def test_what_an_earlier_process_left_is_on_disk_before_it_is_confirmed(
     pair: Pair,

@@ -273,7 +273,7 @@ class Session:
                 for message in outgoing.messages if outgoing is not None else ():
                     await channel.write(encode(message))
             except ConnectionError as error:
-                self._tell(ConnectionEnded(_now(), str(error)))
+                self._tell(ConnectionEnded(_now(), channel.stderr or str(error)))
             self._tell(Sent(_now()))
 
     async def _clock(self) -> None:
