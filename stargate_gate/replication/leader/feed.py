@@ -249,8 +249,7 @@ class Feed:
             self._handle(WaitBegan(_now(), number, identity, seq, name))
             answer = await answered
         finally:
-            del self._waits[number]
-            if not answered.done() or answered.cancelled():
+            if self._waits.pop(number, None) is not None:  # the term has not answered
                 self._handle(WaitGivenUp(_now(), number))
         if answer.refused is not None:
             with bound_contextvars(repository=name):
@@ -289,17 +288,16 @@ class Feed:
             self._handle(CatchUpWanted(_now(), _now() + limit_s))
             return await found
         finally:
-            self._catching_up = None
-            if not found.done() or found.cancelled():
+            if self._catching_up is not None:  # the term has not answered
+                self._catching_up = None
                 self._handle(CatchUpGivenUp(_now()))
 
     async def close(self) -> None:
         """The term is over: end every connection, write no more records. Safe to call twice."""
-        running = [one for one in self._connections.values() if one.admission.done()]
+        running = [one for one in self._connections.values() if one.is_admitted]
         self._handle(Closed(_now()))
         for connection in running:
-            if connection.admission.result() is None:
-                await connection.ended.wait()
+            await connection.ended.wait()
         await self._writes.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -350,8 +348,8 @@ class Feed:
                 ended = await connection.run()
         finally:
             del self._connections[connection.number]
-            self._handle(ConnectionEnded(_now(), connection.number, ended))
             connection.ended.set()
+            self._handle(ConnectionEnded(_now(), connection.number, ended))
         if refusal is None:
             log.info("standby_disconnected", standby=join.member.name, reason=ended, term=self.term)
             return ExitCode.NOT_LEADER if self._core.closed else ExitCode.OK
@@ -437,9 +435,10 @@ class Feed:
             case EndLink():
                 self._connections[instruction.link].end(instruction.reason)
             case Answer():
-                _give(self._waits.get(instruction.wait), instruction)
+                _give(self._waits.pop(instruction.wait, None), instruction)
             case CaughtUp():
-                _give(self._catching_up, instruction.successor)
+                found, self._catching_up = self._catching_up, None
+                _give(found, instruction.successor)
             case WriteRecord():
                 self._writes.start(self._write_record(), "sync-set")
             case JournalSent(seq, identity, name, refs):
