@@ -80,7 +80,12 @@ from stargate_gate.replication.leader.instructions import (
 from stargate_gate.replication.leader.reach import RETRY
 from stargate_gate.replication.leader.reach import Reach as ReachStandby
 from stargate_gate.replication.leader.refs_answer import answer_refs
-from stargate_gate.replication.leader.repository_reader import OneReading, RepositoryReader, SyncToDisk
+from stargate_gate.replication.leader.repository_reader import (
+    OneReading,
+    PendingReading,
+    RepositoryReader,
+    SyncToDisk,
+)
 from stargate_gate.replication.leader.standby_connection import StandbyConnection
 from stargate_gate.replication.leader.standby_status import standbys_of
 from stargate_gate.replication.leader.term import LeaderTerm
@@ -88,14 +93,7 @@ from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
-from stargate_gate.replication.wire.messages import (
-    Join,
-    Listed,
-    MessageError,
-    Refused,
-    encode,
-    expect,
-)
+from stargate_gate.replication.wire.messages import Join, Listed, MessageError, Refused, encode, expect
 from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
@@ -108,17 +106,10 @@ log = structlog.get_logger()
 
 JOIN_LIMIT_S = 10.0  # from the start of a feed's channel to the standby's first line
 RECORD_BACKOFF = Backoff(0.2, 5.0, random.random)
+FAILED_TICK_S = 1.0  # after a fault of this program, if no other time was set
 LATE_BACKOFF = Backoff(1.0, 60.0, random.random)  # one that was late may be late again
 
 T = TypeVar("T")
-
-
-class _PendingReading:
-    """What the term wants of one reading, for the task that does it. `over`: ReadDone has come."""
-
-    def __init__(self) -> None:
-        self.todo: asyncio.Queue[ReadRefs | SyncRepository | ReadDone] = asyncio.Queue()
-        self.over = False
 
 
 class Feed:
@@ -165,7 +156,7 @@ class Feed:
         self._core = LeaderTerm(term, me, settings, outside, _now())
         self._numbers = itertools.count(1)
         self._connections: dict[int, StandbyConnection] = {}
-        self._readings: dict[int, _PendingReading] = {}
+        self._readings: dict[int, PendingReading] = {}
         self._waits: dict[int, asyncio.Future[Answer]] = {}
         self._catching_up: asyncio.Future[Member | None] | None = None
         self._writes = HeldTasks()
@@ -397,7 +388,7 @@ class Feed:
         name: RepositoryName | None = None,
     ) -> Outcome:
         """Wait for the turn, and do what the term wants, in the caller's task. Raises as `reading`."""
-        number, pending = next(self._numbers), _PendingReading()
+        number, pending = next(self._numbers), PendingReading()
         self._readings[number] = pending
         try:
             self._handle(ReadWanted(_now(), number, identity, purpose, name))
@@ -417,9 +408,25 @@ class Feed:
     # -- carrying out what the term wants --------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
-        """Give it to the term, and carry out what follows. Never waits."""
-        for instruction in self._core.handle(event):
-            self._carry_out(instruction)
+        """Give it to the term, and carry out what follows. Never waits.
+
+        Raises what the term or an instruction raises (a bug), after the other instructions were carried out:
+        they are those of other pushes and standbys.
+        """
+        failed: Exception | None = None
+        try:
+            instructions = self._core.handle(event)
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            failed, instructions = error, self._core.take()
+            if self._timer is None:
+                self._set_timer(_now() + FAILED_TICK_S)  # the clock goes on
+        for instruction in instructions:
+            try:
+                self._carry_out(instruction)
+            except Exception as error:  # noqa: BLE001 - as well
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _carry_out(self, instruction: Instruction) -> None:  # noqa: C901, PLR0912 - one case for each kind
         match instruction:
