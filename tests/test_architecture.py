@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stargate_gate"
 FILE = re.compile(r"`((?:[\w.-]+/)*[\w-]+(?:\.py|/))`")
+NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(#[^)]+)?\)")
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "docs/how-it-works.md", "docs/formats.md")
 # What is below a data_dir, and not in the sources.
@@ -29,6 +30,24 @@ def test_each_module_named_exists(page: str) -> None:
     named = set(FILE.findall((ROOT / page).read_text())) - ELSEWHERE
     missing = [one for one in sorted(named) if not (PACKAGE / one).exists() and not (ROOT / one).exists()]
     assert missing == []
+
+
+def test_each_class_and_function_named_exists() -> None:
+    """Whoever searches for a name in the architecture finds it in the code."""
+    named = set(NAME.findall((ROOT / "ARCHITECTURE.md").read_text()))
+    code = [path.read_text() for top in ("stargate_gate", "tests") for path in (ROOT / top).rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(code)))
+    assert {name for name in named if not words.issuperset(name.split("."))} == set()
+
+
+def test_the_glossary_has_each_word_once_and_only_what_exists() -> None:
+    """Words that are only planned are not among the others."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = text.partition("## Glossary")[2].partition("\n## ")[0]
+    words = re.findall(r"^\| ([^|]+) \|", rows, re.MULTILINE)[1:]
+    assert len(words) > 20
+    assert len(words) == len(set(words))
+    assert "planned" not in rows
 
 
 @pytest.mark.parametrize(

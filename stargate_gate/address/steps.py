@@ -15,11 +15,12 @@ succeeds.
 from typing import Literal
 
 from stargate_gate.address.port import Turn
+from stargate_gate.aio.backoff import Backoff
 
 Step = Literal["claim", "keep", "release", "rest"]
 
-RETRY_FIRST_S = 0.5
-RETRY_MAX_S = 10.0  # when an operator has removed the cause, it works again after at most this
+# When an operator has removed the cause, it works again after at most 10 s.
+RETRY = Backoff(0.5, 10.0, chance=lambda: 0.0)
 REMIND_S = 60.0  # how often the log repeats the same problem
 
 
@@ -31,5 +32,5 @@ def next_step(wanted: Turn, done: Turn | None, *, proved: bool) -> Step:
 
 
 def retry_s(failures: int) -> float:
-    """Seconds to wait after `failures` failures in a row."""
-    return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 10))
+    """Seconds to wait after `failures` failures in a row. Not spread: only one node moves an address."""
+    return RETRY.delay_s(failures)

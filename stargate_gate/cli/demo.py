@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.cli.demo_files import DemoFiles, demo_files, push_first_commit
 from stargate_gate.cli.demo_nodes import DemoNode
 from stargate_gate.cli.demo_text import NODE_ENVIRONMENT, Screen, ended, guide, tail, took_over
@@ -86,7 +87,7 @@ class _Play:
             self._show_page()
             if self._asks_for_page:
                 asyncio.get_running_loop().add_reader(sys.stdin, self._show_page_again)
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for node in self._nodes:
                     group.create_task(self._keep(node), name=f"keep {node.name}")
         finally:

@@ -32,9 +32,10 @@ from stargate_gate.election.eligibility import (
     carried_over,
     decide,
     distrust,
+    first_record,
     why_standby,
 )
-from stargate_gate.election.incarnation import kept, named, new_incarnation
+from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.lease import Lease
 from stargate_gate.election.port import ClusterRecord, Engine, LeaseHandle, Member
 from stargate_gate.election.state import ElectionState
@@ -278,24 +279,16 @@ class Elector:
         log.info("leadership_taking_over", after_term=record.term, why=decision.why)
         async with asyncio.timeout(PREPARE_LIMIT_S):
             await prepare(record)
-        known = self._state.known
-        number = max(record.term, known.highest_term, known.reserved_term) + 1
         incarnation = new_incarnation()
         await self.enroll(incarnation)
-        members = carried_over(record, self._me)
-        advertised = self._advertised()
-        opening = ClusterRecord(
-            cluster_id=record.cluster_id,
-            term=number,
-            version=1,
-            leader=self._me,
-            ssh=advertised.ssh,
-            http=advertised.http,
-            host_keys=advertised.host_keys,
-            mode=advertised.mode,
-            sync_set=members,
-            incarnations=named({**kept(record, members), self._me: incarnation}),
-            forced=number if decision.forced else record.forced,
+        opening = first_record(
+            record,
+            self._me,
+            self._state.known,
+            self._advertised(),
+            members=carried_over(record, self._me),
+            incarnation=incarnation,
+            forced=decision.forced,
         )
         claimed = await lease.handle.claim(opening, former=record)
         await self._disk.call(self._state.note, claimed)

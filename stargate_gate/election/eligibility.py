@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from stargate_gate.election.incarnation import rolled_back
+from stargate_gate.election.incarnation import kept, named, rolled_back
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import Advertised
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,39 @@ def carried_over(record: ClusterRecord, me: Member) -> tuple[Member, ...]:
     All who were eligible before: pushes need their acknowledgement until the new leader writes another set.
     """
     return tuple(sorted(record.eligible - {me}))
+
+
+def first_record(
+    former: ClusterRecord,
+    me: Member,
+    known: Known,
+    advertised: Advertised,
+    *,
+    members: tuple[Member, ...],
+    incarnation: str,
+    forced: bool,
+) -> ClusterRecord:
+    """The record with which this node claims the term after `former`.
+
+    known        what its data_dir knows: a number that was used or tried before is never used again
+    members      as `carried_over`
+    incarnation  of this node; it is noted on its disk already
+    forced       an operator let it lead although it was not eligible
+    """
+    number = max(former.term, known.highest_term, known.reserved_term) + 1
+    return ClusterRecord(
+        cluster_id=former.cluster_id,
+        term=number,
+        version=1,
+        leader=me,
+        ssh=advertised.ssh,
+        http=advertised.http,
+        host_keys=advertised.host_keys,
+        mode=advertised.mode,
+        sync_set=members,
+        incarnations=named({**kept(former, members), me: incarnation}),
+        forced=number if forced else former.forced,
+    )
 
 
 def needed(in_force: ClusterRecord, attempted: ClusterRecord | None) -> frozenset[Member]:

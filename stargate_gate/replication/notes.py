@@ -1,7 +1,6 @@
 """What is wrong with single repositories, for status and log. It stops nothing else.
 
-Said in the log once for each cause and NOTE_PERIOD_S: what is asked every few seconds, and fails each time,
-is one piece of news and not a thousand.
+Each problem is logged once in NOTE_PERIOD_S, however often it is found meanwhile.
 """
 
 from collections import OrderedDict
@@ -29,7 +28,7 @@ class Notes:
         self._said: OrderedDict[tuple[RepositoryName, str], float] = OrderedDict()
 
     def say(self, name: RepositoryName, line: str) -> None:
-        """That is how it is with that repository now."""
+        """That is wrong with the repository now."""
         self._lines[name] = line
         if len(self._lines) > MAX_NOTES:
             self._lines.popitem(last=False)
@@ -41,12 +40,12 @@ class Notes:
             log.warning(self._event, repository=str(name), problem=line)
 
     def clear(self, name: RepositoryName) -> None:
-        """All is well with it."""
+        """Nothing is wrong with it any more."""
         if self._lines.pop(name, None) is not None:
             log.info(self._over, repository=str(name))
 
     def clear_all_but(self, names: Collection[RepositoryName]) -> None:
-        """All is well with every other one."""
+        """Nothing is wrong with any other repository."""
         for name in [name for name in self._lines if name not in names]:
             self.clear(name)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.errors import GitFailedError, StargateError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName
@@ -67,7 +68,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Do the housekeeping of written repositories, one at a time, and empty the trash every hour."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._empty_trash(), name="empty-trash")
             group.create_task(self._look_after_all(), name="housekeeping")
 

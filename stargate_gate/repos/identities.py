@@ -119,13 +119,16 @@ class Identities:
 
     def settle(self, found: Iterable[tuple[Repository, Look]]) -> Census:
         """Take over what a search has found; see the theory of operation."""
-        by_id: dict[str, list[tuple[Repository, Look]]] = {}
+        seen: dict[str, dict[Folder, tuple[Repository, Look]]] = {}
         strays = []
         for repository, look in found:
             if look.id is None:
                 strays.append(repository)
             else:
-                by_id.setdefault(look.id, []).append((repository, look))
+                # One folder that is moved during the walk is found twice: it is no copy, and lies where it
+                # was found last.
+                seen.setdefault(look.id, {})[look.folder] = repository, look
+        by_id = {identity: list(folders.values()) for identity, folders in seen.items()}
         for identity, known in self._by_id.items():
             if identity not in by_id:
                 self._by_id[identity] = Known(known.repository, known.folder, here=False)

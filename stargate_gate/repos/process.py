@@ -21,7 +21,7 @@ from typing import IO, Self, TypeVar
 import structlog
 
 from stargate_gate.aio.children import exited
-from stargate_gate.aio.tasks import finish, task_group
+from stargate_gate.aio.tasks import TaskGroup, finish, task_group
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import ActiveWriters, WriterRecords, WritersLock
@@ -153,7 +153,7 @@ class GitProcess:
 
     async def communicate(self, given: bytes = b"") -> Completed:
         """Write `given`, read all output and wait for the end. It is killed at MAX_STDOUT_BYTES of output."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._give(given))
             out = group.create_task(self._take_all())
             err = group.create_task(self._take_end())

@@ -178,7 +178,7 @@ class Register:
         if not search and self._identities.get(identity) is None:
             return None
         async with self._turn:
-            if not self._searched_just_now():
+            if self._identities.has(identity) or not self._searched_just_now():  # it was there, and moves
                 await self._search_twice(identity)
         return self._found(identity)
 
@@ -195,6 +195,25 @@ class Register:
         """Whether this repository is the one that is known to have the id."""
         known = self._identities.get(identity.id)
         return known is not None and (known.repository, known.folder) == (repository, identity.folder)
+
+    async def own_id(self, repository: Repository) -> str | None:
+        """Its id, if it is the one that has it; None: it has none, or another's.
+
+        A folder that was moved there by hand is known under its former name: the folder counts, and not the
+        name. All are looked for before anybody takes this one for a copy.
+        """
+        for search in (False, True):
+            if search:
+                async with self._turn:
+                    await self._search()
+            try:
+                identity = self.identity(repository)
+            except (NoSuchRepositoryError, UnavailableError):
+                return None
+            known = self._identities.get(identity.id)
+            if known is not None and known.folder == identity.folder:
+                return identity.id
+        return None
 
     def put(self, repository: Repository) -> RepositoryIdentity:
         """Note a repository that this node has created or moved.
@@ -227,14 +246,14 @@ class Register:
         self._looks[path] = seen = self._files.look(path, self._looks.get(path))
         return seen
 
-    def _is(self, repository: Repository, identity: str) -> bool:
-        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
-            return self.identity(repository).id == identity
-        return False
-
     def _found(self, identity: str) -> Repository | None:
+        """The one known to have that id, if that folder still lies there: under its name may be a copy."""
         known = self._identities.get(identity)
-        return known.repository if known is not None and self._is(known.repository, identity) else None
+        if known is not None:
+            with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
+                if self.identity(known.repository) == RepositoryIdentity(identity, known.folder):
+                    return known.repository
+        return None
 
     async def _search_twice(self, identity: str) -> None:
         """Search until it is found or two searches in a row miss it: one search may miss a moving folder."""

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import TaskGroup, finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
@@ -303,7 +303,7 @@ class Store:
                     await self.register.identify(repository)
                     served.append(repository)
 
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for repository in found:
                 group.create_task(adopt(repository))
         return sorted(served, key=lambda repository: repository.name)

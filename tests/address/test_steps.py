@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stargate_gate.address.port import Turn
-from stargate_gate.address.steps import RETRY_FIRST_S, RETRY_MAX_S, next_step, retry_s
+from stargate_gate.address.steps import RETRY, next_step, retry_s
 
 LEADER, LATER = (Turn("node-a", "leader", term, "c", "takeover") for term in (3, 4))
 STANDBY = Turn("node-a", "standby", 3, "c", "step-down")
@@ -45,6 +45,6 @@ def test_nothing_is_claimed_without_proof(wanted: Turn, done: Turn | None) -> No
 def test_retries_back_off_and_never_stop() -> None:
     """From half a second to a bound."""
     pauses = [retry_s(failures) for failures in range(1, 5000)]
-    assert pauses[0] == RETRY_FIRST_S
+    assert pauses[0] == RETRY.first_s
     assert pauses == sorted(pauses)
-    assert pauses[-1] == RETRY_MAX_S
+    assert pauses[-1] == RETRY.most_s

@@ -5,7 +5,15 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from stargate_gate.aio.tasks import HeldTasks, Signal, cancel_and_wait, finish, run_until, task_group
+from stargate_gate.aio.tasks import (
+    HeldTasks,
+    Signal,
+    TaskGroup,
+    cancel_and_wait,
+    finish,
+    run_until,
+    task_group,
+)
 
 LIMIT_S = 10.0
 
@@ -181,3 +189,41 @@ async def test_finish_finishes_and_then_tells_of_the_cancellation() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done == [1]
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("body", ["waits", "is over"])
+async def test_after_a_task_of_a_group_has_failed_its_owner_does_not_count_as_cancelled(body: str) -> None:
+    """In Python 3.11 it did if the body was over: a later cancellation was taken for another one."""
+    errors: tuple[Exception, ...] = ()
+    try:
+        async with TaskGroup() as group:
+            group.create_task(_fail(ValueError("first")))
+            group.create_task(asyncio.Event().wait())
+            if body == "waits":
+                await asyncio.Event().wait()
+    except* ValueError as failed:
+        errors = failed.exceptions
+    assert [str(error) for error in errors] == ["first"]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_group_whose_owner_is_cancelled_ends_its_tasks() -> None:
+    """The cancellation goes on to whoever cancelled, and nothing runs any more."""
+    started: asyncio.Future[asyncio.Task[object]] = asyncio.get_running_loop().create_future()
+
+    async def own() -> None:
+        async with TaskGroup() as group:
+            started.set_result(group.create_task(asyncio.Event().wait()))
+
+    owner = asyncio.create_task(own())
+    member = await started
+    owner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+    assert member.cancelled()

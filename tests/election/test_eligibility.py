@@ -13,10 +13,12 @@ from stargate_gate.election.eligibility import (
     carried_over,
     decide,
     distrust,
+    first_record,
     needed,
     why_standby,
 )
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import Advertised
 
 A, B, C = (Member(f"node-{name}", name * 32) for name in "abc")
 NEW_B = Member("node-b", "n" * 32)  # an empty data_dir under an old name
@@ -156,3 +158,20 @@ def test_a_standby_says_what_it_knows_and_what_to_do():
     assert why_standby(fresh, A, Try("x")).startswith("nobody has led yet; this node leads as soon as")
     assert why_standby(RECORD, C, Watch("not in it")) == "node-a leads, says the record; not in it"
     assert why_standby(RECORD, A, Watch("it stepped down")) == "this node led last; it stepped down"
+
+
+def test_the_first_record_of_a_term_takes_a_number_that_was_never_used_and_keeps_who_was_eligible():
+    """Also a number that this node has only tried to take; and a forced term stays in the record."""
+    former = replace(RECORD, incarnations=((B.data_dir_id, "b1"),), forced=3)
+    known = replace(KNOWN, highest_term=7, reserved_term=9)
+    about = Advertised(ssh="b.example:2222", mode="sync")
+    members = carried_over(former, B)
+    first = first_record(former, B, known, about, members=members, incarnation="b2", forced=False)
+    assert (first.cluster_id, first.term, first.version) == (former.cluster_id, 10, 1)
+    assert (first.leader, first.ssh, first.mode, first.sync_set) == (B, "b.example:2222", "sync", members)
+    assert first.incarnation_of(B) == "b2"
+    assert first.forced == 3
+    assert not first.clean
+    assert first.successor is None
+    forced = first_record(former, B, known, about, members=members, incarnation="b2", forced=True)
+    assert forced.forced == forced.term

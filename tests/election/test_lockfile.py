@@ -20,7 +20,7 @@ from stargate_gate.election.flock.lockfile import (
     unavailable,
     write_all,
 )
-from stargate_gate.election.flock.slots import FILE_BYTES, SLOT_BYTES, STAMP_OFFSET, Slots, in_force
+from stargate_gate.election.flock.slots import SLOT_BYTES, STAMP_BYTES, STAMP_OFFSET, Slots, in_force
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import ElectionUnavailableError, UsageError
 from tests.support.elections import member, state_of
@@ -51,7 +51,7 @@ def test_bootstrap_makes_the_whole_file_and_joins(tmp_path: Path, made: Path):
     record = in_force(slots_at(made))
     assert record is not None
     assert (record.term, record.version, record.leader, record.sync_set) == (0, 1, A, ())
-    assert made.stat().st_size == FILE_BYTES
+    assert made.stat().st_size == STAMP_OFFSET + STAMP_BYTES
     assert state_of(tmp_path, "a").known.cluster_id == record.cluster_id
     assert [path.name for path in made.parent.iterdir()] == ["leader.lock"]
 
@@ -96,7 +96,7 @@ def test_bootstrap_replaces_an_empty_file_unless_somebody_holds_it(tmp_path: Pat
     finally:
         os.close(fd)
     bootstrap(lock, state_of(tmp_path, "a"), A)
-    assert lock.stat().st_size == FILE_BYTES
+    assert lock.stat().st_size == STAMP_OFFSET + STAMP_BYTES
 
 
 def test_of_many_bootstraps_at_once_one_succeeds(tmp_path: Path):
@@ -174,7 +174,7 @@ def test_the_lock_is_free_when_its_descriptor_is_closed(made: Path):
     ("content", "words"),
     [
         (b"", "is empty"),
-        (bytes(FILE_BYTES), "is empty"),
+        (bytes(STAMP_OFFSET + STAMP_BYTES), "is empty"),
         (b"something else", "holds no whole cluster record"),
     ],
 )

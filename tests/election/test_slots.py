@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from stargate_gate.election.flock import slots as layout
 from stargate_gate.election.flock.slots import (
     CLAIM,
-    FILE_BYTES,
     SLOT_BYTES,
     SLOT_COUNT,
+    STAMP_BYTES,
+    STAMP_OFFSET,
     Slots,
     Torn,
     decode,
@@ -99,7 +100,7 @@ def test_every_cut_inside_the_written_part_is_seen_as_damage():
         assert isinstance(decode(whole[:cut].ljust(SLOT_BYTES, b"\0")).contents[0], Torn), cut
 
 
-@given(st.binary(max_size=FILE_BYTES))
+@given(st.binary(max_size=STAMP_OFFSET + STAMP_BYTES))
 def test_no_content_of_a_file_is_taken_for_a_record(content: bytes):
     """Anything that is not ours decodes without an error, to nothing that could be in force."""
     assert in_force(decode(content)) is None
@@ -108,7 +109,7 @@ def test_no_content_of_a_file_is_taken_for_a_record(content: bytes):
 def test_an_empty_file_is_told_from_a_damaged_one():
     """Zeros and no bytes at all are "never written"; a stray byte is damage."""
     assert decode(b"").empty
-    assert decode(bytes(FILE_BYTES)).empty
+    assert decode(bytes(STAMP_OFFSET + STAMP_BYTES)).empty
     assert not decode(b"x").empty
 
 

@@ -312,3 +312,15 @@ async def test_a_member_that_was_carried_over_is_a_member_before_it_is_reached(t
         await house.until(lambda: house.feed.standbys()[0].lag_changes == 0)
         assert house.record.in_force == {B}
         assert house.feed.standbys()[0].problem is not None
+
+
+async def test_a_push_that_is_given_up_in_the_moment_of_its_answer_is_only_given_up(tmp_path: Path) -> None:
+    """Its task is cancelled, and before that has run the term answers it."""
+    async with opened(tmp_path, "strict") as house:
+        waiting = asyncio.create_task(house.feed.replicated(APP_ID, await house.push()))
+        assert await waits(waiting)
+        waiting.cancel()
+        with pytest.raises(StopIteration):
+            house.feed.close().send(None)  # without a standby it does all at once
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import UnavailableError
+from stargate_gate.replication.standby.answers import NOTHING_HERE
+from stargate_gate.replication.standby.placement import Placement
+from stargate_gate.replication.standby.rescue_steps import RescueSteps
+from stargate_gate.replication.standby.steps import Find, TakeTurn
 from stargate_gate.repos import folders
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
@@ -151,3 +155,26 @@ async def test_an_id_that_comes_back_is_not_taken_for_deleted(site: Site) -> Non
     here = await site.compare(ids["a"])
     assert isinstance(here, Repository)
     assert not await site.standby.store.was_deleted(ids["a"])
+
+
+async def test_what_was_moved_by_hand_is_no_stray(site: Site) -> None:
+    """An operator has moved it on the standby, to the name of a new one on the leader: it moves back."""
+    ids = await mirrored(site, "a")
+    root = site.standby.datadir.repositories
+    (root / "a.git").rename(root / "b.git")
+    there = await site.leader.room.store.create(RepositoryName("b"))
+    await site.compare(there.id())
+    assert await names_here(site) == {"a": ids["a"], "b": there.id()}
+    assert site.rescues.all() == ()
+
+
+def test_a_deletion_is_of_the_repository_and_not_of_what_has_its_place_by_now() -> None:
+    """While the job waits for its turn, another puts the deleted one away and moves one to its name."""
+    steps = Placement(RescueSteps(3, "node-a")).gone("1" * 32, deleted=True)
+    before = Repository(RepositoryName("a"), Path("a"))
+    assert next(steps) == Find("1" * 32)
+    assert steps.send(before) == TakeTurn()
+    assert steps.send(None) == Find("1" * 32)
+    with pytest.raises(StopIteration) as ended:
+        steps.send(None)
+    assert ended.value.value == NOTHING_HERE

@@ -43,7 +43,7 @@ from stargate_gate.repos.names import parse_repository_name
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.repository import Repository
 from tests.support.git import git
-from tests.support.leading import RealPeer, commits
+from tests.support.leading import End, GitChannel, RealPeer, commits
 from tests.support.room import Room, open_room
 
 APP = parse_repository_name("org/app")
@@ -199,6 +199,42 @@ async def test_a_session_ends_when_the_leader_is_gone(pair: Pair) -> None:
                 await pair.ended
         assert session.core.state is State.ENDED
         assert pair.cancelling == 0, "whoever runs sessions is not cancelled by that"
+
+
+class _BrokenEnd(End):
+    """A channel that ends with its connection."""
+
+    async def read(self, n: int) -> bytes:
+        await super().read(n)
+        raise ConnectionResetError("the connection to the leader is gone")
+
+
+async def test_a_connection_that_breaks_ends_a_session_once(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed and a job hear of it at the same moment. The feed's reason is said, and nothing else fails."""
+    there, _, _ = await pair.make()
+    refs = _BrokenEnd()
+    opened = asyncio.Event()
+    async with pair.session() as (session, peer):
+        open_real = peer.open
+
+        async def open_channel(command: str, *, git_protocol: str | None = None) -> End | GitChannel:
+            if not command.startswith("stargate-refs"):
+                return await open_real(command, git_protocol=git_protocol)
+            opened.set()
+            return refs
+
+        monkeypatch.setattr(peer, "open", open_channel)
+        await peer.say(Compare(TERM, 5, APP, there.id()))
+        async with asyncio.timeout(LIMIT_S):
+            await opened.wait()
+            await asyncio.sleep(0)  # the job reads
+            peer.feed.close()
+            refs.close()
+            with pytest.raises(SessionEndedError, match="ended the feed"):
+                await pair.ended
+        assert session.core.state is State.ENDED
 
 
 @pytest.mark.parametrize("whole", [True, False])

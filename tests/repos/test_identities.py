@@ -301,3 +301,35 @@ async def test_a_repository_that_one_search_misses_is_found_by_the_next(
     found = await room.store.by_id(identity, search=True)
     assert found is not None
     assert str(found.name) == "a/renamed"
+
+
+async def test_a_copy_under_the_name_of_the_original_is_not_the_original(room: Room) -> None:
+    """`mv` and `cp -a` back, and nobody has looked yet: the id leads to the folder that was moved."""
+    identity = (await room.store.create(APP)).id()
+    renamed(room, APP, RENAMED)
+    copied(room, RENAMED, APP)
+    found = await room.store.by_id(identity)
+    assert found is not None
+    assert found.name == RENAMED
+
+
+async def test_a_repository_that_is_moved_just_after_a_search_for_another_is_found(room: Room) -> None:
+    """That one was nowhere says nothing of the others."""
+    identity = (await room.store.create(APP)).id()
+    gone = (await room.store.create(FORK)).id()
+    shutil.rmtree(room.datadir.repositories / f"{FORK}.git")
+    assert await room.store.by_id(gone, search=True) is None
+    renamed(room, APP, RENAMED)
+    found = await room.store.by_id(identity, search=True)
+    assert found is not None
+    assert found.name == RENAMED
+
+
+def test_a_folder_that_is_moved_during_the_search_is_no_copy_of_itself(tmp_path: Path) -> None:
+    """It was found under its former name, and then under the new one."""
+    identities, seen = Identities(), Look("1" * 32, Folder(1, 7), home=True, since=1, signature=())
+    before, after = (Repository(name, tmp_path / str(name)) for name in (APP, RENAMED))
+    assert identities.settle([(before, seen)]).known == {"1" * 32: before}
+    census = identities.settle([(before, seen), (after, seen)])
+    assert census.known == {"1" * 32: after}
+    assert census.strays == ()

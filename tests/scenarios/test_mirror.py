@@ -233,8 +233,8 @@ def test_a_huge_repository_holds_up_no_other(unstarted: Make, tmp_path: Path) ->
     oid = client.git("rev-parse", "HEAD", cwd=tree).stdout.strip()
     for number in range(5):
         eventually(lambda name=f"small-{number}": main_of(b, name) == oid, f"small-{number} is here")
+    eventually(lambda: mirror_of(b)["behind_changes"] == 1, "only the huge one is behind")
     assert running_fetches(gits)["huge.git"] == 1
-    assert mirror_of(b)["behind_changes"] == 1
     gits.let_go("huge.git")
     assert "refs/heads/more-4" in cluster.wait_equal()["huge.git"]
 

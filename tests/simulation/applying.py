@@ -33,6 +33,7 @@ from stargate_gate.repos.snapshot import RefSnapshot
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps
 from tests.simulation.feeding import Shown
+from tests.simulation.store import run, where
 
 if TYPE_CHECKING:
     from tests.simulation.following import Session
@@ -74,21 +75,26 @@ class Carrier:
     # -- reading ---------------------------------------------------------------------------------------
 
     def _find(self, step: do.Find) -> Steps:
-        return (yield from self._at_once(self.disk.by_id(step.id)))
+        return (yield from self.process.store.find(step.id))
 
     def _who_has(self, step: do.WhoHas) -> Steps:
         repo = self.disk.repos.get(str(step.name))
-        return (yield from self._at_once(None if repo is None else Occupant(repo, repo.id)))  # type: ignore[arg-type]
+        if repo is None:
+            return None
+        own = yield from run(self.process.store.register.own_id(where(repo.name)))
+        return Occupant(repo, own)  # type: ignore[arg-type]
 
     def _take_census(self, _: do.TakeCensus) -> Steps:
-        yield
-        return _Census({repo.id: repo for repo in self.disk.repos.values()})
+        census = yield from self.process.store.census()
+        known = {identity: self.disk.repos.get(one.name) for identity, one in census.known.items()}
+        strays = tuple(self.disk.repos[one.name] for one in census.strays if one.name in self.disk.repos)
+        return _Census({identity: repo for identity, repo in known.items() if repo is not None}, strays)
 
     def _read_digests(self, step: do.ReadDigests) -> Steps:
         digests: list[Digest | None] = []
         for listed, copy in step.listed:
             yield
-            repo = self.disk.by_id(listed.id)
+            repo = self.process.store.known(listed.id)
             if repo is not copy or repo is None:
                 digests.append(None)
                 continue
@@ -98,7 +104,8 @@ class Carrier:
                 if unsettled:
                     self.world.cover("what equals a list is not settled")
                 elif self._session is not None:
-                    self.world.ledger.equal(self.disk, repo.name, self._session.line_of_list(repo))
+                    line = self._session.line_of_list(repo)
+                    self.world.ledger.equal(self.disk, repo.id, line, self.leader_disk)
         return tuple(digests)
 
     def _read_refs(self, step: do.ReadRefs) -> Steps:
@@ -106,7 +113,7 @@ class Carrier:
         yield
         shown = self._shown.get(repo.id)
         if shown is not None and repo.refs == shown.refs and self.disk.repos.get(repo.name) is repo:
-            self.world.ledger.equal(self.disk, repo.name, shown.line)
+            self.world.ledger.equal(self.disk, repo.id, shown.line, self.leader_disk)
         return repo.snapshot()
 
     def _read_journal(self, step: do.ReadJournal) -> Steps:
@@ -132,8 +139,7 @@ class Carrier:
         if session is None or not session.leader_answers(serving=True):
             raise ConnectionResetError("the leader is gone")
         asked = Shown()
-        copy = self.disk.by_id(identity) or self.leader_disk.by_id(identity)
-        show = session.leader.leading.show(identity, copy.name if copy is not None else "", asked)  # type: ignore[union-attr]
+        show = session.leader.leading.show(identity, asked)  # type: ignore[union-attr]
         session.leader.start("show", show)
         while not asked.complete and not asked.failed:
             yield asked.event, 1.0
@@ -144,8 +150,7 @@ class Carrier:
         self._shown[identity] = asked
         if asked.id is None:
             return Gone(self.term, asked.seq, identity, asked.deleted)
-        there = self.leader_disk.by_id(identity)
-        name: Any = there.name if there is not None else copy.name if copy is not None else ""
+        name: Any = asked.name
         return LeaderRepository(identity, name, RefSnapshot("sha1", "", asked.refs), asked.seq)
 
     # -- writing ---------------------------------------------------------------------------------------
@@ -158,7 +163,9 @@ class Carrier:
         self._require_current()
         self.disk.write()
         self.world.cover("a repository is created by the mirror")
-        return (yield from self._at_once(Repo(str(step.name), step.id)))  # beside, until it is complete
+        made = Repo(str(step.name), step.id)  # beside, until it is complete
+        made.inode = made.home = made.safe_home = self.disk.new_inode()
+        return (yield from self._at_once(made))
 
     def _fetch_objects(self, step: do.FetchObjects) -> Steps:
         """The journal's disk works while the objects come; both are done when this returns."""
@@ -197,7 +204,7 @@ class Carrier:
             if self.world.ledger.dealt_with(shown.line if shown is not None else NOTHING, value.oid):
                 self.world.cover("a value is rescued needlessly")
             self.world.say(self.process.node, f"rescues {value.oid} of {step.name} {value.ref}")
-        if step.in_trash and (repo := self.disk.by_id(step.id)) is not None:
+        if step.in_trash and (repo := self.disk.repos.get(str(step.name))) is not None:
             self.disk.kept.update(repo.refs.values(), repo.stable.values())
         return OnDisk("rescued")
 
@@ -215,7 +222,7 @@ class Carrier:
         yield
         self.disk.write()
         unfit = not fits(repo.refs, step.changes) and self.world.rules.check_old_values
-        if unfit or self.disk.by_id(repo.id) not in {None, repo}:
+        if unfit or self.process.store.known(repo.id) not in {None, repo}:
             raise GitFailedError(["git", "update-ref"], 1, b"fatal: cannot lock ref")
         shown = self._shown.get(repo.id)
         line = shown.line if shown is not None else frozenset(one.old for one in step.changes if one.old)
@@ -239,55 +246,46 @@ class Carrier:
         self.disk.intents.pop(step.id, None)
 
     def _move(self, step: do.Move) -> Steps:
-        yield
         self._require_current()
-        self.disk.write()
         repo, name = _repo(step.copy), str(step.name)
-        if self.disk.repos.get(repo.name) is not repo or name in self.disk.repos:
-            raise UnavailableError(f"{name} cannot be moved now")
-        del self.disk.repos[repo.name]
-        repo.name, self.disk.repos[name] = name, repo
-        return repo
+        self._require_there(repo)
+        yield from run(self.process.store.move(where(repo.name), name))
+        return self.disk.repos[name]
 
     def _exchange(self, step: do.Exchange) -> Steps:
-        yield
         self._require_current()
-        self.disk.write()
         one, other = _repo(step.one), _repo(step.other)
-        if self.disk.repos.get(one.name) is not one or self.disk.repos.get(other.name) is not other:
-            raise FileNotFoundError(one.name)
-        one.name, other.name = other.name, one.name
-        self.disk.repos[one.name], self.disk.repos[other.name] = one, other
+        self._require_there(one)
+        self._require_there(other)
+        yield from run(self.process.store.exchange(where(one.name), where(other.name)))
         return one, other
 
     def _complete(self, step: do.Complete) -> Steps:
         self._require_current()
-        self.disk.write()
         repo = _repo(step.made)
-        if repo.name in self.disk.repos:
-            raise UnavailableError(f"there is already something called {repo.name}")
-        self.disk.repos[repo.name] = repo
-        self.disk.deleted.discard(repo.id)
-        self.world.ledger.equal(self.disk, repo.name, self._shown[repo.id].line)
-        self.world.ledger.dirty = True
-        return (yield from self._at_once(repo))
+        yield from run(self.process.store.complete(repo, step.name, None))
+        self.world.ledger.equal(self.disk, repo.id, self._shown[repo.id].line, self.leader_disk)
+        return repo
 
     def _put_away(self, step: do.PutAway) -> Steps:
         self._require_current()
         yield
         self.disk.write()
         repo = _repo(step.copy)
+        self._require_there(repo)
+        shown = self._shown.get(repo.id)
+        line = (shown.line if shown is not None else NOTHING) | self.leader_disk.line(repo.id)
+        self.world.ledger.trashes(self, repo, line, deleted=step.deleted)
+        self.process.store.put_away_now(where(repo.name), deleted=step.deleted)
+        if step.entry_id is None:
+            self.disk.lines[repo.id] = line
+        else:
+            self.world.cover("a stray is put away")
+        return OnDisk("trash")
+
+    def _require_there(self, repo: Repo) -> None:
         if self.disk.repos.get(repo.name) is not repo:
             raise FileNotFoundError(repo.name)
-        shown = self._shown.get(repo.id)
-        line = (shown.line if shown is not None else NOTHING) | self.leader_disk.line(repo.name)
-        self.world.ledger.trashes(self, repo, line)
-        del self.disk.repos[repo.name]
-        if step.deleted:
-            self.disk.deleted.add(repo.id)
-        self.world.ledger.equal(self.disk, repo.name, line)
-        self.world.cover("a repository goes to the trash")
-        return OnDisk("trash")
 
     def _note_incarnation(self, step: do.NoteIncarnation) -> Steps:
         known = noted(self.disk.known.incarnations, step.incarnation)
@@ -332,7 +330,7 @@ _METHODS: Mapping[type, Callable[[Carrier, Any], Steps]] = {
     do.ReadHead: lambda carrier, _: carrier._at_once(""),
     do.Inspect: lambda carrier, _: carrier._at_once("sha1"),
     do.FindRemains: lambda carrier, _: carrier._at_once(None),
-    do.ReadId: lambda carrier, step: carrier._at_once(_repo(step.copy).id),
+    do.ReadId: lambda carrier, step: carrier._at_once(_repo(step.copy).id or None),
     do.Adopt: lambda carrier, step: carrier._at_once((step.copy, True)),
     do.ChangeHead: lambda carrier, _: carrier._at_once(True),
     do.NewId: lambda carrier, _: carrier._at_once(carrier.world.new_id("r")),

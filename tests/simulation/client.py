@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stargate_gate.repos.plan import RefChange
 from tests.simulation.engine import Event, Steps
+from tests.simulation.events import REPOS
 from tests.simulation.pushing import OK, REFUSED, UNKNOWN, Push, Request
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 REFS = ("main", "a", "a/b", "dev")
 KINDS = ("forward", "forward", "force", "delete", "swap", "several", "again", "remove repository")
+OTHERS = 0.4  # how often it is a repository that an operator has put under another name, if there is one
 PATIENCE_S = 25.0
 TRIES = 6
 PACKS_S = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 8.0)  # what sending a pack takes
@@ -54,6 +56,9 @@ class Client:
                 continue
             if kind == "again" and self._uncertain is not None:
                 repo = self._uncertain[0]
+            more = sorted(process.disk.repos.keys() - {*REPOS})
+            if more and chance.random() < OTHERS:
+                repo = chance.choice(more)
             request = Request(
                 repo,
                 partial(self._choose, kind, repo, chance),

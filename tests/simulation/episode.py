@@ -1,23 +1,27 @@
 """One episode: a cluster in trouble for a number of steps, then left in peace until it has recovered."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from stargate_gate.replication.leader import backlog
 from stargate_gate.replication.leader.sync_rules import Mode
+from stargate_gate.repos import register
 from tests.simulation import faults
 from tests.simulation.engine import Steps
-from tests.simulation.faults import Event, Taste, make_events, perform
+from tests.simulation.events import REPOS, Event
+from tests.simulation.faults import Taste, make_events, perform
 from tests.simulation.invariants import ViolationError
-from tests.simulation.node import Node
 from tests.simulation.pushing import OK
 from tests.simulation.rules import Rules
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.simulation.node import Node
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 RECOVERY_S = 240.0  # simulated; the longest backoff, a lease, a handover and a full check are far below
@@ -73,22 +77,49 @@ def run_episode(
     plan: Plan, rules: Rules, coverage: Counter[str], *, tracing: bool = False, recover: bool = True
 ) -> Outcome:
     """Run it to its end, or to the first violation."""
-    usual, backlog.MAX_REPOSITORIES = backlog.MAX_REPOSITORIES, plan.few
     world = World(plan, rules, coverage, tracing=tracing)
     violation = None
-    try:
-        _trouble(world)
-        if recover:
-            _recover(world)
-    except ViolationError as error:
-        violation = error
-        world.say(None, str(error))
-    finally:
-        backlog.MAX_REPOSITORIES = usual
+    with _fit_for_simulation(world):
+        try:
+            _trouble(world)
+            if recover:
+                _recover(world)
+        except ViolationError as error:
+            violation = error
+            world.say(None, str(error))
     ledger = world.ledger
     return Outcome(
         world.engine.taken, len(ledger.opened), ledger.acknowledgements, violation, world.trace or []
     )
+
+
+class _Quiet:
+    """In the place of a logger."""
+
+    def __getattr__(self, _: str) -> "Callable[..., None]":
+        return lambda *_, **__: None
+
+
+@contextlib.contextmanager
+def _fit_for_simulation(world: World) -> "Iterator[None]":
+    """In the body the product's modules log nothing, and new ids are not random."""
+
+    def fresh_id() -> str:
+        return world.new_id("c")
+
+    places: list[tuple[Any, str, object]] = [
+        (backlog, "MAX_REPOSITORIES", world.plan.few),
+        (register, "log", _Quiet()),
+        (register, "new_id", fresh_id),
+    ]
+    usual = [(module, name, getattr(module, name)) for module, name, _ in places]
+    for module, name, instead in places:
+        setattr(module, name, instead)
+    try:
+        yield
+    finally:
+        for module, name, before in usual:
+            setattr(module, name, before)
 
 
 def _trouble(world: World) -> None:
@@ -148,20 +179,30 @@ def _probe(world: World) -> Steps:
     world.stuck = "no push is acknowledged"
     while True:
         client.told = None
-        yield from client.fulfil("forward", faults.REPOS[0], world.engine.chance)
+        yield from client.fulfil("forward", REPOS[0], world.engine.chance)
         if client.told == OK:
             break
         yield None, PROBE_S
     world.stuck = "the nodes are not equal"
-    while len({_contents(node) for node in world.nodes}) > 1:
+    while not _are_equal(world.nodes):
         yield None, PROBE_S
     world.cover("recovered")
 
 
-def _contents(node: Node) -> frozenset[tuple[str, str, frozenset[tuple[str, str]]]]:
-    """What is there; of a standby, what is there to stay."""
-    leads = node.process is not None and node.process.leading is not None
-    return frozenset(
-        (repo.name, repo.id, frozenset((repo.refs if leads else repo.stable).items()))
-        for repo in node.disk.repos.values()
-    )
+def _are_equal(nodes: "Iterable[Node]") -> bool:
+    """One leads, and the others have what it has; what it has lost they may have besides."""
+    leaders = [node for node in nodes if node.process is not None and node.process.leading is not None]
+    if len(leaders) != 1:
+        return False
+    wanted = {repo.name: (repo.id, repo.refs) for repo in leaders[0].disk.repos.values()}
+    ids = {identity for identity, _ in wanted.values()}
+    for node in nodes:
+        if node is leaders[0]:
+            continue
+        here = {repo.name: (repo.id, repo.stable) for repo in node.disk.repos.values()}
+        more = here.keys() - wanted.keys()
+        if any(here[name][0] in ids or here[name][0] in leaders[0].disk.deleted for name in more):
+            return False
+        if any(here.get(name) != there for name, there in wanted.items()):
+            return False
+    return len(ids) == len(wanted) and "" not in ids

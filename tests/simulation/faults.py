@@ -7,23 +7,13 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.client import KINDS
 from tests.simulation.engine import Steps
+from tests.simulation.events import REPOS, Event
+from tests.simulation.operators import BY_HAND
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
     from tests.simulation.process import Process
     from tests.simulation.world import World
-
-
-@dataclass(frozen=True)
-class Event:
-    """At that step: a fault of `node` (and `other`) for `seconds`, or a wish of a client (kind "wish:…")."""
-
-    at: int
-    kind: str
-    node: int
-    other: int
-    seconds: float
-    seed: int
 
 
 FAULTS = (
@@ -58,6 +48,7 @@ FAULTS = (
 )
 # Chosen without a draw of the episode's chance: seeds that are known to find a mutation go on finding it.
 LATER_FAULTS = ("not reached",)
+OPERATORS_SHARE = 0.4  # of the episodes in which folders are moved by hand
 OVERRIDE_S = 60.0
 RARE = {
     "override",
@@ -91,6 +82,8 @@ def make_events(chance: Random, nodes: int, steps: int, taste: Taste) -> tuple[E
     some += tuple(
         kind for kind in LATER_FAULTS if Random(f"{kind} {chance.getstate()[1][:3]}").random() < 0.5
     )
+    if Random(f"by hand {chance.getstate()[1][:3]}").random() < OPERATORS_SHARE:
+        some += tuple(kind for kind in BY_HAND if Random(f"{kind} {chance.getstate()[1][:3]}").random() < 0.5)
     chosen = some if taste.kinds is None else taste.kinds
     events = []
     every = taste.every or chance.choice((40, 80, 160))
@@ -110,9 +103,6 @@ def _event(chance: Random, at: int, kind: str, nodes: int) -> Event:
     return Event(
         at, kind, chance.randrange(nodes), chance.randrange(nodes), seconds, chance.randrange(1 << 30)
     )
-
-
-REPOS = ("r", "s", "t")
 
 
 def perform(world: "World", event: Event) -> None:
@@ -484,4 +474,5 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "crash in the journal": _crash_in_journal,
     "full check": _check_now,
     "not reached": _hide,
+    **BY_HAND,
 }

@@ -130,7 +130,8 @@ class StandbyConnection:
 
     def _list(self) -> Steps:
         yield
-        self._handle(RepositoriesListed(self._engine.now, self.number, self._shell.names()))
+        names = yield from self._shell.names()
+        self._handle(RepositoriesListed(self._engine.now, self.number, names))
 
     def _look_up(self, names: Iterable[Any]) -> Steps:
         """Each is looked up at a moment of its own; its line goes along, for the ledger."""
@@ -192,7 +193,7 @@ class Clock:
 class Shown:
     """The answer to stargate-refs. `complete` when `event` is set, or `failed`.
 
-    id, refs  the repository; None: the leader has none
+    id, name, refs  the repository; None: the leader has none
     deleted   because a user has deleted it
     seq       the number that covers it
     line      for the ledger
@@ -202,6 +203,7 @@ class Shown:
         self.event = Event()
         self.complete = self.failed = False
         self.id: str | None = None
+        self.name = ""
         self.deleted = False
         self.refs: dict[str, str] = {}
         self.seq = 0

@@ -122,7 +122,6 @@ class Session:
         self.token = token
         self.leader = leader
         self.connection = Connection(self.world, self.process, leader, self.term)
-        self.world.network.stray(self.connection, self.connection.standby)
         self.world.network.stray(self.connection, self.connection.leader)
         me = self.process.node.member
         self.core = StandbySession(
@@ -178,7 +177,7 @@ class Session:
 
     def line_of_list(self, repo: Repo) -> Line:
         """What came before that repository on the leader, when it was listed; for the ledger."""
-        own = self.process.disk.line(repo.name)  # a list of another connection has none
+        own = self.process.disk.line(repo.id)  # a list of another connection has none
         return self._lines.get(repo.id, own)
 
     # -- events and instructions ------------------------------------------------------------------------
@@ -248,6 +247,7 @@ class Session:
         leading = self.leader.leading
         if leading is None or not self.leader_answers(serving=True):
             raise BrokenError
+        self.world.ledger.follows(self.process.disk, self.leader.disk)
         leading.connect(self.connection, self.process.node.member, self.mirror.instance)
 
     # -- programs ---------------------------------------------------------------------------------------
@@ -290,6 +290,8 @@ class Session:
         if isinstance(message, Welcome | Heartbeat):
             self._events.append(events.Measured(self._now, Profile(), 0))
         self._events.append(events.Heard(self._now, message))
+        if isinstance(message, Welcome):  # the first word is no other
+            self.world.network.stray(self.connection, self.connection.standby)
 
     def _clock(self) -> Steps:
         while not self.ended:

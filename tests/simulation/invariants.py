@@ -9,6 +9,14 @@ I4  no value leaves a node by mirroring, by an overwritten ref or into the trash
 I5  once the faults have stopped somebody leads, takes a push, and all nodes end equal (episode.py)
 I6  a standby that begins to lead has each repository as some leader had it, never half of a change
 
+I7  of two folders with one id the node serves one, the original, under that id; the copy never has the
+    acknowledgements of the original. An id is given by a leader, and by nobody else
+I8  what has merely vanished on the leader, and is known replicated, stays on the standbys: it goes to the
+    trash only if a user has deleted it, or something of it may be there alone, which is rescued
+
+All of this is said of a repository's id; a name is only where it lies. What an operator takes away (rm) is
+not asked of that node any more, nor of those that lack it at that moment; all others have to keep it.
+
 Each write of a ref has a key, (term of the leader that wrote it, number): larger is later.
 
 When an operator forces a leadership, I2 and I3 are waived for what was acknowledged in terms before. I4 is
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Key = tuple[int, int]
+LATE_S = 5.0  # what a leader has begun to write may come after its term
 WIPED_S = 30.0  # longer than any push waits
 NEVER: Key = (-1, 0)
 EXISTS = ""  # the name of a ref that says whether the repository is there, and with which id
@@ -64,6 +73,8 @@ class Ledger:
         self.states: dict[str, set[frozenset[tuple[str, str]]]] = {}
         self.rewritten: set[str] = set()  # pushed again after they were lost: a copy tells not of which push
         self.superseded: dict[str, list[str]] = {}  # what clients have put in place of a value
+        self.came_back: dict[str, float] = {}  # what operators have put back → when
+        self.void: set[str] = set()  # repositories in whose place operators have put something else
         self._number = 0
         self._judged: dict[int, tuple[ClusterRecord, object, bool]] = {}  # the last answer of `may_lead`
 
@@ -74,17 +85,17 @@ class Ledger:
         self._number += 1
         key = (term, self._number)
         before = repo.refs.get(ref)
-        removed = self.removals.get((repo.name, ref), NEVER)
+        removed = self.removals.get((repo.id, ref), NEVER)
         if value is None:
-            self.removals[repo.name, ref] = max(key, removed)
+            self.removals[repo.id, ref] = max(key, removed)
         else:
             if before is None:
-                self.superseded.setdefault(_removal(repo.name, ref, removed), []).append(value)
+                self.superseded.setdefault(_removal(repo.id, ref, removed), []).append(value)
             if value in self.keys:
                 self.rewritten.add(value)
             self.keys[value] = max(key, self.keys.get(value, NEVER))
         if before is not None:
-            self.superseded.setdefault(before, []).append(value or _removal(repo.name, ref, key))
+            self.superseded.setdefault(before, []).append(value or _removal(repo.id, ref, key))
         self.dirty = True
         return key
 
@@ -100,10 +111,89 @@ class Ledger:
             tip = self.parents.get(tip)
         return False
 
-    def key(self, repo: str, ref: str, value: str | None) -> Key:
+    def key(self, identity: str, ref: str, value: str | None) -> Key:
         if value is None:
-            return self.removals.get((repo, ref), NEVER)
+            return self.removals.get((identity, ref), NEVER)
         return self.keys[value]
+
+    # -- folders and ids ------------------------------------------------------------------------------
+
+    def appears(self, repo: "Repo") -> None:
+        """Somebody has copied that folder in, with values that no push has brought."""
+        self._number += 1
+        for value in (*([repo.id] if repo.id else []), *repo.refs.values()):
+            self.keys.setdefault(value, (0, self._number))
+            self.parents.setdefault(value, None)
+        if repo.id:
+            self.stands(repo)
+        self.dirty = True
+
+    def gives_id(self, process: "Process", repo: "Repo", identity: str) -> None:
+        """A node is about to write that id into that folder."""
+        now = self.world.engine.now
+        if process.leading is None and now > process.led_until + LATE_S:
+            raise ViolationError("I7", f"{process.node} gives {repo.name} an id, and does not lead")
+        if identity not in self.keys:  # else its file was damaged
+            self.world.cover("a copy gets an id" if repo.id else "a folder gets an id")
+            self._number += 1
+            self.keys[identity] = self.newest, self._number
+            process.disk.lines[identity] = frozenset(repo.refs.values())
+            self.states.setdefault(identity, set()).add(frozenset(repo.refs.items()))
+        repo.original = True
+        self.dirty = True
+
+    def serves(self, node: "Node", repo: "Repo") -> None:
+        """What that folder holds is about to be told, shown or acknowledged as the repository of its id."""
+        others = [one for one in node.disk.repos.values() if one.id == repo.id and one is not repo]
+        if not repo.original:
+            if any(one.original for one in others):
+                raise ViolationError("I7", f"{node} serves {repo.name}, a copy, as {repo.id}")
+            self._forget(repo.id)  # an operator has put a copy in its place
+        repo.original = True
+        for one in others:
+            one.original = False
+
+    def takes_away(self, node: "Node", repo: "Repo") -> None:
+        """An operator is about to remove that folder there, by hand; it holds the repository of its id."""
+        for one in self.world.nodes:
+            if one is node or self._lacks_id(one.disk, repo.id):
+                one.disk.vanished.add(repo.id)
+        self.dirty = True
+
+    def comes_back(self, node: "Node", repo: "Repo") -> None:
+        """An operator has put that folder back."""
+        self.dirty = True
+        others = [one for one in node.disk.repos.values() if one.id == repo.id and one is not repo]
+        if repo.id and others:
+            repo.original = False  # or the other one is: who is served first
+            return
+        repo.original = True
+        self.came_back[repo.id] = self.world.engine.now
+        if self.removals.get((repo.id, EXISTS)):
+            self._forget(repo.id)
+        elif not self._lacks_id(node.disk, repo.id):
+            node.disk.vanished.discard(repo.id)
+
+    def is_whole(self, node: "Node", repo: "Repo") -> bool:
+        """Whether that folder has all that was acknowledged of it, and nobody works on it."""
+        busy = node.process is not None and repo.id in node.process.folders.changing
+        return repo.original and not busy and not self._lacks_id(node.disk, repo.id)
+
+    def _forget(self, identity: str) -> None:
+        """An operator has put something else in its place: what was acknowledged of it is void."""
+        self.void.add(identity)
+        for of_forced in self.acked.values():
+            of_forced.pop(identity, None)
+
+    def follows(self, disk: "Disk", leader: "Disk") -> None:
+        """A standby begins to follow: what an operator took away there it does not get there."""
+        disk.vanished |= {one for one in leader.vanished if self._lacks_id(disk, one)}
+
+    def _lacks_id(self, disk: "Disk", identity: str) -> bool:
+        acked = (of_forced.get(identity) for of_forced in self.acked.values())
+        return disk.by_id(identity) is None or any(
+            self._lacks_of(disk, identity, refs) is not None for refs in acked if refs
+        )
 
     # -- I1 -------------------------------------------------------------------------------------------
 
@@ -122,7 +212,7 @@ class Ledger:
     def acknowledges(
         self, process: "Process", record: ClusterRecord, writes: "Iterable[tuple[str, str, Key]]"
     ) -> None:
-        """A client is told that these writes are there to stay: (repository, ref, key)."""
+        """A client is told that these writes are there to stay: (repository's id, ref, key)."""
         term, forced = record.term, self.forced_by(record.term)
         if self.opened.get(term) is not process:
             raise ViolationError("I1", f"{process.node} acknowledges in term {term} and has not opened it")
@@ -133,6 +223,10 @@ class Ledger:
             of_repo = self.acked.setdefault(forced, {}).setdefault(repo, {})
             of_repo[ref] = max(key, of_repo.get(ref, NEVER))
             self.acked_keys[key] = max(forced, self.acked_keys.get(key, 0))
+            if repo in process.disk.vanished:  # an operator took it away after it was written
+                for node in self.world.nodes:
+                    if node.member not in record.eligible and self._lacks_id(node.disk, repo):
+                        node.disk.vanished.add(repo)
         self.acknowledgements += 1
         if self.world.mode == "strict" and not self._lately_reinstalled():
             others = [n for n in self.world.nodes if n is not process.node and not self._lacks(n, record)]
@@ -201,25 +295,28 @@ class Ledger:
     def _lacks(self, node: "Node", record: ClusterRecord) -> str | None:
         for forced, acked in self.acked.items():
             if forced >= self.forced_by(record.term):
-                for name, refs in acked.items():
-                    if (lacking := self._lacks_of(node.disk, name, refs)) is not None:
+                for identity, refs in acked.items():
+                    if identity in node.disk.vanished:
+                        continue
+                    if (lacking := self._lacks_of(node.disk, identity, refs)) is not None:
                         return lacking
         return None
 
-    def _lacks_of(self, disk: "Disk", name: str, refs: "Mapping[str, Key]") -> str | None:
+    def _lacks_of(self, disk: "Disk", identity: str, refs: "Mapping[str, Key]") -> str | None:
         nothing: Mapping[str, str] = {}
-        repo = disk.repos.get(name)
+        repo = disk.by_id(identity)
+        repo = repo if repo is not None and repo.original else None
         for ref, key in refs.items():
             if ref == EXISTS:
-                if self.key(name, ref, repo.id if repo else None) < key:
-                    return f"repository {name}"
+                if self.key(identity, ref, identity if repo else None) < key:
+                    return f"repository {identity}"
                 continue
             for view in (repo.refs, repo.stable) if repo else (nothing,):
                 value = view.get(ref)
-                if self.key(name, ref, value) < key:
-                    return f"{name} {ref} (it has {value})"
+                if self.key(identity, ref, value) < key:
+                    return f"{identity} {ref} (it has {value})"
                 if value is not None and value not in disk.objects:
-                    return f"{name} {ref}: the object {value}"
+                    return f"{identity} {ref}: the object {value}"
         return None
 
     # -- I3, I4 ---------------------------------------------------------------------------------------
@@ -231,23 +328,37 @@ class Ledger:
         old = repo.refs.get(ref)
         if old is None:
             return
-        told = self.world.mode != "async" and old not in self.rewritten
-        before, after = self.key(repo.name, ref, old), self.key(repo.name, ref, change.new)
+        told = self.world.mode != "async" and old not in self.rewritten and repo.id not in self.void
+        before, after = self.key(repo.id, ref, old), self.key(repo.id, ref, change.new)
         if told and self.acked_keys.get(before, -1) >= self.forced_by(applier.term) and after < before:
             raise ViolationError("I3", f"{node}: {repo.name} {ref} goes back from {old} to {change.new}")
         self._kept(applier, repo, ref, old, line)
 
-    def trashes(self, applier: "Applier", repo: "Repo", line: "Line") -> None:
+    def trashes(self, applier: "Applier", repo: "Repo", line: "Line", *, deleted: bool) -> None:
         """A standby puts a repository away, where it stays for some days only."""
         self.dirty = True
+        disk = applier.process.disk
+        if repo.original and repo.id and not deleted and repo.name not in applier.leader_disk.repos:
+            kept = disk.journal.kept(repo.id, applier.term)
+            if not kept and applier.leader_disk.by_id(repo.id) is None:
+                what = f"{applier.process.node}: {repo.name}, which was replicated, goes to the trash"
+                raise ViolationError("I8", f"{what}; the leader has lost it, and no user has deleted it")
+        just_back = self.world.engine.now < self.came_back.get(repo.id, -LATE_S) + LATE_S
+        has_it = deleted or (repo.id not in applier.leader_disk.vanished and not just_back)
+        if not has_it:
+            disk.vanished.add(repo.id)  # all of it is rescued
         for ref, value in (*repo.refs.items(), *repo.stable.items()):
-            self._kept(applier, repo, ref, value, line)
+            if has_it:
+                self._kept(applier, repo, ref, value, line)
+            elif value not in disk.kept:
+                what = f"{value}, which was {repo.name} {ref}, vanishes unrescued"
+                raise ViolationError("I4", f"{applier.process.node}: {what}, and the leader has lost it")
 
     def _kept(self, applier: "Applier", repo: "Repo", ref: str, old: str, line: "Line") -> None:
         node, leader = applier.process.node, applier.leader_disk
-        if old in node.disk.kept or self.dealt_with(line | leader.line(repo.name), old):
+        if old in node.disk.kept or self.dealt_with(line | leader.line(repo.id), old):
             return
-        there = leader.repos.get(repo.name)
+        there = leader.by_id(repo.id)
         if there is not None and any(self.contains(tip, old) for tip in there.refs.values()):
             return
         raise ViolationError("I4", f"{node}: {old}, which was {repo.name} {ref}, vanishes unrescued")
@@ -266,21 +377,33 @@ class Ledger:
 
     def removed(self, disk: "Disk", repo: "Repo", ref: str) -> None:
         """The ref is not there any more, as on the leader: what its last removal came after is settled."""
-        key = self.removals.get((repo.name, ref))
+        key = self.removals.get((repo.id, ref))
         if key is not None:
-            disk.lines[repo.name] = disk.line(repo.name) | {_removal(repo.name, ref, key)}
+            disk.lines[repo.id] = disk.line(repo.id) | {_removal(repo.id, ref, key)}
 
-    def equal(self, disk: "Disk", name: str, line: "Line") -> None:
+    def equal(self, disk: "Disk", identity: str, line: "Line", leader: "Disk") -> None:
         """The repository was made what the leader's is: so is all that came before that."""
-        disk.lines[name] = line
+        disk.lines[identity] = line
+        repo = disk.by_id(identity)
+        if repo is None:
+            return  # an operator has taken it away meanwhile
+        repo.original = True
+        if identity in leader.vanished:
+            disk.vanished.add(identity)
+        else:
+            disk.vanished.discard(identity)
 
     # -- I6 -------------------------------------------------------------------------------------------
 
     def _whole(self, node: "Node") -> None:
         for repo in node.disk.repos.values():
-            if frozenset(repo.refs.items()) not in self.states.get(repo.id, {frozenset()}):
+            if (
+                repo.original
+                and repo.id
+                and frozenset(repo.refs.items()) not in self.states.get(repo.id, {frozenset()})
+            ):
                 raise ViolationError("I6", f"{node} leads with half of a change in {repo.name}")
 
 
-def _removal(repo: str, ref: str, key: Key) -> str:
-    return f"removal {key} of {repo} {ref}"
+def _removal(identity: str, ref: str, key: Key) -> str:
+    return f"removal {key} of {identity} {ref}"

@@ -125,5 +125,10 @@ class Network:
             if node is end.process.node and foreign:
                 self.strays.remove(stray)
                 self.world.cover("a message of another term turns up")
-                end.last = self.world.engine.now + self.world.engine.chance.random() * STRAY_S
-                end.inbox.extend((end.last, one) for one in foreign)
+                self.world.engine.start("stray", self._turn_up(end, foreign))
+
+    def _turn_up(self, end: End, messages: list[Any]) -> Generator[Any, None, None]:
+        """After the introductions, as a rule."""
+        yield None, self.world.engine.chance.random() * STRAY_S
+        end.inbox.extend((self.world.engine.now, one) for one in messages)
+        self.world.engine.wake(end.event)

@@ -9,17 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable
+from stargate_gate.election.eligibility import Known, Standing, Try, Unavailable, first_record
 from stargate_gate.election.flock.slots import in_force
 from stargate_gate.election.flock.steps import Read
-from stargate_gate.election.incarnation import kept, named, noted, settled
+from stargate_gate.election.incarnation import noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
+from stargate_gate.election.status import Advertised
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.following import Mirror
 from tests.simulation.leading import Leading
+from tests.simulation.store import Store
 from tests.simulation.volume import Hold
 
 if TYPE_CHECKING:
@@ -148,11 +150,13 @@ class Process:
         self.taking_over = False
         self.tenure: Tenure | None = None
         self.leading: Leading | None = None
+        self.led_until = -1e9
         self.former: Member | None = None
         self.stopping = False
         self.stopped = False
         self.view_changed = Event()
         self.mirror = Mirror(self)
+        self.store = Store(self)
         self._jobs: deque[tuple[Steps, _Answer]] = deque()
         self._more = Event()
 
@@ -184,6 +188,7 @@ class Process:
 
     def run(self) -> Steps:
         """The node's life."""
+        yield from self.store.census()  # so that what was there before is known before anything comes
         self.start("worker", self._work())
         self.start("follow", self.mirror.run())
         while not self.stopping:
@@ -367,6 +372,7 @@ class Process:
             yield from self.leading.close()
         engine.end(beat)
         self.leading, self.tenure, self.taking_over = None, None, False
+        self.led_until = engine.now
         engine.wake(self.view_changed)
         yield
         self.world.volume.release(hold)
@@ -403,22 +409,20 @@ class Process:
         yield from self.folders.settle(self.disk)
         self.folders.distrust()
         yield from complete_intents(self)
-        known = self.disk.known
-        number = max(record.term, known.highest_term, known.reserved_term) + 1
         incarnation = self.world.new_id("i")
         self.node.joins(self.world.engine.taken)
-        yield from self.note(incarnations=noted(known.incarnations, incarnation))
-        members = self.rules.carried_over(record, self.node.member)
-        opening = ClusterRecord(
-            cluster_id=record.cluster_id,
-            term=number,
-            version=1,
-            leader=self.node.member,
-            mode=self.world.mode,
-            sync_set=members,
-            incarnations=named({**kept(record, members), self.node.member: incarnation}),
-            forced=number if decision.forced else record.forced if self.rules.carry_forced else 0,
+        yield from self.note(incarnations=noted(self.disk.known.incarnations, incarnation))
+        opening = first_record(
+            record,
+            self.node.member,
+            self.disk.known,
+            Advertised(mode=self.world.mode),
+            members=self.rules.carried_over(record, self.node.member),
+            incarnation=incarnation,
+            forced=decision.forced,
         )
+        if not decision.forced and not self.rules.carry_forced:
+            opening = replace(opening, forced=0)
         claimed = yield from self.ask(self._claim(hold, opening, record), 60.0)
         yield from self.note(
             highest_term=claimed.term, incarnations=settled(self.disk.known.incarnations, claimed)

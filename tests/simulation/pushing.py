@@ -8,8 +8,10 @@ from stargate_gate.repos.plan import RefChange
 from tests.simulation.disk import FullError, Repo, fits
 from tests.simulation.engine import Event, Steps
 from tests.simulation.invariants import EXISTS
+from tests.simulation.store import where
 
 if TYPE_CHECKING:
+    from stargate_gate.repos.identities import RepositoryIdentity
     from tests.simulation.leading import Leading
     from tests.simulation.process import Process
 
@@ -42,7 +44,8 @@ class Push:
         self.process = process
         self.world = process.world
         self.request = request
-        self._wrote: Repo | None = None  # noted as being written, and not told yet
+        self._identity: RepositoryIdentity | None = None  # which folder with which id it is about
+        self._wrote = False  # noted as being written, and not told yet
 
     def run(self) -> Steps:
         yield
@@ -70,11 +73,14 @@ class Push:
 
     # -- a push ---------------------------------------------------------------------------------------
 
-    def _push(self, leading: "Leading") -> Steps:
+    def _push(self, leading: "Leading") -> Steps:  # noqa: C901, PLR0911 - the stages of a push, in order
         disk, name = self.process.disk, self.request.repo
-        repo = disk.repos.get(name)
+        if name not in disk.repos:
+            yield from self._create(leading)
+        repo = yield from self.process.store.require(name)
         if repo is None:
-            repo = yield from self._create(leading)
+            return REFUSED
+        self._identity = identity = self.process.store.identity(repo)
         yield
         captured = yield from self._advertise(leading, repo)
         if captured is None:
@@ -83,19 +89,21 @@ class Push:
         commands = self.request.choose(captured)
         if not commands:
             self.world.cover("everything is up to date")
-            writes = [(name, ref, self.world.ledger.keys[value]) for ref, value in captured.items()]
+            writes = [(identity.id, ref, self.world.ledger.keys[value]) for ref, value in captured.items()]
             return self._acknowledge(leading, [] if self.world.mode == "async" else writes)
-        if self.process.rules.mark_before_push:
-            yield from self._writing(leading, repo)
+        if self.process.rules.mark_before_push and not (yield from self._writing(leading)):
+            return REFUSED
         done: list[tuple[str, str, tuple[int, int]]] = []
         try:
             yield from self._receive(leading, repo, commands, done)
         except FullError:
             self.world.cover("receive-pack fails")
         if not self.process.rules.mark_before_push:
-            yield from self._writing(leading, repo)
+            yield from self._writing(leading)
         seq = yield from self.tell(leading)
-        if seq is None or (yield from leading.replicated(repo.id, seq)) != "ok":
+        if seq is None or (yield from leading.replicated(identity.id, seq)) != "ok":
+            return UNKNOWN
+        if not self.process.store.register.has(identity.id):
             return UNKNOWN
         if not done:
             return REFUSED
@@ -112,6 +120,8 @@ class Push:
             return None
         yield
         captured = dict(repo.refs)
+        if self.process.disk.repos.get(self.request.repo) is not repo:
+            return None  # git may be in another folder than the one that was meant
         if wait == "after the capture" and not (yield from self._replicated(leading, repo)):
             return None
         return captured
@@ -122,19 +132,19 @@ class Push:
         disk.write()
         repo = disk.repos.get(name)
         if repo is None:
-            repo = Repo(name, self.world.new_id(f"{name}-"))
+            repo = Repo(name, self.world.new_id("d"), since=self.world.engine.taken)
             disk.journal.mark(leading.number, UNNUMBERED, repo.id, name, None)
             disk.journal.sync(disk.write)
-            disk.repos[name] = repo
+            disk.made(name, repo)
+            self.process.store.register.put(where(name))
             ledger.wrote(leading.number, repo, EXISTS, repo.id)
             ledger.stands(repo)
             self.world.cover("a repository is created")
-            yield from leading.written(repo)
-        return repo
+            yield from leading.written(self.process.store.identity(repo))
 
-    def _writing(self, leading: "Leading", repo: Repo) -> Steps:
-        yield from leading.writing(repo)
-        self._wrote = repo
+    def _writing(self, leading: "Leading") -> Steps:
+        self._wrote = yield from leading.writing(self._identity)
+        return self._wrote
 
     def _receive(
         self,
@@ -164,7 +174,7 @@ class Push:
                 ledger.removed(disk, repo, change.ref)
             repo.own = True
             ledger.stands(repo)
-            done.append((repo.name, change.ref, key))
+            done.append((repo.id, change.ref, key))
         yield from self.process.wait_for_disk()  # until it is reaped
         self.world.say(
             self.process.node,
@@ -177,15 +187,15 @@ class Push:
         None if the repository was deleted meanwhile.
         """
         seq: int | None = 0
-        if self._wrote is not None:
-            seq = yield from leading.written(self._wrote)
-            self._wrote = None
+        if self._wrote:
+            seq = yield from leading.written(self._identity)
+            self._wrote = False
         return seq
 
     def _replicated(self, leading: "Leading", repo: Repo) -> Steps:
         """On disk here, told, and held by the sync set."""
         yield
-        seq = yield from leading.pushed(repo)
+        seq = yield from leading.pushed(self._identity)
         return seq is not None and (yield from leading.replicated(repo.id, seq)) == "ok"
 
     def _acknowledge(self, leading: "Leading", writes: list[tuple[str, str, tuple[int, int]]]) -> str:
@@ -202,22 +212,23 @@ class Push:
 
     def _delete(self, leading: "Leading") -> Steps:
         disk, name, ledger = self.process.disk, self.request.repo, self.world.ledger
-        repo = disk.repos.get(name)
+        repo = yield from self.process.store.require(name)
         if repo is None:
             return REFUSED
         yield
         disk.write()
         if disk.repos.get(name) is not repo:
             return REFUSED
-        writes = [(name, ref, ledger.wrote(leading.number, repo, ref, None)) for ref in [EXISTS, *repo.refs]]
+        writes = [
+            (repo.id, ref, ledger.wrote(leading.number, repo, ref, None)) for ref in [EXISTS, *repo.refs]
+        ]
         disk.kept |= set(repo.refs.values())
         for ref in repo.refs:
             ledger.removed(disk, repo, ref)
-        del disk.repos[name]
+        self.process.store.put_away_now(where(name), deleted=True)
         self.world.cover("a repository is deleted")
         self.world.say(self.process.node, f"deletes {name}")
         yield
-        disk.deleted.add(repo.id)
         seq = yield from leading.deleted(repo)
         if (yield from leading.replicated(repo.id, seq)) != "ok":
             return UNKNOWN

@@ -40,4 +40,3 @@ class Rules:
     mark_before_push: bool = True
     carry_forced: bool = True
     distrust_forced: bool = True
-    ids: bool = True  # what has the name of a push's repository, and not its id, is another one

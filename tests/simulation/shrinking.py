@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.simulation.episode import Outcome, Plan, run_episode
-from tests.simulation.faults import Event
+from tests.simulation.events import Event
 from tests.simulation.rules import Rules
 
 MOST_RUNS = 400  # of the episode, some 30 s

@@ -19,7 +19,6 @@ from stargate_gate.replication.leader.events import (
     NotThere,
     OnDisk,
     Purpose,
-    ReadEvent,
     ReadGivenUp,
     ReadWanted,
     RecordLost,
@@ -66,10 +65,12 @@ from stargate_gate.replication.wire.numbers import UNNUMBERED
 from tests.simulation.disk import FullError, Line
 from tests.simulation.engine import Event, Steps, Task
 from tests.simulation.feeding import FULL_CHECK_S, HEARTBEAT_S, Clock, Reading, Shown, StandbyConnection
+from tests.simulation.store import where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stargate_gate.repos.identities import RepositoryIdentity
     from tests.simulation.disk import Repo
     from tests.simulation.network import Connection
     from tests.simulation.process import Process
@@ -149,51 +150,73 @@ class TermShell:
 
     # -- what a feed is asked: replication/leader/feed.py ----------------------------------------------
 
-    def writing(self, repo: "Repo") -> Steps:
-        """Any of its refs may get values from now on; followed by one `written`. Raises FullError."""
-        self.process.disk.journal.mark(self.number, UNNUMBERED, repo.id, repo.name, None)
+    def writing(self, identity: "RepositoryIdentity") -> Steps:
+        """Any of its refs may get values from now on; followed by one `written`. Raises FullError.
+
+        False: it was deleted meanwhile, and nothing may be written.
+        """
+        repo = yield from self.process.store.whereabouts(identity)
+        if repo is None:
+            return False
+        yield from self.expect(identity.id, repo.name)
+        return True
+
+    def expect(self, identity: str, name: str) -> Steps:
+        """As `writing`, of one that is about to get that id. Raises FullError."""
+        self.process.disk.journal.mark(self.number, UNNUMBERED, identity, name, None)
         yield from self.process.sync_journal()
 
-    def written(self, repo: "Repo") -> Steps:
+    def written(self, identity: "RepositoryIdentity") -> Steps:
         """As `pushed`, of what `writing` announced."""
-        return (yield from self._number(repo, Purpose.SEND_ANNOUNCED))
+        return (yield from self._number(identity, Purpose.SEND_ANNOUNCED))
 
-    def pushed(self, repo: "Repo") -> Steps:
+    def pushed(self, identity: "RepositoryIdentity") -> Steps:
         """The sequence number that covers what the repository holds now; None: it was deleted meanwhile."""
-        return (yield from self._number(repo, Purpose.SEND))
+        return (yield from self._number(identity, Purpose.SEND))
 
     def deleted(self, repo: "Repo") -> Steps:
-        """A user has deleted it."""
+        """A user has deleted it; `repo` is in the trash."""
         outcome = yield from self._read(repo.id, Purpose.DELETE, None, repo.name)
         return outcome.seq
 
     def listed(self, name: str) -> Steps:
-        """Its entry in a full list, and its line for the ledger; None if it is gone."""
-        found, disk = self.process.disk.repos.get(name), self.process.disk
-        if found is None:
+        """Its entry in a full list, and its line for the ledger; None if it is gone, or another one."""
+        disk, store = self.process.disk, self.process.store
+        found = disk.repos.get(name)
+        if found is None or not found.id:
             return None
+        identity = store.identity(found)
         lines: list[Line] = []
 
-        def read(number: int) -> ReadEvent:
+        def is_there() -> bool:
+            return disk.repos.get(name) is found and store.register.holds(where(name), identity)
+
+        def read(number: int) -> Steps:
+            yield
             now = self.world.engine.now
-            if disk.repos.get(name) is not found:
+            if not is_there() or store.identity(found) != identity:
                 return NotThere(now, number)
-            lines.append(disk.line(name))
+            self.world.ledger.serves(self.process.node, found)
+            lines.append(disk.line(identity.id))
             return DigestRead(now, number, name, found.snapshot().digest, whole=True)  # type: ignore[arg-type]
 
-        outcome = yield from self._read(found.id, Purpose.LIST, OneReading(self, found, read))
+        if not is_there():
+            return None
+        outcome = yield from self._read(identity.id, Purpose.LIST, OneReading(self, found, read))
         return (outcome, lines[-1]) if isinstance(outcome, Listed) else None
 
-    def show(self, identity: str, name: str, asked: "Shown") -> Steps:
-        """Answer a standby that asks for a repository's refs; `name` is for the ledger."""
+    def show(self, identity: str, asked: "Shown") -> Steps:
+        """Answer a standby that asks for a repository's refs."""
         disk = self.process.disk
         reading = OneReading(self, None)
 
-        def read(number: int) -> ReadEvent:
-            reading.repo, asked.line = disk.by_id(identity), disk.line(name)
+        def read(number: int) -> Steps:
+            reading.repo = yield from self.process.store.find(identity, search=True)
+            asked.line = disk.line(identity)
             if reading.repo is None:
                 return Vanished(self.world.engine.now, number)
-            return reading.refs(number)
+            asked.name = reading.repo.name
+            return (yield from reading.refs(number))
 
         reading.read = read
         try:
@@ -205,25 +228,25 @@ class TermShell:
                 asked.deleted = isinstance(outcome, Missing) and identity in disk.deleted
                 if isinstance(outcome, Numbered) and outcome.state is not None:
                     asked.id, asked.refs = identity, dict(outcome.state.snapshot.refs)
+                    asked.name = str(outcome.state.name)
         except FullError:
             asked.failed = True
         asked.complete = not asked.failed
         self.world.engine.wake(asked.event)
 
-    def _number(self, repo: "Repo", purpose: Purpose) -> Steps:
+    def _number(self, identity: "RepositoryIdentity", purpose: Purpose) -> Steps:
         """The number; None if it was deleted: what has its name now is another one."""
-        reading = OneReading(self, repo)
+        reading = OneReading(self, None)
 
-        def read(number: int) -> ReadEvent:
-            now = self.process.disk.repos.get(repo.name)
-            if now is None or (now is not repo and self.rules.ids):
+        def read(number: int) -> Steps:
+            reading.repo = yield from self.process.store.whereabouts(identity)
+            if reading.repo is None:
                 self.world.cover("a push's repository is gone")
                 return Vanished(self.world.engine.now, number)
-            reading.repo = now
-            return reading.refs(number)
+            return (yield from reading.refs(number))
 
         reading.read = read
-        outcome = yield from self._read(repo.id, purpose, reading)
+        outcome = yield from self._read(identity.id, purpose, reading)
         return outcome.seq if isinstance(outcome, Numbered) else None
 
     def _read(
@@ -241,12 +264,11 @@ class TermShell:
                 if isinstance(instruction, ReadDone):
                     return instruction.outcome
                 assert reading is not None
-                yield
                 if isinstance(instruction, SyncRepository):
                     yield from reading.sync()
                     self.handle(OnDisk(engine.now, number))
                 else:
-                    self.handle(reading.read(number))
+                    self.handle((yield from reading.read(number)))
         finally:
             del self._readings[number]
             if not pending.over:
@@ -307,9 +329,12 @@ class TermShell:
         link = self.core.links.get(member)
         return link._confirmed_check if link is not None else 0
 
-    def names(self) -> tuple[Any, ...]:
-        """All repositories here."""
-        return tuple(sorted(self.process.disk.repos))
+    def names(self) -> Steps:
+        """All repositories here, each with an id of its own."""
+        names = tuple(sorted(self.process.disk.repos))
+        for name in names:
+            yield from self.process.store.require(name)
+        return names
 
     # -- instructions ----------------------------------------------------------------------------------
 
@@ -390,15 +415,17 @@ class OneReading:
     """Reads and syncs one repository, as leader/repository_reader.py. `read` gives the event."""
 
     def __init__(
-        self, shell: TermShell, repo: "Repo | None", read: "Callable[[int], ReadEvent] | None" = None
+        self, shell: TermShell, repo: "Repo | None", read: "Callable[[int], Steps] | None" = None
     ) -> None:
         self.repo = repo
         self.read = read or self.refs
         self._shell = shell
 
-    def refs(self, number: int) -> ReadEvent:
+    def refs(self, number: int) -> Steps:
         """What the repository holds now."""
+        yield
         assert self.repo is not None
+        self._shell.world.ledger.serves(self._shell.process.node, self.repo)
         state = State(self.repo.id, self.repo.name, self.repo.snapshot())  # type: ignore[arg-type]
         return RefsRead(self._shell.world.engine.now, number, state)
 

@@ -119,7 +119,7 @@ class Volume:
         return Slots(tuple(hold.unsynced.get(i, content) for i, content in enumerate(self.slots)))
 
     def drive(self, hold: Hold, steps: Any) -> Steps:
-        """What FlockHold._drive does, each step on its own."""
+        """What FlockHandle._drive does, each step on its own."""
         answer: Slots | None = None
         while True:
             try:

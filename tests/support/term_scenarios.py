@@ -122,7 +122,7 @@ class Scenario:
         )
         settings = FeedSettings(given.get("mode", "sync"), Limits(5.0, 60.0), 10.0, 100.0)  # type: ignore[arg-type]
         self._now = 0.0
-        self._term = LeaderTerm(self._record, ME, settings, outside, 0.0)
+        self.term = LeaderTerm(self._record, ME, settings, outside, 0.0)
 
     def _new_incarnation(self) -> str:
         self._incarnations += 1
@@ -169,10 +169,10 @@ class Scenario:
             case "wait", [number, name, seq]:
                 return events.WaitBegan(now, int(number), _id(name), int(seq), name)
             case "written", []:
-                self._record.members, self._record.attempted = self._term.wanted_members(), frozenset()
+                self._record.members, self._record.attempted = self.term.wanted_members(), frozenset()
                 return events.RecordWritten(now, self._record.in_force)
             case "uncertain", []:
-                self._record.attempted |= frozenset(self._term.wanted_members())
+                self._record.attempted |= frozenset(self.term.wanted_members())
                 return events.RecordUncertain(now, "the volume is full")
             case "lost", []:
                 return events.RecordLost(now)
@@ -213,7 +213,7 @@ class Scenario:
     # -- what comes out --------------------------------------------------------------------------------
 
     def _handle(self, event: events.Event) -> None:
-        for instruction in self._term.handle(event):
+        for instruction in self.term.handle(event):
             answer = self._answer(instruction)
             if answer is None:
                 self._shown.append(self._show(instruction))
@@ -231,7 +231,7 @@ class Scenario:
             case instructions.ListRepositories() if "list" in self._answers:
                 return events.RepositoriesListed(self._now, instruction.link, ())
             case instructions.WriteRecord() if "record" in self._answers:
-                self._record.members, self._record.attempted = self._term.wanted_members(), frozenset()
+                self._record.members, self._record.attempted = self.term.wanted_members(), frozenset()
                 return events.RecordWritten(self._now, self._record.in_force)
         return None
 

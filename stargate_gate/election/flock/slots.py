@@ -32,7 +32,6 @@ SLOT_COUNT = 3 * COPIES
 SLOT_BYTES = 8192  # 20 members with names of 253 bytes fit
 STAMP_OFFSET = SLOT_COUNT * SLOT_BYTES
 STAMP_BYTES = 4096
-FILE_BYTES = STAMP_OFFSET + STAMP_BYTES
 MAGIC = b"stargate %b, format %d; " % (CLUSTER_RECORD.name.encode("ascii"), CLUSTER_RECORD.number)
 CLAIM = 0  # the version of a claim
 

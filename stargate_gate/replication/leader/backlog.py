@@ -1,6 +1,6 @@
 """What one standby has not confirmed yet, as the leader knows it: its side of the acknowledgements. Pure.
 
-Changes of one repository are told as one. It is called by its id: what it is called on the leader changes
+Changes of one repository are sent as one. It is identified by its id: a new name on the leader changes
 nothing of what was confirmed. Bounded by repositories, not by changes: beyond that the standby is given a
 new full list, which covers everything.
 """
@@ -19,7 +19,7 @@ MAX_REPOSITORIES = 10_000  # with changes; some 10 MB at worst
 class _Sent:
     """Changes of one repository that were sent.
 
-    first_seq    the oldest that was not confirmed; `since` when it was told of
+    first_seq    the oldest that was not confirmed; `since` when it happened
     seq          the newest
     moved_at     the standby's last sign of progress on it
     received     bytes of objects that the standby has got for it, as it says
@@ -42,7 +42,7 @@ class _Unsent:
 
 
 class Backlog:
-    """Fed with every change, asked for the next to send, told what was applied. Times are of one clock.
+    """Gets every change, gives the next one to send, is told what was applied. All times are of one clock.
 
     `holds` answers from what the standby said on this connection: a repository that it said nothing
     of counts as held once a full list was confirmed (`checked`), and not before. Until then it counts as

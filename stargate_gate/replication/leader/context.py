@@ -14,7 +14,7 @@ from stargate_gate.replication.wire.numbers import FIRST_POSITION
 
 @dataclass(frozen=True)
 class FeedSettings:
-    """What of the configuration concerns the leader of a term. In seconds, but for the mode."""
+    """What the leader of a term needs of the configuration. Times in seconds."""
 
     mode: Mode
     limits: Limits

@@ -1,4 +1,4 @@
-"""What a leader's term is told: everything that happened around it, as values. Pure.
+"""What has happened around a leader's term, as values. Pure.
 
 The shell (feed.py, or the simulator) makes these and passes them to `LeaderTerm.handle`. Every event
 carries `now`, in seconds of one monotonic clock. `link` is the number of a standby's connection, `read` that

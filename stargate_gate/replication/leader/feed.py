@@ -117,7 +117,7 @@ class Feed:
 
     on_disk  puts all that was complete in a repository before the call on this node's disk; raises
              TryAgainError if it is not
-    journal  told what is written, and what every member of the sync set has
+    journal  notes what is written, and what every member of the sync set has
     profile  what this node tells its standbys of itself
     reach    looks whether a standby is where it says that it is
     """
@@ -217,11 +217,11 @@ class Feed:
         return await self._number(identity, Purpose.SEND)
 
     async def created(self, identity: RepositoryIdentity) -> int:
-        """Tell of a new repository, which `expect` announced; returns the sequence number that covers it."""
+        """Send a new repository, which `expect` announced; returns the sequence number that covers it."""
         return await self.written(identity)
 
     async def deleted(self, name: RepositoryName, identity: str) -> int:
-        """Tell that a user has deleted that repository; the sequence number of that."""
+        """Send that a user has deleted that repository; returns the sequence number of that."""
         outcome = await self._read(identity, Purpose.DELETE, None, name)
         return outcome.seq if isinstance(outcome, Numbered) else self.position
 
@@ -240,7 +240,7 @@ class Feed:
             self._handle(WaitBegan(_now(), number, identity, seq, name))
             answer = await answered
         finally:
-            if self._waits.pop(number, None) is not None:  # the term has not answered
+            if self._waits.pop(number, None) is not None:
                 self._handle(WaitGivenUp(_now(), number))
         if answer.refused is not None:
             with bound_contextvars(repository=name):
@@ -268,7 +268,7 @@ class Feed:
         return standbys_of(self._core.links, self._record.in_force, self.profile().settings, _now())
 
     async def caught_up(self, limit_s: float) -> Member | None:
-        """The first member of the sync set to confirm that it holds everything told so far.
+        """The first member of the sync set to confirm that it holds everything sent so far.
 
         For stepping down, when no more writes come. None if there is none within `limit_s` seconds, or
         nobody is connected any more.
@@ -279,7 +279,7 @@ class Feed:
             self._handle(CatchUpWanted(_now(), _now() + limit_s))
             return await found
         finally:
-            if self._catching_up is not None:  # the term has not answered
+            if self._catching_up is not None:
                 self._catching_up = None
                 self._handle(CatchUpGivenUp(_now()))
 
@@ -366,6 +366,8 @@ class Feed:
             identity = self._store.register.identity(repository)
         except (NoSuchRepositoryError, UnavailableError):
             return None  # a standby that has it asks for it by its id
+        if not self._store.register.holds(repository, identity):
+            return None  # it was moved, or replaced by a copy, just now
         reading = self._reader.of_folder(repository, identity)
         outcome = await self._read(identity.id, Purpose.LIST, reading)
         return outcome if isinstance(outcome, Listed) else None
@@ -444,8 +446,8 @@ class Feed:
             case Answer():
                 _give(self._waits.pop(instruction.wait, None), instruction)
             case CaughtUp():
-                found, self._catching_up = self._catching_up, None
-                _give(found, instruction.successor)
+                waiting, self._catching_up = self._catching_up, None
+                _give(waiting, instruction.successor)
             case WriteRecord():
                 self._writes.start(self._write_record(), "sync-set")
             case JournalSent(seq, identity, name, refs):

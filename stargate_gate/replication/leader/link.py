@@ -3,7 +3,7 @@
 One `Send` at a time is under way. When the shell says that it was written, `pump` chooses what comes next:
 
     1. Welcome, once
-    2. when a heartbeat is due: what the standby was not told yet of this node, and the heartbeat
+    2. when a heartbeat is due: what is new of this node since the last one, and the heartbeat
     3. the next piece of the full list, while one is sent
     4. the beginning of a full list, when one is due
     5. Enroll, when the standby is about to join the sync set
@@ -106,8 +106,8 @@ class Link:
         self._list_seq = 0
         self._list_due = context.now
         self._uncovered = False  # changes were dropped that no list has begun to cover yet
-        self._told_about: Profile | None = None
-        self._told_reached: str | None = None
+        self._sent_about: Profile | None = None
+        self._sent_reached: str | None = None
         self._welcomed = False
         self._sending = False
         self._beat_at = context.now + context.settings.heartbeat_s
@@ -157,20 +157,22 @@ class Link:
             times.append(self._reach_at)
         return min(times)
 
-    def problems(self) -> "list[str]":
-        """What of this state cannot be; for `LeaderTerm`'s invariants."""
-        found = []
-        if self.stage is not Stage.CHECKING and (not self.backlog.covered or self._uncovered):
-            found.append(f"{self.stage.value} without a confirmed list")
-        if self.stage is Stage.LEVEL and self.incarnation is None:
-            found.append("level without an incarnation")
-        if self._confirmed_check > self._check:
-            found.append("a list is confirmed that was never sent")
-        return found
+    def is_sound(self) -> bool:
+        """The invariants: for `LeaderTerm` to check.
+
+        Who is waited for has confirmed a list, and nothing was dropped since. Who is level has noted an
+        incarnation. No list is confirmed that was not sent.
+        """
+        checked = self.backlog.covered and not self._uncovered
+        return (
+            (self.stage is Stage.CHECKING or checked)
+            and (self.stage is not Stage.LEVEL or self.incarnation is not None)
+            and self._confirmed_check <= self._check
+        )
 
     # -- what has changed here -------------------------------------------------------------------------
 
-    def tell(self, news: News) -> None:
+    def add(self, news: News) -> None:
         """Send this when its turn comes. A backlog without bounds becomes a full list.
 
         Until a full list was confirmed, a difference proves nothing of the rest of a repository: then it
@@ -279,7 +281,7 @@ class Link:
                 self._become(stage)
 
     def _required_from(self) -> int:
-        """What it has to hold before it is level: all that was acknowledged while nobody waited for it."""
+        """To be level it must hold everything up to here: what was acknowledged before pushes wait for it."""
         return self._context.position
 
     def _offer(self) -> None:
@@ -319,7 +321,7 @@ class Link:
             ssh = self.about.ssh if self.about is not None else None
             self._context.log.info("standby_reached", standby=self.join.member.name, ssh=ssh)
         self._rise()
-        self.ask()  # it is told with the next heartbeat
+        self.ask()  # the next heartbeat tells it
 
     def _look_for_it(self) -> None:
         if self.about is not None and not self._reaching and self._context.now >= self._reach_at:
@@ -382,17 +384,17 @@ class Link:
         return () if news is None else (news,)
 
     def _beat(self) -> tuple[FromLeader, ...]:
-        """A heartbeat, after what of this node, and of the way to the standby, it was not told yet."""
+        """A heartbeat. Before it: About and Reached, if what they say has changed."""
         context = self._context
         self._beat_at = context.now + context.settings.heartbeat_s
         profile = context.outside.profile()
         self.keys.see(profile.settings, self.about.settings if self.about else None, context.now)
         messages: list[FromLeader] = []
-        if profile != self._told_about:
-            self._told_about = profile
+        if profile != self._sent_about:
+            self._sent_about = profile
             messages.append(profile.about(context.term))
-        if self.problem is not None and self.problem != self._told_reached:
-            self._told_reached = self.problem
+        if self.problem is not None and self.problem != self._sent_reached:
+            self._sent_reached = self.problem
             messages.append(Reached(context.term, self.problem))
         sent = 0 if self._uncovered else self.backlog.sent_through(context.position)
         at = int(context.outside.wall_s()) if sent == context.position else 0

@@ -1,4 +1,4 @@
-"""The leader dials a standby where that says it is reached: a standby that nobody can follow may not lead.
+"""The leader connects to a standby at its advertised address: whoever cannot be reached must not lead.
 
 Whoever joins has proved that *it* reaches the leader. Once it leads, the others have to reach *it*. So the
 leader connects to the advertised address as a standby would connect to a leader (the cluster's key, the

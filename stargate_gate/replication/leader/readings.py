@@ -2,7 +2,7 @@
 
 The theory. Standbys are told *states*, not events: what is sent of a repository is what that repository is
 when it is read, with the difference to what was sent before as a short cut. So changes may be joined, lists
-and changes may overlap, and whatever a standby is told last is right.
+and changes may overlap, and what a standby is told last is right.
 
 One reading at a time has the turn of a repository: it reads, and sends or shows what it read, before the next
 one reads. So a standby never sees a state that has the number of another one. The turns are kept here, in a
@@ -77,13 +77,13 @@ class _Reading:
 
 
 class Readings:
-    """Made once for a term. `tell` gives a change with a new number to every standby."""
+    """Made once for a term. `send` gives a change with a new number to every standby's backlog."""
 
-    def __init__(self, context: Context, tell: Callable[[News], None]) -> None:
+    def __init__(self, context: Context, send: Callable[[News], None]) -> None:
         self.sent_states = SentStates()
         self.last_read = LastRead()
         self._context = context
-        self._tell = tell
+        self._send = send
         self._all: dict[int, _Reading] = {}
         self._turns: dict[str, deque[_Reading]] = {}  # by repository; the first one has the turn
 
@@ -156,7 +156,7 @@ class Readings:
         wanted = reading.wanted
         if wanted.purpose is Purpose.DELETE and wanted.name is not None:
             self.sent_states.forget(wanted.id)
-            self._tell(Deleted(self._context.term, self._context.position + 1, wanted.name, wanted.id))
+            self._send(Deleted(self._context.term, self._context.position + 1, wanted.name, wanted.id))
             self._done(reading, Numbered(self._context.position))
             return
         reading.attempts += 1
@@ -204,7 +204,7 @@ class Readings:
         elif state is not None:
             self.sent_states.forget(reading.wanted.id)
             news = Compare(self._context.term, self._context.position + 1, state.name, reading.wanted.id)
-            self._tell(news)
+            self._send(news)
             self._done(reading, CannotRead(state.name, state.reason))
 
     def _number(self, reading: _Reading, state: State) -> None:
@@ -216,23 +216,23 @@ class Readings:
         seq = self.sent_states.seq_of(state)
         if seq is None:
             seq = self._context.position + 1
-            news = self.sent_states.tell(state, self._context.term, seq)
+            news = self.sent_states.send(state, self._context.term, seq)
             refs = tuple(change.ref for change in news.delta) if isinstance(news, Changed) else None
             self._context.out.append(JournalSent(seq, state.id, str(state.name), refs))
-            self._tell(news)
+            self._send(news)
         if reading.wanted.purpose is Purpose.SEND_ANNOUNCED:
             self._context.out.append(JournalRefined(seq, state.id))
         self._done(reading, Numbered(seq, state))
 
     def _digest_read(self, reading: _Reading, event: DigestRead) -> None:
         identity = reading.wanted.id
-        self.last_read.was(identity, event.digest, whole=event.whole)
+        self.last_read.note(identity, event.digest, whole=event.whole)
         self._context.out.append(Note(event.name, None))
         self.sent_states.shown(event.name, identity, event.digest)
         self._done(reading, Listed(event.name, identity, event.digest))
 
     def _was_read(self, state: State, *, whole: bool) -> None:
-        self.last_read.was(state.id, state.snapshot.digest, whole=whole)
+        self.last_read.note(state.id, state.snapshot.digest, whole=whole)
         self._context.out.append(Note(state.name, None))
 
     # -- what could not be read ------------------------------------------------------------------------

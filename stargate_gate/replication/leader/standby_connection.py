@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.replication.leader.events import (
     Event,
     Heard,
@@ -91,7 +92,7 @@ class StandbyConnection:
         """Serve the standby until the connection ends; why it did."""
         reason = "the connection has ended"
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for work, name in (
                     (self._listen(), "feed-listen"),
                     (self._send_all(), "feed-send"),

@@ -4,7 +4,7 @@ Theory of operation. A connected standby goes through these stages in a term:
 
     CHECKING      it compares a full list, and fetches what it lacks; nothing waits for it
       │ the list is confirmed, and the leader has reached it where it says that it is (reach.py)
-    CATCHING_UP   from here on every push waits for it; what was told before is still under way
+    CATCHING_UP   from here on every push waits for it; what was sent before is still being applied
       │ all of that is confirmed: whatever was acknowledged is with it
     LEVEL         it may be in the cluster record
       │ late: a push waited ack_timeout_s without a sign of progress, or ack_max_s in all
@@ -102,7 +102,7 @@ def next_stage(stage: Stage, *, confirmed: bool, reached: bool, holds: bool) -> 
 
     confirmed  it has confirmed the newest full list, and nothing was dropped since
     reached    the leader has found it where it says that it is, or it is a member carried over
-    holds      everything that was told before it was required again is confirmed
+    holds      everything that was sent before it was required again is confirmed
     """
     if stage is Stage.CHECKING and confirmed and reached:
         return Stage.CATCHING_UP

@@ -72,7 +72,7 @@ class SyncSet:
         In mode async others than members may lead next, so what members have says nothing.
         """
         if self._context.record.in_force and self._context.settings.mode != "async":
-            self._replicated = max(self._replicated, min(map(self._held_through, self.required)))
+            self._replicated = max(self._replicated, min(map(self._held_through, self.required), default=0))
         return self._replicated
 
     def note_replicated(self) -> int:

@@ -113,11 +113,9 @@ class LeaderTerm:
         self._catching: _Catching | None = None
         self._closed = False
         self._woken_at: float | None = None
-        self._woken = (
-            False  # the Tick of the last Wake has come: another Wake is needed, even for the same time
-        )
+        self._woken = False  # the Tick of that Wake has come: another one is needed, even for the same time
         self.sync_set = SyncSet(self._context, self._links)
-        self.readings = Readings(self._context, self._tell)
+        self.readings = Readings(self._context, self._send)
         self._context.note_replicated = self.sync_set.note_replicated
 
     @property
@@ -400,10 +398,10 @@ class LeaderTerm:
 
     # -- time, and what follows from everything ---------------------------------------------------------
 
-    def _tell(self, news: News) -> None:
+    def _send(self, news: News) -> None:
         """A change has a number now: every standby is to have it."""
         self._context.position = news.seq
-        self._each(lambda link: link.tell(news))
+        self._each(lambda link: link.add(news))
 
     def _advance(self) -> None:
         """Whatever is due by now, whichever event it was."""
@@ -442,21 +440,16 @@ class LeaderTerm:
 
         In one connection it ends that connection: then True. Elsewhere it raises AssertionError.
         """
-        context, problems = self._context, []
-        if context.position < FIRST_POSITION:
-            problems.append(f"position {context.position}")
-        if len(self._by_number) != len(self._links):
-            problems.append("two connections of one standby")
-        if self._closed and self._links:
-            problems.append("a standby is connected to a closed term")
-        if (self._by_number.keys() & self._ended) or (self._asking.keys() & self._ended):
-            problems.append("a connection has ended, and has not")
+        by_number, ended, unsound = self._by_number, self._ended, []
+        sound = self._context.position >= FIRST_POSITION and len(by_number) == len(self._links)
         for member, link in self._links.items():
-            if link.join.member != member or self._by_number.get(link.number) is not link:
-                problems.append(f"{member.name} is known by two connections")
-        if problems:
-            raise AssertionError(f"term {context.term}: {'; '.join(problems)}")
-        wrong = [(link, found) for link in self._links.values() if (found := link.problems())]
-        for link, found in wrong:
-            self._fail(link, "; ".join(found))
-        return bool(wrong)
+            known = by_number.get(link.number) is link and link.join.member == member
+            sound = sound and known and link.number not in ended and not self._closed
+            if not link.is_sound():
+                unsound.append(link)
+        if not sound or (self._asking and not ended.isdisjoint(self._asking)):
+            links = {member.name: vars(link) for member, link in self._links.items()}
+            raise AssertionError(f"term {self._context.term}: {links}, asking {self._asking}, ended {ended}")
+        for link in unsound:
+            self._fail(link, f"a state that cannot be: {vars(link)!r:.500}")
+        return bool(unsound)

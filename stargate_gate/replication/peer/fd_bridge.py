@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import TaskGroup, finish
 from stargate_gate.replication.peer.connection import PeerChannel
 
 CHUNK_BYTES = 64 * 1024
@@ -43,7 +43,7 @@ async def bridge(channel: PeerChannel, end: socket.socket, came: Callable[[int],
         ConnectionError: the connection to the leader broke; git has been told by an end of file.
     """
     end.setblocking(False)
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         group.create_task(_down(channel, end, came), name="fetch-down")
         group.create_task(_up(channel, end), name="fetch-up")
 

@@ -118,7 +118,7 @@ class Placement:
         if copy is None:
             self.orphans.pop(identity, None)
             return NOTHING_HERE
-        return (yield from self._in_turn(self._lose(copy, identity, deleted=deleted)))
+        return (yield from self._in_turn(self._lose(identity, deleted=deleted)))
 
     def put_away_stray(self, name: RepositoryName) -> Steps[OnDisk]:
         """Nobody knows whose repository that is: it has no id, or that of another one."""
@@ -164,6 +164,10 @@ class Placement:
                 yield from self._move_on(other.copy, where)
         rescued = NOTHING_TO_RESCUE
         if instead_of is not None:
+            now: Occupant | None = yield WhoHas(instead_of.name)
+            own: str | None = yield ReadId(made)
+            if now is not None and now.id not in {None, own}:
+                raise UnavailableError(f"another repository is called {instead_of.name} now")
             if damaged:
                 rescued = yield from self._rescue.keep_damaged(instead_of)
             elif (identity := (yield ReadId(instead_of))) is not None:
@@ -173,7 +177,11 @@ class Placement:
         copy: Copy = yield Complete(made, name, instead_of, whole, rescued)
         return copy
 
-    def _lose(self, copy: Copy, identity: str, *, deleted: bool) -> Steps[OnDisk]:
+    def _lose(self, identity: str, *, deleted: bool) -> Steps[OnDisk]:
+        copy: Copy | None = yield Find(identity)  # once more: others have moved folders before its turn
+        if copy is None:
+            self.orphans.pop(identity, None)
+            return NOTHING_HERE
         self._require_idle((identity, copy))
         if deleted:
             put = yield from self._put_away(copy, identity, "a user has deleted it", deleted=True)

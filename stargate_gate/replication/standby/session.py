@@ -7,7 +7,9 @@
     clock    wakes the session when it has asked for that
     and one task for each job, which carries out its steps one after the other
 
-All of them end with the session, and whatever runs for them is reaped by then.
+All of them end with the session, and whatever runs for them is reaped by then. Several may hear at the same
+moment that the connection is gone. The first of them ends the session; from then on it takes no event, and
+whoever has one is cancelled.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.notes import Notes
@@ -132,7 +135,8 @@ class Session:
             note_incarnation=callbacks.enroll,
             look_after=callbacks.applied,
         )
-        self._group: asyncio.TaskGroup
+        self._group: TaskGroup
+        self._over = False  # no event may follow, and no task may start
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._channel: PeerChannel | None = None
         self._outgoing: Send | None = None
@@ -148,12 +152,13 @@ class Session:
             NotReapedError: a git process of the session does not end.
         """
         try:
-            async with asyncio.TaskGroup() as self._group:
-                self._group.create_task(self._clock(), name="mirror-clock")
-                self._tell(Begun(_now()))
-                # A task that fails cancels this one. In the body of the group that is taken back; where the
-                # group waits for its tasks Python 3.11 does not, and this task would count as cancelled.
-                await asyncio.Event().wait()
+            async with TaskGroup() as self._group:
+                try:
+                    self._group.create_task(self._clock(), name="mirror-clock")
+                    self._tell(Begun(_now()))
+                    await asyncio.Event().wait()  # a task that fails ends this, and `finally` comes first
+                finally:
+                    self._over = True
         except ExceptionGroup as group:
             raise _reason(group) from group
         finally:
@@ -164,8 +169,11 @@ class Session:
         """Hand on an event, and see to what follows; the next step of the job `mine` is left to the caller.
 
         Raises:
-            SessionEndedError: the session is over.
+            SessionEndedError: the session is over, by this event.
+            CancelledError: it was over before.
         """
+        if self._over:
+            raise asyncio.CancelledError
         next_step: Do | None = None
         for instruction in self.core.handle(event):
             if isinstance(instruction, Do) and instruction.job == mine:
@@ -197,6 +205,7 @@ class Session:
             case Equal():
                 self._callbacks.equal(instruction.position)
             case End():
+                self._over = True
                 raise SessionEndedError(instruction.reason)
             case _:
                 self._runner.remark(instruction)
@@ -213,9 +222,12 @@ class Session:
             try:
                 event = StepDone(_now(), job, await self._runner.carry_out(step.step, progress))
             except (StargateError, OSError, ValueError) as error:
-                if _cancelled():
-                    raise asyncio.CancelledError from error
                 event = StepFailed(_now(), job, error, random.random())  # noqa: S311 - spreads retries, guards nothing
+            except NotReapedError:
+                self._over = True
+                raise
+            if _cancelled():  # the session has dropped the job, whatever became of the step
+                raise asyncio.CancelledError
             step = self._tell(event, job)
         if self._tasks.get(job) is asyncio.current_task():
             del self._tasks[job]
@@ -230,7 +242,7 @@ class Session:
 
     def _note_progress(self, event: BytesCame | MadeProgress) -> None:
         """Something has come, unless the session has ended in between."""
-        if self.core.state is State.FOLLOWING:
+        if not self._over and self.core.state is State.FOLLOWING:
             self._tell(event)
 
     async def _listen(self) -> None:
@@ -257,8 +269,11 @@ class Session:
             await self._to_send.wait()
             self._to_send.clear()
             outgoing, self._outgoing = self._outgoing, None
-            for message in outgoing.messages if outgoing is not None else ():
-                await channel.write(encode(message))
+            try:
+                for message in outgoing.messages if outgoing is not None else ():
+                    await channel.write(encode(message))
+            except ConnectionError as error:
+                self._tell(ConnectionEnded(_now(), str(error)))
             self._tell(Sent(_now()))
 
     async def _clock(self) -> None:

@@ -16,7 +16,6 @@ import structlog
 from stargate_gate.aio.tasks import finish
 from stargate_gate.errors import (
     GitFailedError,
-    NoSuchRepositoryError,
     StargateError,
     UnavailableError,
 )
@@ -181,14 +180,9 @@ class StepRunner(RefWriter):
 
     async def _who_has(self, step: do.WhoHas) -> Occupant | None:
         repository = self._store.find_whole(step.name)
-        return None if repository is None else Occupant(repository, self._id_of(repository))
-
-    def _id_of(self, repository: Repository) -> str | None:
-        """Its id, if it is the one that is known to have it."""
-        with contextlib.suppress(NoSuchRepositoryError, UnavailableError):
-            identity = self._store.register.identity(repository)
-            return identity.id if self._store.register.holds(repository, identity) else None
-        return None
+        if repository is None:
+            return None
+        return Occupant(repository, await self._store.register.own_id(repository))
 
     async def _take_census(self, _: do.TakeCensus) -> Census:
         return await self._store.census()

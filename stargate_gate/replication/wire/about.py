@@ -110,7 +110,7 @@ def settings_of(config: Config, *, version: str, host_keys: tuple[str, ...], use
 
 
 def checked_settings(value: Any) -> Settings:
-    """The settings in a message of a peer's. Raises ValueError and TypeError if they cannot be meant."""
+    """The settings in a message of a peer's. Raises ValueError or TypeError if they are invalid."""
     if not isinstance(value, list) or len(value) > MAX_SETTINGS:
         raise ValueError("not a list of settings")
     found = []

@@ -32,10 +32,10 @@ def difference(before: RefSnapshot, after: RefSnapshot) -> Delta | None:
 
 
 def joined(first: News, second: News) -> News:
-    """Two pieces of news of one repository as one, `second` being the newer.
+    """Two changes of one repository as one; `second` is the newer.
 
-    A ref that comes back to what it was is no change of nothing: the standby may have seen what was in
-    between, in a list or a snapshot. So it compares. Whatever came before a deletion is of no interest.
+    If two deltas cancel out (A→B→A), an empty delta would be wrong: the standby may already have B from a
+    list or a snapshot. So it is told to compare. Changes before a deletion do not matter.
     """
     if isinstance(second, Deleted):
         return second

@@ -14,7 +14,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: nothing that can be told
+_HEAD = re.compile(rf"(?:ref: {_REF.pattern}|{_OID.pattern})?")  # empty: a HEAD that is neither
 _WORD = re.compile(r"[\x21-\x7e]{1,255}")
 
 

@@ -20,7 +20,7 @@
     stargate-whoami NONCE                    ←  Whoami        the leader asks, where the standby is reached
     stargate-refs ID                         ←  SnapshotBegin RefsPart… SnapshotEnd | Gone | Unreadable
 
-A repository is called by its id, and its name is told besides: an operator may change that at any time.
+A repository is identified by its id. Its name is sent as well, since an operator may change it at any time.
 
 Each line carries the feed's version as "v"; a line without one is of version 3. A newer line is refused.
 Join and Welcome say it as "protocol" besides, so that the other side can answer with the reason.
@@ -75,7 +75,7 @@ T = TypeVar("T")
 
 
 class MessageError(ValueError):
-    """What was received is no message of this protocol."""
+    """What was received is not a message of this protocol."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class ListEnd:
 
 @dataclass(frozen=True)
 class Changed:
-    """What exactly has changed in a repository since the standby was last told of it.
+    """What exactly has changed in a repository since the last message about it.
 
     seq    position of the newest change that this tells of; earlier ones of the repository included
     name   what it is called now
@@ -166,7 +166,7 @@ class Changed:
 class Compare:
     """It is new, has another name, or more has changed than one message takes: ask for what it is.
 
-    name  what it was called when this was told
+    name  what it was called when this was sent
     """
 
     term: int
