@@ -93,7 +93,7 @@ class GitFailedError(StargateError):
         super().__init__(f"git {self._subcommand()} failed with {returncode}: {self._reason()}")
 
     def _reason(self) -> str:
-        """The first complaint, which is the cause, and the last line, which is what came of it."""
+        """The first error line, which names the cause, and the last line, which names the result."""
         lines = self.stderr.splitlines() or ["no message"]
         cause = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
         return cause if cause == lines[-1] else f"{cause}; {lines[-1]}"

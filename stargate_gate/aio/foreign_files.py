@@ -1,7 +1,7 @@
 """Reading files that somebody else may have put there: never waits for a FIFO or a device.
 
 Opening a FIFO waits until somebody writes to it, opening a device may already do something, and a file on a
-network volume takes as long as the volume likes. A repository may come from anywhere, and whoever may write
+network volume may take very long. A repository may come from anywhere, and a user who may write
 below data_dir can replace a file by a link to another place. So every file that a running node reads and did
 not write itself is read by these functions:
 

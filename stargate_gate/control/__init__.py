@@ -1,1 +1,1 @@
-"""What an operator on this machine asks the running node: the control socket and its commands."""
+"""The control socket, through which commands on this machine ask the running node; and those commands."""

@@ -1,4 +1,4 @@
-"""How both sides of the control socket name it, whatever the length of the data_dir's path."""
+"""The name of the control socket for both sides, which works for a data_dir path of any length."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""`stargate promote` on the node's side: says first what may be lost, then lets the node try to lead."""
+"""`stargate promote` on the node's side: first it says what may be lost, then the node may try to lead."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.health.wording import duration, time_of_day
 from stargate_gate.status import Equality, MirrorStatus
 
-PROMOTE_FOR_S = 60.0  # how long an operator's override stands
+PROMOTE_FOR_S = 60.0  # how long an operator's override is valid
 SHOWN = 5  # names in a line
 
 

@@ -58,7 +58,7 @@ class RescuedCommands:
         }
 
     async def drop(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Give one value up. Raises StargateError."""
+        """Stop keeping one value. Raises StargateError."""
         restorer = self._require()
         found = restorer.find(str(args.get("name", "")), str(args.get("oid", "")))
         await restorer.drop(found)

@@ -3,8 +3,8 @@
 One request per connection: a JSON object in one line, {"protocol": NUMBER, "command": TEXT, "args": {...}};
 the answer is one line as well: {"protocol": NUMBER, "exit": STATUS, "output": TEXT, "error": TEXT,
 "data": any}. Without a protocol it is 1; a larger one than formats.CONTROL's is refused. The socket is
-0600 in a 0700 folder, so only the node's own user (and root) can connect: whoever can may do
-everything. client.py is the other side.
+0600 in a 0700 folder, so only the node's own user (and root) can connect, and each of them
+may do everything. client.py is the other side.
 
     command       args                       what it does
     health        {}                         exit 0 while the node works, else 69
@@ -17,7 +17,7 @@ everything. client.py is the other side.
     promote-risk  {}                         what may be lost by that; nothing is done
     rescued-list  {"json": bool}             what was rescued here
     rescued-restore {"name", "oid", "as", "to"}  push it to the leader; "as" and "to" may be null
-    rescued-drop  {"name", "oid"}            give it up
+    rescued-drop  {"name", "oid"}            stop keeping it
     session       see SessionHandler         one SSH session that somebody else accepted
 """
 

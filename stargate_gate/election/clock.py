@@ -1,4 +1,4 @@
-"""The clock that leases are counted by."""
+"""The clock by which leases are measured."""
 
 import time
 

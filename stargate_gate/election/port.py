@@ -1,9 +1,9 @@
-"""The port between the elector and an engine: what leading means, whatever keeps the lock.
+"""The port between the elector and an engine: what every engine must do, however it keeps lock and record.
 
-An engine offers three things: a record that all can read, a way to hold the one place from which
-the record may be written, and proof that this node still holds it. `flock` does it with a locked
-file on a shared volume; a lease with a time to live and a compare-and-set record fits as well.
-tests/election/conformance.py is what every engine must pass.
+An engine offers three things: a record that all can read; a lock or lease that one node at a time can hold,
+and only its holder may write the record; and proof that this node still holds it. `flock` does it with a
+locked file on a shared volume; a lease with a time to live and a compare-and-set record fits as well. Every
+engine must pass tests/election/conformance.py.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the other packages see of the election: frozen values. Pure."""
+"""The state of the election for the other packages: frozen values. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""One leadership of this node: its number, its record, and whether it still stands."""
+"""One leadership of this node: its number, its record, and whether it is still valid."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping

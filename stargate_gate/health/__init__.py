@@ -1,1 +1,1 @@
-"""Shows how a node does: checks, the status report, HTTP endpoints, metrics."""
+"""Shows the state of a node: checks, the status report, HTTP endpoints, metrics."""

@@ -1,8 +1,7 @@
 """Periodic probes: can this node still write its disk, run git, take connections?
 
-Each probe loops in a daemon thread of its own, so that a disk that hangs stops that thread and
-nothing else. Results are kept in memory. A probe that takes too long counts as failed. `health` never
-waits.
+Each probe loops in its own daemon thread, so that a disk that hangs stops only that thread. Results are kept
+in memory. A probe that takes too long counts as failed. `health` never waits.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """The HTTP endpoints: /healthz, /readyz, /status, /metrics. Read-only, from memory, one request a connection.
 
-Load balancers and monitoring ask often and from many places, and anybody may connect. So each
-connection lives for a bounded time and sends a bounded number of bytes, their number is bounded, no request
-body is read, and what is not HTTP is closed without a word in the log.
+Load balancers and monitoring ask often and from many places, and anybody may connect. So the time and the
+bytes of each connection and the number of connections are bounded, and no request body is read. A connection
+that does not speak HTTP is closed without a log line.
 """
 
 import asyncio

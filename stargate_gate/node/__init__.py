@@ -1,1 +1,1 @@
-"""Puts the packages together into one node; what a node does when it starts, leads, follows and stops."""
+"""Builds one node out of the packages; what a node does when it starts, leads, follows and stops."""

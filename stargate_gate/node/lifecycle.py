@@ -264,17 +264,16 @@ class Lifecycle:
     async def _step_down(self, term: Term, feed: Feed, reason: str) -> None:
         """Running pushes finish → no new ones → the standby caught up → record clean → address released.
 
-        Theory of the drain. Nobody should lose a push to a planned stop, and the stop must not last for
-        ever. A gate that closes at once makes everybody wait for one long push, and a client that waits
-        here cannot be passed on: git's protocol over SSH has no redirect, so in the end it is refused and
-        has to push again. So the gate stays open while the pushes finish that ran when the stop began,
-        and new ones are served as before: they cost the stop nothing, since nobody waits for what began
-        later. Then the gate closes, and what began meanwhile finishes: that takes as long as an ordinary
-        push. At DRAIN_LAST_SHARE of drain_s before its end the gate closes whatever runs, and at its end
-        what still runs is cut. So a stream of new pushes can neither extend the drain beyond drain_s nor
-        make it longer than the pushes that ran at first. A push that comes after the gate has closed
-        waits (see `NodeLeadership.drain`): it is told where to go when that is known, or goes on here if
-        this node leads again.
+        Theory of the drain. A planned stop should fail no push, and must end in bounded time. If the gate
+        closed at once, everybody would wait for one long push. A client that waits here cannot be passed
+        on, since git's protocol over SSH has no redirect: in the end it is refused and has to push again.
+        So the gate stays open while the pushes finish that ran when the stop began. New ones are served
+        as before; they do not delay the stop, since it does not wait for them yet. Then the gate closes,
+        and the pushes that began meanwhile finish, which takes as long as an ordinary push. When
+        DRAIN_LAST_SHARE of drain_s is left, the gate closes in any case, and at the end of drain_s the
+        pushes that still run are ended. So new pushes cannot make the drain longer than drain_s. A push
+        that comes after the gate has closed waits (see `NodeLeadership.drain`): it gets the new leader's
+        URL when that is known, or goes on here if this node leads again.
 
         `/readyz` says 503 from the closing of the gate on, and not before: where a load balancer looks at
         it, there is no other node to send a push to until then.

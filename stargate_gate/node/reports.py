@@ -1,4 +1,4 @@
-"""What the node says of itself: its status, its health, its readiness, put together from its parts.
+"""The node's reports: status, health and readiness, put together from its parts.
 
 Everything here is from memory. node/assessment.py decides what of it an operator should look at.
 """

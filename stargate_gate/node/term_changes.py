@@ -2,8 +2,8 @@
 
 A write gets the `TermChanges` of its term when it enters its scope (`NodeLeadership.writing`), and uses no
 other one. So the standbys that hear of a write are those of the term in which it was let in, whatever happens
-to the leadership meanwhile. After the end of a term its object tells nobody anything: the feed has no
-connections any more, and every wait ends with LeadershipLostError.
+to the leadership meanwhile. After the end of a term its object sends nothing: the feed has no connections
+any more, and every wait ends with LeadershipLostError.
 """
 
 from collections.abc import Mapping

@@ -5,10 +5,10 @@ id is in a file inside, so the id moves with `mv`, and is copied with `cp -a`. T
 copy, the folder itself is compared, by its device and inode numbers: after `mv` it is the same folder, a copy
 is another one. If two folders have the same id, the one that keeps it is
 
-    1. the folder that is known to have it, whatever its name is now 2. else, if that folder is gone, the
-    folder with its name: it was restored from a backup 3. else the folder that is noted in HOME_FILE inside
-    it: the inode number, written together with the id. In
-       a copy, the number is that of another folder. After a restart of the node, this rule decides
+    1. the folder that is known to have it, whatever its name is now
+    2. else, if that folder is gone, the folder with its name: it was restored from a backup
+    3. else the folder whose inode number is in its HOME_FILE. The number is written together with the id; in
+       a copy, it is that of another folder. After a restart of the node, this rule decides
     4. else the older one, by the time at which the id file was written to this disk
 
 Some file systems change inode numbers with each mount. Then no folder fits rule 3, and rule 4 decides. A node

@@ -239,13 +239,13 @@ async def test_in_mode_async_nothing_is_known_to_be_replicated(
         async with asyncio.timeout(LIMIT_S):
             while house.feed.standbys()[0].lag_changes:
                 await b.pipe.hear(Heartbeat)
-        assert house.feed.replicated_through == (seq if known else 0)
+        assert house.feed._core.sync_set.replicated_through == (seq if known else 0)
 
 
 async def test_all_that_was_there_before_a_term_has_a_number(house: House) -> None:
     """0 is no position: a member that has confirmed its first list has everything up to the first one."""
     assert house.feed.position == FIRST_POSITION > 0
-    assert house.feed.replicated_through == 0
+    assert house.feed._core.sync_set.replicated_through == 0
     await house.level()
     assert B in house.record.in_force
-    assert house.feed.replicated_through == FIRST_POSITION
+    assert house.feed._core.sync_set.replicated_through == FIRST_POSITION

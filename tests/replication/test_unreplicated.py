@@ -32,6 +32,9 @@ from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.names import parse_repository_name
 
 ONE, OTHER = "1" * 32, "2" * 32
+ANY = (
+    "3" * 32
+)  # nothing marks it: its values count as not known replicated only if the whole journal is unknown
 APP = parse_repository_name("org/app")
 
 
@@ -135,7 +138,7 @@ def test_a_newer_number_of_the_same_term_is_not_taken_back_by_settling() -> None
 def test_with_nothing_known_every_ref_counts_until_it_is_settled_and_replicated() -> None:
     """No journal: all. 0 stands for a term that nobody knows."""
     known = summed(Unknown(), Settled(4, 5, ONE, "a"))
-    assert known.unknown
+    assert known.kept(ANY, 4)
     assert not known.kept(ONE, 4)
     assert known.kept(ONE, 5).term_of("refs/heads/a") == 4
     assert known.kept(OTHER, 4).term_of("refs/heads/a") == 0
@@ -144,7 +147,7 @@ def test_with_nothing_known_every_ref_counts_until_it_is_settled_and_replicated(
     assert known.kept(OTHER, 5).term_of("refs/heads/a") == 4
     assert known.changes(Replicated(4, 6))
     known.apply(Replicated(4, 6))
-    assert not known.unknown
+    assert not known.kept(ANY, 9)
     assert not any(known.kept(one, 9) for one in (ONE, OTHER))
 
 
@@ -242,7 +245,7 @@ async def test_what_was_marked_outlives_the_process(tmp_path: Path) -> None:
     first.replicated(3, 5)
     await first.close()
     second = Journal.open(path, has_repositories=True)
-    assert not second.unknown
+    assert not second.kept(ANY, 9)
     assert not second.kept(ONE, 4)
     assert second.kept(OTHER, 4).term_of("refs/heads/b") == 3
     await second.close()
@@ -256,13 +259,13 @@ async def test_a_missing_journal_means_unknown_where_there_are_repositories(
     path = tmp_path / "unreplicated.log"
     for _ in range(2):
         journal = Journal.open(path, has_repositories=has_repositories)
-        assert journal.unknown is unknown
+        assert bool(journal.kept(ANY, 9)) is unknown
         await journal.close()
     journal = Journal.open(path, has_repositories=has_repositories)
     journal.settle(4, 1)
     journal.replicated(4, 1)
     await journal.close()
-    assert not Journal.open(path, has_repositories=True).unknown
+    assert not Journal.open(path, has_repositories=True).kept(ANY, 9)
 
 
 async def test_a_forced_leadership_is_noted_once_and_before_anything_is_overwritten(tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ async def test_a_damaged_journal_means_unknown_and_is_replaced(tmp_path: Path) -
     path.write_bytes(encode([Mark(3, 7, ONE, "a", None)]).replace(b"3,7", b"3,8"))
     for _ in range(2):
         journal = Journal.open(path, has_repositories=True)
-        assert journal.unknown
+        assert journal.kept(ANY, 9)
         await journal.close()
 
 
@@ -334,7 +337,7 @@ async def test_a_failed_write_is_told_and_the_next_one_writes_the_file_afresh(
     await journal.mark(1, 3, ONE, "a", ["refs/heads/c"])
     await journal.close()
     again = Journal.open(path, has_repositories=True)
-    assert not again.unknown
+    assert not again.kept(ANY, 9)
     assert {"refs/heads/a", "refs/heads/c"} <= {*again.kept(ONE, 2).terms}
     await again.close()
 

@@ -1,4 +1,4 @@
-"""What the gate does with a push, and what a client is told. Follows DESIGN.md, "How a push goes"."""
+"""What the gate does with a push, and what a client is told. Follows gate/session.py, relay.py and push/."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING

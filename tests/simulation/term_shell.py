@@ -321,7 +321,7 @@ class TermShell:
         """A full list is due for that standby."""
         link = self.core.links.get(member)
         if link is not None:
-            link.check_now()
+            link._list_due = self.world.engine.now
             self.handle(Tick(self.world.engine.now))
 
     def confirmed_list(self, member: Member) -> int:

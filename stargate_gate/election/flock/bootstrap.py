@@ -1,4 +1,4 @@
-"""Makes the lock file of a new cluster: once, whole, and never by `serve`."""
+"""Makes the lock file of a new cluster, complete in one step. Only `bootstrap` does this, never `serve`."""
 
 import contextlib
 import os

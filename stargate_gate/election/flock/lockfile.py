@@ -1,4 +1,4 @@
-"""Opens, reads and checks the lock file; describes what went wrong with it.
+"""Opens, reads and checks the lock file; describes what is wrong with it.
 
 Everything here blocks, and may hang when the shared volume does: engine.py runs it in its worker.
 """

@@ -7,7 +7,7 @@
 The first two slots belong to the leaderships with an even term, the next two to those with an odd
 one. A record is written into *both* slots of its half, one after the other, so that
 
-- a write that tears leaves the former record in the other slot;
+- a write that is cut off in the middle leaves the former record in the other slot;
 - a new leadership does not touch what the former left (it is in the other half);
 - a write of an older leader, frozen in the middle of its system call and woken much later, destroys
   one copy at most: the reading that follows each write stops that leader. (With one copy a write of
@@ -15,8 +15,8 @@ one. A record is written into *both* slots of its half, one after the other, so 
   tests/election/test_interleavings.py.)
 
 A claim, version 0 of a term, says "this number is taken" and has slots of its own, so that a claim
-that comes late destroys nothing. It is never in force: who may take over is said by the newest record
-with a version of at least 1. Only steps.py writes claims.
+that comes late destroys nothing. It is never in force: the newest record with a version of at least 1 says
+who may take over. Only steps.py writes claims.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
-"""How the record is written, step by step. Pure: whoever drives the steps does the I/O.
+"""How the record is written, step by step. Pure: the caller of the generators does the I/O.
 
 Theory of operation
 -------------------
-The lock alone does not make one writer: a share that loses a lock tells nobody, and a leader may be
-frozen between looking and writing. So everybody who writes *looks again after each write*, and so
-does everybody who takes over: of two that write in each other's way, at least one sees the other.
+The lock alone does not guarantee a single writer: a network file system may lose a lock without telling its
+holder, and a leader may be frozen between reading and writing. So every writer *reads again after each
+write*, and so does every node that takes over. If two write at the same time, at least one sees the other.
 
     leader of term T (`write`)              successor (`claim`), on the record of term T
     ---------------------------------       -----------------------------------------------
@@ -20,7 +20,7 @@ If T writes before the successor's last look at T's half, the successor sees it 
 claim is never in force, and the next to try decides on what T wrote. If T writes after that, T sees
 the claim and stops: it acknowledges nothing under what it wrote. A frozen writer that wakes up
 destroys one copy at most, and its next look stops it. test_interleavings.py goes through all orders
-of these very steps, with the lock counted as worthless.
+of these very steps, as if there were no lock at all.
 
 Each step is a value that says what to do; `Read` is answered with `Slots`, the others with None.
 A generator that was given up in the middle leaves the outcome unknown.

@@ -1,1 +1,1 @@
-"""The leader's side: it tells every standby each change, and knows which of them hold everything."""
+"""The leader's side: it sends every standby each change, and knows which of them have everything."""

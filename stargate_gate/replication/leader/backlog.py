@@ -1,4 +1,4 @@
-"""What one standby has not confirmed yet, as the leader knows it: its side of the acknowledgements. Pure.
+"""Which changes one standby has not confirmed yet. Pure.
 
 Changes of one repository are sent as one. It is identified by its id: a new name on the leader changes
 nothing of what was confirmed. Bounded by repositories, not by changes: beyond that the standby is given a

@@ -168,17 +168,6 @@ class Feed:
         """The newest change's sequence number; FIRST_POSITION before the first one of this term."""
         return self._core.position
 
-    @property
-    def replicated_through(self) -> int:
-        """Up to this position every member of the sync set has everything."""
-        return self._core.sync_set.replicated_through
-
-    def note_replicated(self) -> int:
-        """`replicated_through`, noted in the journal as well."""
-        through = self.replicated_through
-        self._journal.replicated(self.term, through)
-        return through
-
     # -- the gate's side: what has changed -------------------------------------------------------------
 
     async def writing(self, identity: RepositoryIdentity) -> None:

@@ -9,7 +9,7 @@ One `Send` at a time is under way. When the shell says that it was written, `pum
     5. Enroll, when the standby is about to join the sync set
     6. the next change of the backlog
 
-So a slow connection holds back nothing but itself. Changes wait in the backlog, where those of one repository
+So a slow connection delays no other standby. Changes wait in the backlog, where those of one repository
 become one. A heartbeat says what was sent before it, never what is still waiting.
 """
 
@@ -195,10 +195,6 @@ class Link:
             self._times_late += 1
             self._list_due = self._context.now + self._context.outside.late_delay_s(self._times_late)
             self._fall_behind()
-
-    def check_now(self) -> None:
-        """The next full list is due."""
-        self._list_due = self._context.now
 
     # -- what the standby says -------------------------------------------------------------------------
 

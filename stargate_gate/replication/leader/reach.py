@@ -1,8 +1,8 @@
-"""The leader connects to a standby at its advertised address: whoever cannot be reached must not lead.
+"""The leader connects to a standby at its advertised address: a node that cannot be reached must not lead.
 
-Whoever joins has proved that *it* reaches the leader. Once it leads, the others have to reach *it*. So the
-leader connects to the advertised address as a standby would connect to a leader (the cluster's key, the
-cluster's host keys), and asks who is there.
+A standby that joins has proved that *it* reaches the leader. When it leads, the others have to reach *it*.
+So the leader connects to the advertised address as a standby would connect to a leader (with the cluster's
+key and the cluster's host keys), and asks for name and data_dir id.
 """
 
 import asyncio

@@ -13,7 +13,8 @@ A state gets a number in this order, and no step begins before the one before it
 
     read → put on disk → number it, note the number in the journal, send it
 
-What is read *after* the syncing might be sent, confirmed by everybody, and lost here by a power failure.
+If the refs were read *after* they are put on disk, a newer value could be sent, confirmed by everybody, and
+lost here by a power failure.
 
 When a repository cannot be read after a push, standbys are told to compare it, and the push is not
 acknowledged.

@@ -1,10 +1,9 @@
 """Reads repositories on behalf of a term: the answers to `ReadRefs` and `SyncRepository`.
 
-Whatever is said of a repository is said of its id, and names its folder's place as of then. An operator may
-move folders while this node works: so what is read counts only if the same folder, with the same id, lay at
-that place before and after the reading. What a push has changed is read from the very folder in which its git
-worked (`RepositoryIdentity`), wherever that is by then; and where it is gone, the push is not answered with
-what is in another one.
+Answers are about a repository's id, and contain the name of its folder at that time. An operator may move
+folders while this node works. So a reading counts only if the same folder, with the same id, was at that
+place before and after it. What a push has changed is read from the folder in which its git worked
+(`RepositoryIdentity`), wherever that is now. If it is gone, no other folder is read instead.
 """
 
 import asyncio

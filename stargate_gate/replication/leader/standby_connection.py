@@ -1,4 +1,4 @@
-"""One standby's connection on the leader: carries out what the term wants, passes on what it says."""
+"""One standby's connection on the leader: carries out the term's instructions, and passes on its messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""The connected standbys, as the leader's status tells of them. Pure."""
+"""What the leader's status says about the connected standbys. Pure."""
 
 from collections.abc import Collection, Mapping
 

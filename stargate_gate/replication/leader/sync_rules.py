@@ -1,26 +1,27 @@
-"""Which standbys count as holding everything, and when a push may be acknowledged. Pure.
+"""Which standbys count as having everything, and when a push may be acknowledged. Pure.
 
 Theory of operation. A connected standby goes through these stages in a term:
 
-    CHECKING      it compares a full list, and fetches what it lacks; nothing waits for it
-      │ the list is confirmed, and the leader has reached it where it says that it is (reach.py)
+    CHECKING      it compares a full list, and fetches what it lacks; no push waits for it
+      │ the list is confirmed, and the leader has reached it at its advertised address (reach.py)
     CATCHING_UP   from here on every push waits for it; what was sent before is still being applied
-      │ all of that is confirmed: whatever was acknowledged is with it
+      │ all of that is confirmed: it has everything that was acknowledged
     LEVEL         it may be in the cluster record
       │ late: a push waited ack_timeout_s without a sign of progress, or ack_max_s in all
       └─→ CHECKING, with a new full list
 
-The record follows: it gets who is level, and loses who is late or gone. A push is acknowledged when all
-of `required` have it: everybody the record may name (also of a write whose outcome is unknown) and
-everybody who is being required again. So whoever the record names, at any moment, holds every
-acknowledged push; nobody leaves but by a record that was written, before an acknowledgement without it.
+The record is written to match: standbys that are level are added, those that are late or gone are removed.
+A push is acknowledged when all of `required` have it: all standbys that the record may name (if the outcome
+of a write is unknown, those of both versions), and all that are catching up or level. So every standby that
+the record names has every acknowledged push, at any moment. Before a push is acknowledged without a standby,
+a record without that standby has been written.
 
-Members of the former sync set are carried over into a new term: they stay in the record, with every
-repository pending until it matched in this term, for as long as they are not late.
+Members of the former sync set are carried over into a new term. They stay in the record as long as they are
+not late, but count as having a repository only after it was compared in this term.
 
-A standby that the leader cannot reach is of no use as the next leader: nobody could follow it. So it does
-not come in. A member that cannot be reached any more stays: it holds every acknowledged push, and putting
-it out would leave fewer copies, for the sake of a route that may be back in a minute. Status warns of it.
+A standby that the leader cannot reach is not added: as the next leader it would have no followers. A member
+that cannot be reached any more stays: it has every acknowledged push, and without it there would be fewer
+copies, although the route may work again in a minute. Status warns of it.
 """
 
 from collections.abc import Iterable, Mapping

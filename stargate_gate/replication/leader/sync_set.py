@@ -1,4 +1,4 @@
-"""The sync set of one term: who belongs into the cluster record, and which pushes may be acknowledged. Pure.
+"""The sync set of one term: who should be in the cluster record, and which pushes may be acknowledged. Pure.
 
 sync_rules.py has the rules; this applies them to the standbys of this term. The record is written by one
 write at a time. While the outcome of a write is unknown `TermRecord.needed` names the members of both

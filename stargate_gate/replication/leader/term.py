@@ -1,4 +1,4 @@
-"""One term, as its leader lives it: the one place where replication is decided on the leader. Pure.
+"""One term on its leader: here everything about replication is decided on the leader. Pure.
 
 The theory. `LeaderTerm.handle` is told what happened (events.py) and returns what is to be done
 (instructions.py). It does no I/O, knows no clock and draws no random numbers, so the product (feed.py) and

@@ -1,9 +1,8 @@
 """The standby's SSH connection to the leader: one connection, a channel for each command.
 
-It trusts the cluster's host keys and nothing else, and shows the cluster's key and nothing else: no
-agent, no ~/.ssh, no configuration files. Like bridges of this kind elsewhere in Stargate, a channel
-never holds more than about two windows of data: asyncssh re-opens the whole window as soon as a paused
-session takes anything, so a session here takes all that waits before it pauses again.
+It trusts only the cluster's host keys, and offers only the cluster's key: no agent, no ~/.ssh, no
+configuration files. A channel holds at most about two windows of data. asyncssh opens the whole window again
+as soon as a paused session takes anything, so a session here takes all that waits before it pauses again.
 """
 
 import asyncio
@@ -159,7 +158,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.readable = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
-        self.closed = asyncio.Event()
         self.raw: asyncssh.SSHClientChannel[bytes]
         self._taking_all = False
 
@@ -202,7 +200,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.problem = exc
         self.readable.set()
         self.writable.set()
-        self.closed.set()
 
 
 class PeerChannel:
@@ -251,11 +248,6 @@ class PeerChannel:
         """Nothing more will be written."""
         if not self._session.lost:
             self._session.raw.write_eof()
-
-    async def wait(self) -> int | None:
-        """Wait until it has ended: its exit status, None if it has none."""
-        await self._session.closed.wait()
-        return self._session.raw.get_exit_status()
 
     def close(self) -> None:
         """End it; what was not read is lost."""

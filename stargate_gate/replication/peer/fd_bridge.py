@@ -1,4 +1,4 @@
-"""Bytes between a channel of the leader's and a socket whose other end git has."""
+"""Copies bytes between a channel of the leader's and a socket; git has the socket's other end."""
 
 import asyncio
 import contextlib

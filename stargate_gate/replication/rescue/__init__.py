@@ -1,1 +1,1 @@
-"""What only this node may have: noted, kept before another value replaces it, and brought back on request."""
+"""Values that only this node may have: noted, kept before they are replaced, and restored on request."""

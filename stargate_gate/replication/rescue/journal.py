@@ -1,8 +1,8 @@
 """The journal of what is not known replicated, on disk: data_dir/state/unreplicated.log.
 
-A file that is only appended to, one line a fact (see unreplicated.py), and written afresh when most of
-it is history. One task writes; whatever was asked for while the disk worked is written and synced
-together. After a failed write nobody knows what is in the file: it is written afresh before anything else.
+Lines are only appended, one for each fact (see unreplicated.py). When most of them are out of date, the file
+is written anew. One task writes. What was asked for while it waited for the disk is written and synced
+together. After a failed write the content of the file is unknown, so it is written anew first.
 """
 
 import asyncio
@@ -81,11 +81,6 @@ class Journal:
         journal = cls(path, known)
         journal._replace(encode(known.facts()))
         return journal
-
-    @property
-    def unknown(self) -> bool:
-        """Whether values count as not known replicated although nothing marks them."""
-        return self._known.unknown
 
     def kept(self, repository_id: str, before: int) -> Kept:
         """What of the repository is not known replicated, of terms older than `before`."""
@@ -265,6 +260,3 @@ def forget_journal(path: Path) -> None:
 
 def _bounded(refs: Collection[str] | None) -> tuple[str, ...] | None:
     return None if refs is None or len(refs) > MAX_REFS else tuple(sorted(refs))
-
-
-__all__ = ["FILE_NAME", "Journal", "forget_journal"]

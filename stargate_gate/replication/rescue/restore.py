@@ -1,4 +1,4 @@
-"""Bringing a rescued value back: a push to the leader like any other, under a new name; or giving it up."""
+"""Restores a rescued value, by a push to the leader under a new ref name; or drops it."""
 
 import os
 import re
@@ -92,13 +92,13 @@ class Restorer:
     async def restore(
         self, found: Found, *, as_ref: str | None, to: str | None
     ) -> tuple[RepositoryName, str]:
-        """Push it to the leader, into `to` (default: where it was) as `as_ref`, which must not be there yet.
+        """Push it to the leader, into `to` (default: its own repository), as the new ref `as_ref`.
 
-        It is on the whole sync set when this returns the repository and the ref; then it is no rescued
-        value any more.
+        Returns the repository and the ref when every member of the sync set has the value. It is then no
+        rescued value any more.
 
         Raises:
-            UsageError, NoSuchRepositoryError: it cannot be meant, or that ref is there already.
+            UsageError, NoSuchRepositoryError: `to` or `as_ref` is invalid, or that ref exists already.
             NotLeaderError: nobody leads now.
             UnavailableError, TryAgainError: the leader did not take it; it is still rescued.
         """
@@ -121,7 +121,7 @@ class Restorer:
         return target, ref
 
     async def drop(self, found: Found) -> None:
-        """Give it up: in the end git prunes it.
+        """Stop keeping it: git may prune it later.
 
         Raises:
             UnavailableError, GitFailedError, OSError: it is still rescued.

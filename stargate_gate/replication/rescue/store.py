@@ -1,7 +1,7 @@
 """Rescued values on disk: data_dir/state/rescued/, one file for each repository that has some.
 
-The file is written before anything is overwritten, and after the refs that keep the values are there. That
-there is one also keeps a repository in the trash for ever (`repos/trash.py`).
+Order: first the refs that keep the values, then this file, and only then a value is overwritten. A repository
+in the trash that has such a file is never removed (`repos/trash.py`).
 """
 
 import asyncio

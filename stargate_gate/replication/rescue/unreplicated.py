@@ -1,8 +1,8 @@
-"""What of this node's values is not known to be on every node that may lead instead. Pure.
+"""Which values of this node are not known to be on every other node that may lead. Pure.
 
-A node that finds another one leading gives up its own values for the leader's. Those that everybody in
-the sync set had may go: whoever leads has dealt with them. The others may exist here alone, and are kept
-as rescued refs. This module remembers which those are; `journal.py` keeps it on disk.
+A node that follows another leader replaces its own values by the leader's. It may overwrite values that every
+member of the sync set had: the leader had them, too. Other values may be only here, and are kept as rescued
+refs. This module remembers which those are; `journal.py` keeps it on disk.
 
 A fact is one change of that memory, and one line of the journal's file:
 
@@ -168,11 +168,6 @@ class Unreplicated:
     def __len__(self) -> int:
         """How many lines would do to write it down."""
         return sum(1 + marks.open for _, _, marks in self._all()) + len(self._known) + 2
-
-    @property
-    def unknown(self) -> bool:
-        """Whether values count as not known replicated although nothing marks them."""
-        return self._unknown is not None
 
     @property
     def forced_term(self) -> int:

@@ -1,10 +1,10 @@
-"""What to keep before another leader's values come over a node's own. Pure.
+"""What to keep before a node's own values are replaced by another leader's. Pure.
 
-A value is rescued if it is not known replicated (see unreplicated.py), the leader's repository has
-another one in its place or none, and nothing there leads to it. It stays reachable in the repository
-itself, as refs/stargate/rescued/<term>/<object id>, where nothing advertises, mirrors or prunes it. Of
-a repository that the leader has not, all of it stays, in the trash. Where a value came from is
-written down beside: `store.py`.
+A value is rescued if it is not known replicated (see unreplicated.py), the leader's repository has another
+value or none for that ref, and no ref of the leader's reaches it. It stays reachable in the repository
+itself, as refs/stargate/rescued/<term>/<object id>, which is never advertised, mirrored or pruned. A
+repository that the leader does not have is kept as a whole, in the trash. Which ref and term a value came
+from is in a file: `store.py`.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What a standby has to tell the leader: the newest of each kind, until it is sent. Pure."""
+"""What a standby has to tell the leader: of each kind only the newest, kept until it is sent. Pure."""
 
 import math
 

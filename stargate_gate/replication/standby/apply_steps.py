@@ -3,21 +3,21 @@
 Objects by id first, then refs by transaction. The order, with what a crash at each point leaves behind:
 
     place           it gets the name that it has on the leader (placement.py); a new one is made beside
-    fetch           objects that nothing names yet, HEAD's among them; a half-written pack is swept
-    mark            in the journal, at the same time: these refs get values that others may lack
-    keep            whatever the leader lacks, before it is overwritten or removed (rescue_steps.py)
-    (intent)        if more than one ref changes: what is to be done, written down; see `complete`
+    fetch           objects that no ref names yet, also HEAD's; after a crash a half-written pack is removed
+    mark            in the journal, at the same time: these refs get values that other nodes may lack
+    keep            values that the leader lacks, before they are overwritten or removed (rescue_steps.py)
+    (intent)        if more than one ref changes: the changes, written to disk; see `complete`
     refs            transactions of git's, each with the values that it expects to find; very many new refs
                     are written as one file (see repos/packed.py)
-    HEAD            if it names anything that can be had: it holds up nothing else
-    sync            the folders, so that all of it is on disk before the leader is told
-    come            a new one comes to its place, as a whole; what had its place goes before
+    HEAD            if the leader's has a valid value; if not, the rest goes on
+    sync            the folders, so that all of it is on disk before the leader gets `Applied`
+    come            a new repository gets its name; a repository that had this name is moved away before
 
 A copy that is damaged here is fetched anew beside it, and goes to the trash when the new one is in its
 place: see damage.py.
 
-The session sees to it that one job at a time works on a repository, and that nothing an earlier session or
-process has left counts as being here before it is on disk: `prepare` comes first.
+The session lets one job at a time work on a repository. It calls `prepare` first: what an earlier session or
+process has left counts only after it is on disk.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,8 +1,7 @@
-"""One connection of a standby to the leader of one term: everything that it decides. Pure.
+"""Everything that a standby decides about one connection to the leader of one term. Pure.
 
-`StandbySession.handle(event)` returns what is to be done now. The shell (session.py) does it, and tells what
-came of it by the next events; the simulator's shell (tests/simulation/following.py) drives the very same
-object.
+`StandbySession.handle(event)` returns what is to be done now. The shell (session.py) does it, and reports the
+results as the next events. The simulator's shell (tests/simulation/following.py) uses the same class.
 
 Theory of operation
 ===================

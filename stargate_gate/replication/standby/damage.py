@@ -1,17 +1,17 @@
 """Telling a copy that is damaged here from a fetch that failed for another reason: steps of a job. Pure.
 
-A change that cannot be applied has one of these causes: the leader or the line to it, this node's disk (full,
-or gone), or the copy. Only the last is mended by fetching it anew, so it has to be shown by reading the copy
-itself, without the leader and without writing: a full disk reads well. If this is wrong all the same, it
-costs a fetch and some space in the trash, and nothing else: the old copy stays where it is until a whole new
-one is beside it, and is kept whole after that.
+If a change cannot be applied, the cause is the leader, the line to it, this node's disk (full or broken), or
+the copy. Only in the last case does it help to fetch the copy anew. So this reads the copy itself, without
+the leader and without writing, which works on a full disk, too. If the result is wrong, that costs only a
+fetch and some space in the trash: the old copy stays until a complete new one is beside it, and is kept after
+that.
 
-What the copy holds is the leader's anyway, but for values that are not known replicated: with any of those
-it stays in the trash for as long as they are rescued (rescue_steps.py).
+The leader has all values of the copy, except those that are not known replicated. If there are any, the copy
+stays in the trash as long as they are rescued (rescue_steps.py).
 
-The standby stays what it was in the sync set meanwhile: with the damaged copy it holds what it held, and it
-confirms nothing of that repository before the new copy equals the leader's. If there is a push to it
-meanwhile, this standby is late, and leaves the sync set by the record as any other.
+Meanwhile the standby stays in the sync set: it still has what it confirmed, and it confirms nothing of that
+repository before the new copy equals the leader's. If there is a push to it meanwhile, this standby is late,
+and leaves the sync set like any other.
 """
 
 import re

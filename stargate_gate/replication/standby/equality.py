@@ -1,7 +1,7 @@
-"""When this standby was last equal to a leader: on disk, so that it can be said after a restart.
+"""When this standby was last equal to a leader: on disk, so that it is known after a restart.
 
-`stargate promote` says by this what may be lost, and `stargate status` how old a standby is that is not
-connected. The time is the leader's, as it came with a heartbeat: nothing was left to be told then.
+`stargate promote` uses it to say what may be lost, and `stargate status` to say how old the data of a standby
+is that is not connected. The time is that of the leader's heartbeat at which this standby lacked nothing.
 """
 
 import asyncio

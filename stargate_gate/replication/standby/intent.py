@@ -1,9 +1,9 @@
-"""What a standby is about to do to the refs of one repository, so that a crash cannot leave half of it. Pure.
+"""Which refs of one repository a standby is going to change, so that a crash cannot leave half of it. Pure.
 
-git puts one ref in place by one rename: a change of one ref, and of nothing else, is there or is not, and
-needs no intent. Several refs, several transactions (`a` → `a/b`), or HEAD besides, are as many renames,
-and a crash in between leaves some of them: with `a` gone and `a/b` not there yet, a value that the
-leader has acknowledged would be gone from here.
+git puts one ref in place by one rename. So a change of one ref alone is done or not done, and needs no
+intent. Several refs, several transactions (`a` → `a/b`), or a ref and HEAD are several renames, and a crash
+in between leaves only some of them done. If `a` is removed and `a/b` does not exist yet, an acknowledged
+value would be missing here.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A standby's side of what nodes tell each other of themselves; about.py has the words. Pure."""
+"""The standby's side of `About` and `Reached`; the messages are in wire/about.py. Pure."""
 
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.throughput import Throughput

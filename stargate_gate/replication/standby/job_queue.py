@@ -1,7 +1,7 @@
 """What a standby still has to do, repository by repository. Pure.
 
-One repository is worked on by one worker at a time; what arrives for it meanwhile waits and is joined.
-What fails is tried again later, as a full comparison, and holds up no other repository.
+One worker at a time works on a repository. Changes that arrive for it meanwhile wait and are merged into one.
+A change that fails is tried again later, as a full comparison, and delays no other repository.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""The jobs of a `StandbySession` that run: generators of steps, each where it is. Pure.
+"""The running jobs of a `StandbySession`: generators of steps. Pure.
 
 A job yields a step and goes on with its answer, or with its error. What it yields that needs no answer is
 passed on at once. `TakeTurn` is answered here: one job at a time moves folders.

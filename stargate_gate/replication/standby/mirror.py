@@ -1,7 +1,7 @@
 """The standby's side: follow whoever leads, through lost connections, until told to end.
 
-`end` is what a promotion rests on: when it returns, no task of the mirror runs, every git process that it
-started is reaped, and what those left behind is swept. Nothing of the old term changes a ref after that.
+A takeover calls `end` first. When it returns, no task of the mirror runs, every git process that it started
+is reaped, and the files that those left are removed. After that nothing of the old term changes a ref.
 """
 
 import asyncio

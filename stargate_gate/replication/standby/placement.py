@@ -3,20 +3,20 @@
 Theory of operation. A repository is the one with its id, here and on the leader; its name is where it lies.
 
     it has another name there       it is moved here, as a whole and at once; nothing is fetched for that
-    its name is taken here          whoever has the name belongs elsewhere (the leader says where), and moves
-                                    on; two that change places do so in one step
-    it is not here                  it is fetched beside, and comes to its place when it is complete; only
-                                    then goes what is to go for it
+    its name is taken here          the repository that has it gets the name that it has on the leader; two
+                                    that exchange names do so in one step
+    it is not here                  it is fetched into a hidden folder, and gets its name when it is complete;
+                                    only then is a repository moved away that had this name
     a user has deleted it           into the trash: the leader says so, of that id
-    the leader has not got it       that is no deletion: an operator or a disk has taken it away there, or
-                                    this node has led and had more. What may be here alone (the journal
-                                    knows) is rescued, and goes into the trash as a whole; what the whole
-                                    sync set had stays where it is, and is told of: it may be the last copy
-                                    of something that was acknowledged
-    it has no id, or another's      nobody has acknowledged anything of it; it goes into the trash, rescued
+    the leader does not have it     that is no deletion: an operator or a broken disk removed it there, or
+                                    this node has led and had more. If the journal says that it may be only
+                                    here, it goes into the trash as a whole and counts as rescued. If the
+                                    whole sync set had it, it stays, and status names it: it may be the last
+                                    copy of something that was acknowledged
+    it has no id, or another's      nothing of it was acknowledged; it goes into the trash and is rescued
 
-So a standby in the sync set lacks nothing that was acknowledged, at any moment: every step is one rename, of
-a repository that stays. One job at a time moves folders, and none that is being worked on.
+So at any moment a standby in the sync set has everything that was acknowledged: every step is one rename.
+One job at a time moves folders, and only those in which no other job works.
 """
 
 import contextlib

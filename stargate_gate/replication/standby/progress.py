@@ -1,15 +1,15 @@
-"""Whether work on a repository gets on. Pure.
+"""Whether work on a repository makes progress. Pure.
 
-Those who wait for a standby go on waiting only while something gets on there. A byte now and then is a
-sign of life, and no progress: a line that lets a few bytes a second through would hold up a push for as
-long as one is allowed to wait in all. So progress is one of these, since the last time that it was told:
+A push waits for a standby only while that makes progress. A few bytes a second are no progress: with them a
+push on a bad line would wait for the longest time allowed. So progress is one of these, since it was reported
+last:
 
     PROGRESS_BYTES have come
     git has used PROGRESS_CPU_S of processor time: it resolves deltas, or writes very many refs
     a step was done: a batch of refs is in place
 
-The same counts on the leader, for the sake of a standby: its git may search for a long time before it
-sends the first byte.
+The same counts for the leader's git that works for a standby: it may search for a long time before it sends
+the first byte.
 """
 
 from collections.abc import Callable

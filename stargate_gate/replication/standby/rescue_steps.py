@@ -1,8 +1,8 @@
-"""What a standby keeps before values of its own go: steps of a job. Pure; `rescue.values` has the words.
+"""Keeps a standby's own values before they are replaced: steps of a job. Pure; rescue/values.py has the rule.
 
 mark          before refs change: they get values of this term
 keep          before values of older terms are overwritten or removed
-is_surplus    whether a repository that the leader has not got may be here alone
+is_surplus    whether a repository that the leader does not have may be only here
 keep_whole    before a repository goes to the trash
 keep_damaged  before a damaged copy does, for another one
 """

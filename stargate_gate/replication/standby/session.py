@@ -1,13 +1,13 @@
-"""Runs a `StandbySession` over one connection: its instructions become tasks, what comes of them events.
+"""Runs a `StandbySession` over one connection: carries out its instructions, and reports results as events.
 
 `StandbySession` (core.py) decides everything. Here is one task group with
 
-    listen   reads the feed, and hands on each message
+    listen   reads the feed, and passes each message to the session
     send     writes what is to be sent, as fast as the leader takes it
-    clock    wakes the session when it has asked for that
+    clock    wakes the session at the time for which it has asked
     and one task for each job, which carries out its steps one after the other
 
-All of them end with the session, and whatever runs for them is reaped by then. Several may hear at the same
+All of them end with the session, and their git processes are reaped by then. Several may hear at the same
 moment that the connection is gone. The first of them ends the session; from then on it takes no event, and
 whoever has one is cancelled.
 """

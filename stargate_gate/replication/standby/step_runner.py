@@ -1,4 +1,4 @@
-"""Carries out the steps of a standby's jobs: what they are is in steps.py; this decides nothing.
+"""Carries out the steps of a standby's jobs (steps.py). Decides nothing.
 
 Steps that read call the store, the reader of refs and the journal. Steps that write are durable when they
 return, as their docstrings say, and those that change what a client could see are refused once the mirror has

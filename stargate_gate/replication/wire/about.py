@@ -1,9 +1,9 @@
-"""What nodes tell each other of themselves, and what follows from it. Pure.
+"""What nodes tell each other about their addresses and settings, and what is wrong with these. Pure.
 
-A standby replicates by dialling the leader, so a wrong `ssh.advertise` of its own shows only once it leads
-and nobody can follow it. And values that must be the same on all nodes are in one file per node. So each
-side sends an `About`, and the leader dials the standby where that says it is (reach.py); `Reached` tells
-the standby what came of it.
+A standby connects to the leader, so nobody uses its own `ssh.advertise` before it leads; if that is wrong,
+nobody can follow it then. And each node has its own YAML file, in which some values must be the same on all
+nodes. So each side sends an `About`. The leader tries to connect to the standby at the address in it
+(reach.py), and sends the result as `Reached`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from stargate_gate.status import Refill
 
 MAX_SETTINGS = 64  # that a peer may send; there are some ten
 MAX_SETTING_CHARACTERS = 1000
-KEYS_APART_S = 15.0  # a file of keys is changed on one node after the other, and each looks every 5 s at it
+KEYS_APART_S = 15.0  # operators change the file on one node after the other; each node looks at it every 5 s
 
 VERSION, HOST_KEYS, USER_KEYS = "version", "ssh.host_keys", "ssh.authorized_keys"
 TIMINGS = frozenset({"election.heartbeat_s", "election.watchdog_s", "election.lease_s"})
@@ -122,7 +122,7 @@ def checked_settings(value: Any) -> Settings:
 
 
 class KeysApart:
-    """Whether two nodes have let in different keys for so long that it is no change on its way."""
+    """Whether two nodes have let in different keys for longer than changing the file on both takes."""
 
     def __init__(self) -> None:
         self._since: float | None = None

@@ -1,6 +1,6 @@
 """The plain values in a message of the feed: each is read strictly, or refused. Pure.
 
-Every function raises ValueError, or what Python raises for a wrong type, for anything that it does not take.
+For an invalid value every function raises ValueError, or what Python raises for a wrong type.
 """
 
 import re

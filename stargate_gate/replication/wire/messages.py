@@ -3,7 +3,7 @@
     standby                                  leader
     Join            →                                     who I am
                     ←                        Welcome | Refused
-    About           →                                     where I am reached, and how I am configured;
+    About           →                                     my address and my settings;
                     ←                        About        both once, and again after a change
                     ←                        Reached      whether I found you there
                     ←                        ListBegin ListPart… ListEnd      everything there is; repeated
@@ -23,10 +23,10 @@
 A repository is identified by its id. Its name is sent as well, since an operator may change it at any time.
 
 Each line carries the feed's version as "v"; a line without one is of version 3. A newer line is refused.
-Join and Welcome say it as "protocol" besides, so that the other side can answer with the reason.
+Join and Welcome also have it as "protocol", so that the other side can answer with the reason.
 
-All but Join and Refused carry the term: what is of another term counts for nothing. Ref names may be any
-bytes; those that are not UTF-8 travel as lone surrogates, which JSON escapes.
+All but Join and Refused carry the term; messages of another term are ignored. Ref names may be any bytes;
+those that are not UTF-8 are sent as lone surrogates, which JSON escapes.
 """
 
 import json
