@@ -91,7 +91,6 @@ def test_a_fault_in_one_link_ends_that_link_only(method: str, monkeypatch: pytes
     assert len(of_kind(got, ReadDone)) == 1
     assert len(of_kind(got, Answer)) == 1
     assert list(term.links) == [C]
-    term.links[C].check_now()
     term.handle(ConnectionEnded(0.0, 1, "a bug"))
     assert term.links[C].backlog.next(0.0) == Compare(TERM, 2, APP.name, APP.id)
 
