@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from stargate_gate.exitcodes import ExitCode
+from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.wire.messages import PROTOCOL, Join
 from tests.support.feeds import APP_ID, LIMIT_S, B, House, Pipe, opened
 
@@ -62,3 +65,20 @@ async def test_a_term_ends_while_a_standby_that_came_twice_is_cancelled(house: H
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(served, LIMIT_S)
     assert await asyncio.wait_for(house.standbys[0].served, LIMIT_S) == ExitCode.NOT_LEADER
+
+
+async def test_what_time_brings_is_not_logged_as_a_sessions(tmp_path: Path) -> None:
+    """A push sets the term's timer; what the term does then is not of that push's session."""
+    seen: list[dict[str, Any]] = []
+    async with opened(tmp_path, "sync", limits=Limits(0.2, 60.0)) as house:
+        await house.level()
+        seq, write = await house.push(), house.record.update_members
+
+        async def noted(*given: Any, **named: Any) -> Any:
+            seen.append(get_contextvars())
+            return await write(*given, **named)
+
+        house.record.update_members = noted  # type: ignore[method-assign]
+        with bound_contextvars(session="push"):
+            await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)  # the standby is late
+    assert seen == [{}]

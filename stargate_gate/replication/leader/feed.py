@@ -9,6 +9,7 @@ Each call and each message becomes an event for the term, and what the term want
 """
 
 import asyncio
+import contextvars
 import itertools
 import random
 import time
@@ -161,6 +162,7 @@ class Feed:
         self._catching_up: asyncio.Future[Member | None] | None = None
         self._writes = HeldTasks()
         self._timer: asyncio.TimerHandle | None = None
+        self._context = contextvars.copy_context()  # for what is done in no session's name
         self._handle(Tick(_now()))
 
     @property
@@ -438,7 +440,7 @@ class Feed:
                 waiting, self._catching_up = self._catching_up, None
                 _give(waiting, instruction.successor)
             case WriteRecord():
-                self._writes.start(self._write_record(), "sync-set")
+                self._context.copy().run(self._writes.start, self._write_record(), "sync-set")
             case JournalSent(seq, identity, name, refs):
                 self._journal.told(self.term, seq, identity, name, refs)
             case JournalRefined(seq, identity):
@@ -469,7 +471,8 @@ class Feed:
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._tick, at) if at is not None else None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(at, self._tick, at, context=self._context) if at is not None else None
 
     def _tick(self, at: float) -> None:
         self._timer = None
