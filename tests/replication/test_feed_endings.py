@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.replication.leader.sync_rules import Limits
 from stargate_gate.replication.wire.messages import PROTOCOL, Join
+from stargate_gate.repos.repository import ID_FILE, Repository
 from tests.support.feeds import APP_ID, LIMIT_S, B, House, Pipe, opened
 
 
@@ -82,3 +83,17 @@ async def test_what_time_brings_is_not_logged_as_a_sessions(tmp_path: Path) -> N
         with bound_contextvars(session="push"):
             await asyncio.wait_for(house.feed.replicated(APP_ID, seq), LIMIT_S)  # the standby is late
     assert seen == [{}]
+
+
+async def test_a_repository_that_loses_its_id_while_it_is_listed_is_left_out(house: House) -> None:
+    """It does not end the connection of the standby whose list it is."""
+    await house.push()
+    repository, digest = await house.repository(), house.room.refs.digest_and_whole
+
+    async def and_lose_the_id(of: Repository) -> tuple[str, bool]:
+        found = await digest(of)
+        (of.path / ID_FILE).unlink()
+        return found
+
+    house.room.refs.digest_and_whole = and_lose_the_id  # type: ignore[method-assign]
+    assert await house.feed.listed(repository) is None

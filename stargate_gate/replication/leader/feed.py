@@ -355,12 +355,12 @@ class Feed:
         """Its entry in a full list; None if it is gone, or another repository is there by now."""
         try:
             identity = self._store.register.identity(repository)
+            if not self._store.register.holds(repository, identity):
+                return None  # it was moved, or replaced by a copy, just now
+            reading = self._reader.of_folder(repository, identity)
+            outcome = await self._read(identity.id, Purpose.LIST, reading)
         except (NoSuchRepositoryError, UnavailableError):
             return None  # a standby that has it asks for it by its id
-        if not self._store.register.holds(repository, identity):
-            return None  # it was moved, or replaced by a copy, just now
-        reading = self._reader.of_folder(repository, identity)
-        outcome = await self._read(identity.id, Purpose.LIST, reading)
         return outcome if isinstance(outcome, Listed) else None
 
     async def _number(self, identity: RepositoryIdentity, purpose: Purpose) -> int:
