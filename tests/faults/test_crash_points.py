@@ -3,6 +3,7 @@
 Acknowledged is never lost. What was not acknowledged is on every node in the end, or on none.
 """
 
+import asyncio
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +14,12 @@ import pytest
 
 from stargate_gate.election.flock.lockfile import read_slots, record_of
 from stargate_gate.election.port import ClusterRecord
+from stargate_gate.replication.standby.intent import Intent
+from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.repos.plan import RefChange
 from tests.faults.conftest import MakeCluster
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually
+from tests.support.git import git
 from tests.support.line import Line
 from tests.support.pushers import Told, damage, refs_of, told, wait_until_tidy
 from tests.support.trap import Trap, ref_lock
@@ -202,6 +207,50 @@ def test_what_a_killed_standby_left_to_the_system_is_on_disk_before_it_follows_a
     assert ["EIO" in call for call in calls] == [True, False]
     assert all(f"<{b.data_dir}/repositories>" in call for call in calls)
     assert _end(cluster)[REF] == push.oid
+
+
+def _leave_refused_change(node: NodeProcess) -> str:
+    """As if it had died within a change that this git refuses: main is gone, and nothing is there for it.
+
+    Returns what main was.
+    """
+    repository = node.repository(REPOSITORY)
+    main = git("rev-parse", "refs/heads/main", cwd=repository)
+    identity = (repository / "stargate-id").read_text().strip()
+    gone, refused = RefChange("refs/heads/main", main, None), RefChange("refs/heads/a..b", None, main)
+    intent = Intent(identity, REPOSITORY, ((gone,), (refused,)), "")
+    asyncio.run(Intents(node.data_dir / "state/intents").put(intent))
+    git("update-ref", "-d", "refs/heads/main", cwd=repository)
+    return main
+
+
+def test_a_change_that_cannot_be_completed_keeps_nobody_from_following(make: MakeCluster) -> None:
+    """A newer git on the leader may take a ref that the standby's git refuses."""
+    cluster = make(election=CALM)
+    _begin(cluster)
+    a, b = cluster["node-a"], cluster["node-b"]
+    b.kill()
+    main = _leave_refused_change(b)
+    b.start()
+    eventually(lambda: "intent_undone" in b.log(), "that it is said")
+    a.wait_in_sync_set("node-b")
+    assert _end(cluster)["refs/heads/main"] == main
+
+
+def test_a_change_that_cannot_be_completed_keeps_nobody_from_leading(make: MakeCluster) -> None:
+    """The value that was acknowledged before is there again."""
+    cluster = make(election=CALM)
+    _begin(cluster)
+    a, b = cluster["node-a"], cluster["node-b"]
+    b.signal(signal.SIGSTOP)  # it dies in the sync set: its leader does not live to take it out
+    a.kill()
+    b.kill()
+    main = _leave_refused_change(b)
+    b.start()
+    b.wait_ready()
+    assert refs_of(b, REPOSITORY) == {"refs/heads/main": main}
+    a.start()
+    assert _end(cluster)["refs/heads/main"] == main
 
 
 def test_after_the_acknowledgement_and_before_the_report(make: MakeCluster) -> None:

@@ -12,7 +12,6 @@ from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.standby import intent_files as intents_module
 from stargate_gate.replication.standby.answers import TermOverError
-from stargate_gate.replication.standby.apply_steps import complete
 from stargate_gate.replication.standby.intent import (
     DamagedIntentError,
     Intent,
@@ -22,6 +21,7 @@ from stargate_gate.replication.standby.intent import (
     remaining,
 )
 from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
 from stargate_gate.replication.wire.messages import Changed
@@ -159,6 +159,42 @@ async def test_an_intent_of_another_repository_of_that_name_is_dropped(room: Roo
     await completed(room)
     assert git(repository, "rev-parse", "refs/heads/topic") == intent.transactions[0][0].old
     assert await intents_of(room).all() == []
+
+
+REFUSED = RefChange("refs/heads/a..b", None, NEW)  # this git takes no such ref; another one may
+
+
+@pytest.mark.parametrize("done", [0, 1])
+async def test_what_cannot_be_completed_is_undone_and_holds_up_nothing(room: Room, done: int) -> None:
+    """What was there before the change was acknowledged: it is back, in that repository and no other."""
+    repository, intent = await prepared(room)
+    first = intent.transactions[0]
+    refused = Intent(intent.repository_id, intent.name, (first, (REFUSED,)), intent.head)
+    for changes in refused.transactions[:done]:
+        git(repository, "update-ref", "--stdin", "-z", given=update_ref_input(changes))
+    other = await room.store.create(parse_repository_name("org/other"), id="f" * 32)
+    tip = first[0].old
+    assert tip is not None
+    git(other, "fetch", "-q", repository.path, "refs/heads/main:refs/heads/main")
+    main = git(other, "rev-parse", "refs/heads/main")
+    new = (RefChange("refs/heads/x", None, main), RefChange("refs/heads/y", None, main))
+    await intents_of(room).put(refused)
+    await intents_of(room).put(Intent("f" * 32, "org/other", (new,), "ref: refs/heads/main"))
+    await completed(room)
+    assert git(repository, "rev-parse", "refs/heads/topic") == tip
+    assert git(other, "rev-parse", "refs/heads/x", "refs/heads/y").split() == [main, main]
+    assert await intents_of(room).all() == []
+
+
+async def test_what_cannot_be_undone_either_is_given_up_and_holds_up_nothing(room: Room) -> None:
+    """A damaged repository. Its intent stays until it was compared with the leader."""
+    repository, intent = await prepared(room)
+    await intents_of(room).put(intent)
+    (repository.path / "refs/heads/topic").parent.mkdir(exist_ok=True)
+    git(repository, "pack-refs", "--all")
+    (repository.path / "packed-refs").write_bytes(b"this is damaged\n")
+    assert await carry_out_all(complete(), runner(room), Progress()) == [intent]
+    assert await intents_of(room).all() == [intent]
 
 
 async def test_a_damaged_intent_was_never_acted_upon(room: Room) -> None:

@@ -27,7 +27,7 @@ from stargate_gate.replication.standby.answers import (
     OnDisk,
     Walked,
 )
-from stargate_gate.replication.standby.apply_steps import complete
+from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.wire.messages import Gone
 from stargate_gate.repos.snapshot import RefSnapshot
 from tests.simulation.disk import Line, Repo, fits
@@ -352,7 +352,10 @@ def _anybody() -> None:
 def complete_intents(process: "Process", require: Callable[[], None] = _anybody) -> Steps:
     """What was received is completed, as `Mirror.finish_received` does it. Raises as that."""
     try:
-        yield from _all_of(complete(), Carrier(process, None, require), process)
+        given_up = yield from _all_of(complete(), Carrier(process, None, require), process)
+        for intent in given_up:
+            process.world.cover("an intent is given up")
+            process.disk.intents.pop(intent.repository_id, None)
     except (StargateError, OSError) as error:
         raise ElectionUnavailableError(f"what was received cannot be completed: {error}") from error
 
@@ -364,11 +367,12 @@ def _all_of(steps: do.Steps[Any], carrier: Carrier, process: "Process") -> Steps
     while True:
         try:
             step = steps.throw(error) if error is not None else steps.send(answer)
-        except StopIteration:
-            return
+        except StopIteration as done:
+            return done.value
         answer, error = None, None
         if isinstance(step, do.Remark):
-            process.world.cover("an intent is completed")
+            if isinstance(step, do.Log) and step.event == "intent_completed":
+                process.world.cover("an intent is completed")
             continue
         try:
             answer = yield from carrier.carry_out(step)  # type: ignore[arg-type]

@@ -4,8 +4,9 @@ from typing import Any
 
 from stargate_gate.replication.rescue.unreplicated import Mark
 from stargate_gate.replication.standby.answers import NOTHING_MARKED, NOTHING_TO_RESCUE, OnDisk
-from stargate_gate.replication.standby.apply_steps import ApplySteps, complete
+from stargate_gate.replication.standby.apply_steps import ApplySteps
 from stargate_gate.replication.standby.core import StandbySession
+from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
 from stargate_gate.replication.standby.steps import (
     FetchObjects,

@@ -36,6 +36,7 @@ SEEN = {  # what the product logs of it
     "repository_vanished_from_leader": "a repository stays that the leader lacks",
     "membership_not_noted": "a membership is not noted",
     "intent_completed": "an intent is completed",
+    "intent_undone": "an intent is undone",
 }
 
 

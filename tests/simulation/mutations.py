@@ -206,7 +206,7 @@ MUTATIONS = (
         gap=40,
         every=20,
         patches=broken_standby.ANY_TERM,
-        seed=2136,
+        seed=4239,
     ),
     Mutation(
         "the mirror is not ended before the claim",
@@ -274,7 +274,7 @@ MUTATIONS = (
         gap=20,
         every=15,
         patches=broken_leader.SNAPSHOTS_HAVE_NO_NUMBER,
-        seed=92,
+        seed=2369,
     ),
     Mutation(
         "async forgets what only some have",

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.replication.standby.apply_steps import ApplySteps, complete
+from stargate_gate.replication.standby.apply_steps import ApplySteps
 from stargate_gate.replication.standby.damage import DamageSteps
 from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.rescue_steps import RescueSteps

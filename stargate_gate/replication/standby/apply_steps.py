@@ -6,7 +6,7 @@ Objects by id first, then refs by transaction. The order, with what a crash at e
     fetch           objects that no ref names yet, also HEAD's; after a crash a half-written pack is removed
     mark            in the journal, at the same time: these refs get values that other nodes may lack
     keep            values that the leader lacks, before they are overwritten or removed (rescue_steps.py)
-    (intent)        if more than one ref changes: the changes, written to disk; see `complete`
+    (intent)        if more than one ref changes: the changes, written to disk; see intent_steps.py
     refs            transactions of git's, each with the values that it expects to find; very many new refs
                     are written as one file (see repos/packed.py)
     HEAD            if the leader's has a valid value; if not, the rest goes on
@@ -16,8 +16,8 @@ Objects by id first, then refs by transaction. The order, with what a crash at e
 A copy that is damaged here is fetched anew beside it, and goes to the trash when the new one is in its
 place: see damage.py.
 
-The session lets one job at a time work on a repository. It calls `prepare` first: what an earlier session or
-process has left counts only after it is on disk.
+The session lets one job at a time work on a repository. It calls `intent_steps.prepare` first: what an
+earlier session or process has left counts only after it is on disk.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,14 +28,13 @@ from stargate_gate.errors import GitFailedError, StargateError, UnavailableError
 from stargate_gate.replication.rescue.unreplicated import Mark
 from stargate_gate.replication.standby.answers import (
     LEADER_HAS_BOTH,
-    NOTED_BEFORE_THE_CRASH,
     Copy,
     LeaderCannotReadError,
     LeaderRepository,
     OnDisk,
 )
 from stargate_gate.replication.standby.damage import DamageSteps
-from stargate_gate.replication.standby.intent import Intent, needed, remaining
+from stargate_gate.replication.standby.intent import Intent, needed
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.rescue_steps import INLINE_REFS, RescueSteps
 from stargate_gate.replication.standby.steps import (
@@ -54,10 +53,8 @@ from stargate_gate.replication.standby.steps import (
     NoteSettled,
     PutIntent,
     ReadHead,
-    ReadIntents,
     ReadRefs,
     RemoveIntent,
-    SettleFolders,
     Steps,
     SyncRepository,
 )
@@ -307,7 +304,7 @@ class ApplySteps:
     ) -> Steps[None]:
         """The transactions, in order. Raises what git says if one of them does not fit."""
         for transaction in transactions:
-            steps: list[Step] = yield from self._compute(_cut, transaction, size=len(transaction))
+            steps: list[Step] = yield from self._compute(cut, transaction, size=len(transaction))
             for step in steps:
                 yield ChangeRefs(copy, step.changes, step.packed, marked, rescued, intended)
 
@@ -344,54 +341,8 @@ class ApplySteps:
         return (yield Compute(function, arguments))  # type: ignore[arg-type]
 
 
-# -- what a crash has left -------------------------------------------------------------------------------
-
-
-def prepare() -> Steps[None]:
-    """Before anything is compared, and before this node leads: what was received is complete, and on disk.
-
-    So is what was left to the system: a ref that was moved and is not on disk looks equal, too.
-    """
-    yield SettleFolders()
-    yield from complete()
-
-
-def complete() -> Steps[None]:
-    """Do what is left of every intent. For when nothing else works on the repositories."""
-    intents: list[Intent] = yield ReadIntents()
-    for intent in intents:
-        copy: Copy | None = yield Find(intent.repository_id)
-        synced = NOTED_BEFORE_THE_CRASH
-        if copy is not None:
-            synced = yield from _complete(copy, intent)
-        yield RemoveIntent(intent.repository_id, synced)
-
-
-def _complete(copy: Copy, intent: Intent) -> Steps[OnDisk]:
-    refs: Mapping[str, str] = (yield ReadRefs(copy)).refs
-    left = yield Compute(remaining, (intent, refs))
-    for change in left.misfits:
-        yield Log.of(
-            "error",
-            "intent_does_not_fit",
-            repository=intent.name,
-            ref=change.ref,
-            old=change.old,
-            new=change.new,
-        )
-    noted = NOTED_BEFORE_THE_CRASH
-    for transaction in left.transactions:
-        for step in (yield Compute(_cut, (transaction,))):
-            yield ChangeRefs(copy, step.changes, step.packed, noted, noted, noted)
-    if intent.head and not left.misfits:
-        yield ChangeHead(copy, intent.head, noted)
-    synced: OnDisk = yield SyncRepository(copy)
-    changes = sum(map(len, left.transactions))
-    yield Log.of("info", "intent_completed", repository=intent.name, changes=changes)
-    return synced
-
-
-def _cut(transaction: Sequence[RefChange]) -> list[Step]:
+def cut(transaction: Sequence[RefChange]) -> list[Step]:
+    """The steps of a transaction, for `Compute`."""
     return list(plan.steps(transaction))
 
 

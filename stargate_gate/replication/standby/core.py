@@ -45,7 +45,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.replication.standby import events
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.answers import SessionOverError, TermOverError
-from stargate_gate.replication.standby.apply_steps import Applied, ApplySteps, prepare
+from stargate_gate.replication.standby.apply_steps import Applied, ApplySteps
 from stargate_gate.replication.standby.damage import DamageSteps
 from stargate_gate.replication.standby.enrolment import enroll
 from stargate_gate.replication.standby.instructions import (
@@ -57,6 +57,8 @@ from stargate_gate.replication.standby.instructions import (
     Wake,
     Welcomed,
 )
+from stargate_gate.replication.standby.intent import Intent
+from stargate_gate.replication.standby.intent_steps import prepare
 from stargate_gate.replication.standby.introductions import Introductions
 from stargate_gate.replication.standby.job_queue import Job, JobQueue, Stray
 from stargate_gate.replication.standby.jobs import RunningJobs
@@ -315,7 +317,6 @@ class StandbySession:
                 raise SessionOverError(str(out_of_place(message)))
 
     def _owe(self, news: News) -> None:
-        """A repository is to be made what it is on the leader now."""
         self.queue.add(news, self.now)
 
     def _require_term(self, message: Message) -> None:
@@ -361,15 +362,17 @@ class StandbySession:
 
     def _prepare(self) -> Steps[None]:
         try:
-            yield from self._preparation()
+            given_up = yield from self._preparation()
         except StargateError as error:
             raise SessionOverError(error.message) from error
         except OSError as error:
             raise SessionOverError(f"what was received cannot be completed: {error}") from error
+        for one in given_up:  # whatever the leader's list says, half of a change may be there
+            self.queue.add(Compare(self._term, 0, RepositoryName(one.name), one.repository_id), self.now)
         self.state = State.OPENING
         self._out.append(OpenFeed())
 
-    def _preparation(self) -> Steps[None]:
+    def _preparation(self) -> Steps[list[Intent]]:
         return prepare()
 
     # -- lists -----------------------------------------------------------------------------------------
@@ -453,8 +456,7 @@ class StandbySession:
 
     def _failed(self, job: Job, error: str) -> None:
         level = "debug" if error == job.error else "warning"
-        tries = job.failed + 1
-        name = str(job.name)
+        tries, name = job.failed + 1, str(job.name)
         self._out.append(Log.of(level, "repository_not_mirrored", repository=name, error=error, tries=tries))
         self._acks.silent(job.id)
         self.queue.failed(job, error, self.now)

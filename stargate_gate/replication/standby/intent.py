@@ -64,6 +64,22 @@ def remaining(intent: Intent, refs: Mapping[str, str]) -> Remaining:
     return Remaining(tuple(filter(None, transactions)), tuple(misfits))
 
 
+def undoing(intent: Intent, refs: Mapping[str, str]) -> Remaining:
+    """What to do so that nothing of it is there, where the refs are `refs` now: the last comes first.
+
+    A ref at its old value stays as it is, and so does one that somebody else has changed.
+    """
+    back = [
+        tuple(
+            RefChange(change.ref, change.new, change.old)
+            for change in transaction
+            if refs.get(change.ref) == change.new != change.old
+        )
+        for transaction in reversed(intent.transactions)
+    ]
+    return Remaining(tuple(filter(None, back)), ())
+
+
 def encode(intent: Intent) -> bytes:
     """Its CRC-32, and the intent as JSON. Odd bytes of refs are escaped surrogates."""
     value = [

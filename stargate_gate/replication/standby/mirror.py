@@ -28,9 +28,9 @@ from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer.connection import Credentials, Peer
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
-from stargate_gate.replication.standby.apply_steps import complete
 from stargate_gate.replication.standby.equality import InStep
 from stargate_gate.replication.standby.intent_files import Intents
+from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.ref_writer import NotReapedError
 from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
@@ -154,7 +154,8 @@ class Mirror:
     async def finish_received(self) -> None:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
-        And it is on disk: this node acknowledges whatever it shows as a leader.
+        And it is on disk: this node acknowledges whatever it shows as a leader. What can be neither completed
+        nor undone in one repository holds up no other: this node leads with what is there.
 
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
@@ -177,7 +178,8 @@ class Mirror:
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
-            await carry_out_all(complete(), runner, Progress())
+            for intent in await carry_out_all(complete(), runner, Progress()):
+                await here.intents.remove(intent.repository_id)  # from now on, pushes write there
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
                 self._lingering.append(error.process)

@@ -10,6 +10,8 @@ from typing import Any
 from stargate_gate.election.port import Member
 from stargate_gate.repos.names import RESERVED, RepositoryName, parse_repository_name
 
+NUMBERS = 1 << 64
+
 _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f]{1,4096}")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -40,8 +42,8 @@ def read_ref(value: Any) -> str:
 
 
 def read_number(value: Any) -> int:
-    """A whole number from 0."""
-    if type(value) is not int or value < 0:
+    """A whole number from 0 that has 64 bits at most: no arithmetic with times and counts fails on it."""
+    if type(value) is not int or not 0 <= value < NUMBERS:
         raise ValueError(f"not a number: {value!r:.100}")
     return value
 
