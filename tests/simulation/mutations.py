@@ -206,7 +206,7 @@ MUTATIONS = (
         gap=40,
         every=20,
         patches=broken_standby.ANY_TERM,
-        seed=2136,
+        seed=4239,
     ),
     Mutation(
         "the mirror is not ended before the claim",

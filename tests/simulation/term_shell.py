@@ -376,6 +376,8 @@ class TermShell:
                 self.process.note_replicated(self.number, seq)
             case Wake():
                 self._clock.set(instruction.at)
+            case Log(event="standby_failed"):
+                raise AssertionError(f"the term has a bug: {instruction.fields}")
             case Log():
                 if instruction.event in COVERS:
                     self.world.cover(COVERS[instruction.event])

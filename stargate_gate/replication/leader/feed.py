@@ -9,6 +9,7 @@ Each call and each message becomes an event for the term, and what the term want
 """
 
 import asyncio
+import contextvars
 import itertools
 import random
 import time
@@ -80,7 +81,12 @@ from stargate_gate.replication.leader.instructions import (
 from stargate_gate.replication.leader.reach import RETRY
 from stargate_gate.replication.leader.reach import Reach as ReachStandby
 from stargate_gate.replication.leader.refs_answer import answer_refs
-from stargate_gate.replication.leader.repository_reader import OneReading, RepositoryReader, SyncToDisk
+from stargate_gate.replication.leader.repository_reader import (
+    OneReading,
+    PendingReading,
+    RepositoryReader,
+    SyncToDisk,
+)
 from stargate_gate.replication.leader.standby_connection import StandbyConnection
 from stargate_gate.replication.leader.standby_status import standbys_of
 from stargate_gate.replication.leader.term import LeaderTerm
@@ -88,14 +94,7 @@ from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.ports import Channel, LeaderJournal, TermRecord
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
-from stargate_gate.replication.wire.messages import (
-    Join,
-    Listed,
-    MessageError,
-    Refused,
-    encode,
-    expect,
-)
+from stargate_gate.replication.wire.messages import Join, Listed, MessageError, Refused, encode, expect
 from stargate_gate.replication.wire.numbers import UNNUMBERED
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
@@ -108,17 +107,10 @@ log = structlog.get_logger()
 
 JOIN_LIMIT_S = 10.0  # from the start of a feed's channel to the standby's first line
 RECORD_BACKOFF = Backoff(0.2, 5.0, random.random)
+FAILED_TICK_S = 1.0  # after a fault of this program, if no other time was set
 LATE_BACKOFF = Backoff(1.0, 60.0, random.random)  # one that was late may be late again
 
 T = TypeVar("T")
-
-
-class _PendingReading:
-    """What the term wants of one reading, for the task that does it. `over`: ReadDone has come."""
-
-    def __init__(self) -> None:
-        self.todo: asyncio.Queue[ReadRefs | SyncRepository | ReadDone] = asyncio.Queue()
-        self.over = False
 
 
 class Feed:
@@ -165,11 +157,12 @@ class Feed:
         self._core = LeaderTerm(term, me, settings, outside, _now())
         self._numbers = itertools.count(1)
         self._connections: dict[int, StandbyConnection] = {}
-        self._readings: dict[int, _PendingReading] = {}
+        self._readings: dict[int, PendingReading] = {}
         self._waits: dict[int, asyncio.Future[Answer]] = {}
         self._catching_up: asyncio.Future[Member | None] | None = None
         self._writes = HeldTasks()
         self._timer: asyncio.TimerHandle | None = None
+        self._context = contextvars.copy_context()  # for what is done in no session's name
         self._handle(Tick(_now()))
 
     @property
@@ -283,11 +276,10 @@ class Feed:
 
     async def close(self) -> None:
         """The term is over: end every connection, write no more records. Safe to call twice."""
-        running = [one for one in self._connections.values() if one.admission.done()]
+        running = [one for one in self._connections.values() if one.is_admitted]
         self._handle(Closed(_now()))
         for connection in running:
-            if connection.admission.result() is None:
-                await connection.ended.wait()
+            await connection.ended.wait()
         await self._writes.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -338,8 +330,8 @@ class Feed:
                 ended = await connection.run()
         finally:
             del self._connections[connection.number]
-            self._handle(ConnectionEnded(_now(), connection.number, ended))
             connection.ended.set()
+            self._handle(ConnectionEnded(_now(), connection.number, ended))
         if refusal is None:
             log.info("standby_disconnected", standby=join.member.name, reason=ended, term=self.term)
             return ExitCode.NOT_LEADER if self._core.closed else ExitCode.OK
@@ -363,12 +355,12 @@ class Feed:
         """Its entry in a full list; None if it is gone, or another repository is there by now."""
         try:
             identity = self._store.register.identity(repository)
+            if not self._store.register.holds(repository, identity):
+                return None  # it was moved, or replaced by a copy, just now
+            reading = self._reader.of_folder(repository, identity)
+            outcome = await self._read(identity.id, Purpose.LIST, reading)
         except (NoSuchRepositoryError, UnavailableError):
             return None  # a standby that has it asks for it by its id
-        if not self._store.register.holds(repository, identity):
-            return None  # it was moved, or replaced by a copy, just now
-        reading = self._reader.of_folder(repository, identity)
-        outcome = await self._read(identity.id, Purpose.LIST, reading)
         return outcome if isinstance(outcome, Listed) else None
 
     async def _number(self, identity: RepositoryIdentity, purpose: Purpose) -> int:
@@ -389,7 +381,7 @@ class Feed:
         name: RepositoryName | None = None,
     ) -> Outcome:
         """Wait for the turn, and do what the term wants, in the caller's task. Raises as `reading`."""
-        number, pending = next(self._numbers), _PendingReading()
+        number, pending = next(self._numbers), PendingReading()
         self._readings[number] = pending
         try:
             self._handle(ReadWanted(_now(), number, identity, purpose, name))
@@ -409,9 +401,25 @@ class Feed:
     # -- carrying out what the term wants --------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
-        """Give it to the term, and carry out what follows. Never waits."""
-        for instruction in self._core.handle(event):
-            self._carry_out(instruction)
+        """Give it to the term, and carry out what follows. Never waits.
+
+        Raises what the term or an instruction raises (a bug), after the other instructions were carried out:
+        they are those of other pushes and standbys.
+        """
+        failed: Exception | None = None
+        try:
+            instructions = self._core.handle(event)
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            failed, instructions = error, self._core.take()
+            if self._timer is None:
+                self._set_timer(_now() + FAILED_TICK_S)  # the clock goes on
+        for instruction in instructions:
+            try:
+                self._carry_out(instruction)
+            except Exception as error:  # noqa: BLE001 - as well
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _carry_out(self, instruction: Instruction) -> None:  # noqa: C901, PLR0912 - one case for each kind
         match instruction:
@@ -432,7 +440,7 @@ class Feed:
                 waiting, self._catching_up = self._catching_up, None
                 _give(waiting, instruction.successor)
             case WriteRecord():
-                self._writes.start(self._write_record(), "sync-set")
+                self._context.copy().run(self._writes.start, self._write_record(), "sync-set")
             case JournalSent(seq, identity, name, refs):
                 self._journal.told(self.term, seq, identity, name, refs)
             case JournalRefined(seq, identity):
@@ -463,7 +471,8 @@ class Feed:
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._tick, at) if at is not None else None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(at, self._tick, at, context=self._context) if at is not None else None
 
     def _tick(self, at: float) -> None:
         self._timer = None

@@ -127,7 +127,7 @@ class Link:
         if self.backlog.covered:
             return self.backlog.lag(now)
         known = self.refilling
-        differing = known.total - known.done if known is not None and known.total else None
+        differing = max(0, known.total - known.done) if known is not None and known.total else None
         return differing, now - self._behind_from
 
     def holds(self, position: int) -> bool:
@@ -199,7 +199,7 @@ class Link:
     # -- what the standby says -------------------------------------------------------------------------
 
     def hear(self, message: FromStandby) -> None:
-        """One message of this term."""
+        """One message of this term, which `disbelief` has passed."""
         now = self._heard_at = self._context.now
         match message:
             case About():
@@ -222,6 +222,18 @@ class Link:
                 self._position = message.position
         self._rise()
 
+    def disbelief(self, message: FromStandby) -> str | None:
+        """Why this message cannot be true: it confirms what the standby was not sent. None: it may be."""
+        newest = self._context.position
+        match message:
+            case Applied(seq=seq) if seq > newest:
+                return f"it confirms change {seq}, and the newest is {newest}"
+            case Alive(position=position) if position > newest:
+                return f"it has position {position}, and the newest is {newest}"
+            case Checked(check=check) if not 1 <= check <= self._sent_check():
+                return f"it confirms list {check}, which it was not sent"
+        return None
+
     def worked_for(self, identity: str) -> None:
         """This node's git has worked on that repository for its sake: that is progress of its."""
         self.backlog.progress(identity, self._context.now)
@@ -229,6 +241,10 @@ class Link:
     def is_of_term(self, message: FromStandby) -> bool:
         """Whether that is said in this term."""
         return not isinstance(message, Join) and message.term == self._context.term
+
+    def _sent_check(self) -> int:
+        """The newest full list that was sent to its end; 0: none was."""
+        return self._check if self._list is None else self._check - 1
 
     def _confirm(self, check: int) -> None:
         if check != self._check or self._uncovered:

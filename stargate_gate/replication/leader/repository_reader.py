@@ -20,6 +20,7 @@ from stargate_gate.replication.leader.events import (
     RefsUnreadable,
     Vanished,
 )
+from stargate_gate.replication.leader.instructions import ReadDone, ReadRefs, SyncRepository
 from stargate_gate.replication.leader.sent_states import State
 from stargate_gate.replication.wire.messages import MAX_REASON_CHARACTERS
 from stargate_gate.repos.identities import RepositoryIdentity
@@ -59,6 +60,14 @@ class RepositoryReader:
             return repository
 
         return OneReading(self, there, Purpose.LIST, identity)
+
+
+class PendingReading:
+    """What the term wants of one reading, for the task that does it. `over`: ReadDone has come."""
+
+    def __init__(self) -> None:
+        self.todo = asyncio.Queue[ReadRefs | SyncRepository | ReadDone]()
+        self.over = False
 
 
 class OneReading:

@@ -63,6 +63,11 @@ class StandbyConnection:
         self._listed: dict[RepositoryName, Repository] = {}
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_admitted(self) -> bool:
+        """The term has admitted it. Its session may have been cancelled before the term has decided."""
+        return self.admission.done() and not self.admission.cancelled() and self.admission.result() is None
+
     def decide(self, refusal: Refuse | None) -> None:
         """The term has admitted it, or not."""
         if not self.admission.done():

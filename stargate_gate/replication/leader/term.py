@@ -19,7 +19,8 @@ IllegalEventError, which names both.
               the older one has spoken: → ended (Refuse); it has ended: → admitted
     admitted  Heard, Sent, RepositoriesListed, LookedUp, ReachTried
               ConnectionEnded   → unknown
-              what it says is wrong, it is silent, somebody takes its place, Closed: → ended (EndLink)
+              what it says is wrong, it is silent, somebody takes its place, this program has a bug that
+              shows there, Closed: → ended (EndLink)
     ended     ConnectionEnded   → unknown
               Heard, Sent, RepositoriesListed, LookedUp, ReachTried count for nothing: they were on their way
 
@@ -27,7 +28,7 @@ What was rejected: to have each connection's tasks decide by themselves, with lo
 That worked, and nobody could run it without asyncio, so the simulator checked a copy of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -112,6 +113,7 @@ class LeaderTerm:
         self._catching: _Catching | None = None
         self._closed = False
         self._woken_at: float | None = None
+        self._woken = False  # the Tick of that Wake has come: another one is needed, even for the same time
         self.sync_set = SyncSet(self._context, self._links)
         self.readings = Readings(self._context, self._send)
         self._context.note_replicated = self.sync_set.note_replicated
@@ -140,30 +142,35 @@ class LeaderTerm:
 
         Raises:
             IllegalEventError: this state does not allow it; nothing has changed.
+            Exception: a bug that is not of one standby's connection; see `take`.
         """
-        context = self._context
-        context.now = max(context.now, event.now)
-        try:
-            self._dispatch(event)
+        self._context.now = max(self._context.now, event.now)
+        self._dispatch(event)
+        self._advance()
+        if __debug__ and self._check():
             self._advance()
-            if __debug__:
-                self._check()
-            return list(context.out)
-        finally:
-            context.out.clear()
+        return self.take()
+
+    def take(self) -> list[Instruction]:
+        """What `handle` had decided before it raised.
+
+        It is to be carried out all the same: pushes, readings and standbys wait for it.
+        """
+        taken = list(self._context.out)
+        self._context.out.clear()
+        return taken
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
         match event:
-            case Tick():
-                pass  # `_advance` does what is due
+            case Tick():  # `_advance` does what is due
+                self._woken = self._woken_at is not None and event.now >= self._woken_at
             case Joined():
                 self._join(event)
             case Heard() | Sent() | ConnectionEnded() | RepositoriesListed() | LookedUp() | ReachTried():
                 self._of_link(event)
             case WorkedFor():
-                for link in self._links.values():
-                    if link.source == event.source:
-                        link.worked_for(event.id)
+                for link in [one for one in self._links.values() if one.source == event.source]:
+                    self._attempt(link, lambda link: link.worked_for(event.id))
             case ReadWanted():
                 if not self.readings.want(event):
                     raise IllegalEventError(event, self.readings.state_of(event.read))
@@ -209,8 +216,14 @@ class LeaderTerm:
             self._refuse(
                 event, f"it has the name and the data_dir of the leader {me.name!r}: give each node its own"
             )
+        elif (earlier := self._asking_of(join.member)) is not None and join.member not in self._links:
+            # The connection before that one has not ended. It comes after both, so that the newest one wins.
+            self._asking[event.link] = _Asking(event, earlier.former, earlier.until)
         else:
             self._admit(event)
+
+    def _asking_of(self, member: Member) -> _Asking | None:
+        return next((one for one in self._asking.values() if one.joined.join.member == member), None)
 
     def _admit(self, event: Joined) -> None:
         """Take the standby in, or say why not, or find out whether its older connection lives."""
@@ -250,7 +263,7 @@ class LeaderTerm:
             )
         self._context.out.append(Refuse(event.link, reason))
 
-    def _of_link(self, event: LinkEvent) -> None:  # noqa: C901 - one case for each kind of event
+    def _of_link(self, event: LinkEvent) -> None:
         link = self._by_number.get(event.link)
         if isinstance(event, ConnectionEnded):
             self._connection_ended(event)
@@ -259,20 +272,23 @@ class LeaderTerm:
                 state = "it is not admitted yet" if event.link in self._asking else "no such connection"
                 raise IllegalEventError(event, state)
         else:
-            match event:
-                case Heard():
-                    self._hear(link, event)
-                case ReachTried():
-                    link.reach_tried(event.problem)
-                case Sent():
-                    if not link.sent():
-                        raise IllegalEventError(event, "nothing was being sent")
-                case RepositoriesListed():
-                    if not link.repositories_listed(event.names):
-                        raise IllegalEventError(event, "no list waits for names")
-                case LookedUp():
-                    if not link.looked_up(event.listed):
-                        raise IllegalEventError(event, "no list waits for entries")
+            self._attempt(link, lambda link: self._of_admitted(link, event))
+
+    def _of_admitted(self, link: Link, event: LinkEvent) -> None:
+        match event:
+            case Heard():
+                self._hear(link, event)
+            case ReachTried():
+                link.reach_tried(event.problem)
+            case Sent():
+                if not link.sent():
+                    raise IllegalEventError(event, "nothing was being sent")
+            case RepositoriesListed():
+                if not link.repositories_listed(event.names):
+                    raise IllegalEventError(event, "no list waits for names")
+            case LookedUp():
+                if not link.looked_up(event.listed):
+                    raise IllegalEventError(event, "no list waits for entries")
 
     def _hear(self, link: Link, event: Heard) -> None:
         message = event.message
@@ -282,6 +298,9 @@ class LeaderTerm:
         if not link.is_of_term(message):
             self._end(link, f"it speaks of term {message.term}; this is term {self._context.term}")
             return
+        if (reason := link.disbelief(message)) is not None:
+            self._end(link, reason)
+            return
         link.hear(message)
         for asking in [one for one in self._asking.values() if one.former == link.number]:
             self._refuse(
@@ -289,6 +308,27 @@ class LeaderTerm:
                 f"{link.join.member.name!r} is connected already, with this data_dir or a copy of it: give "
                 f"each node a name of its own, and start it with an empty data_dir",
             )
+
+    def _each(self, act: Callable[[Link], object]) -> None:
+        for link in list(self._links.values()):
+            self._attempt(link, act)
+
+    def _attempt(self, link: Link, act: Callable[[Link], object]) -> None:
+        """A bug that shows in one standby's connection ends that connection, and nothing else."""
+        try:
+            act(link)
+        except IllegalEventError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, other standbys and pushes go on
+            self._fail(link, repr(error))
+
+    def _fail(self, link: Link, problem: str) -> None:
+        """Its state cannot be trusted any more. The standby connects again, and is checked anew."""
+        self._context.log.error(
+            "standby_failed", standby=link.join.member.name, error=problem, term=self._context.term
+        )
+        if self._by_number.get(link.number) is link:
+            self._end(link, f"this node has failed: {problem}")
 
     def _end(self, link: Link, reason: str) -> None:
         """It counts as gone from here on."""
@@ -361,15 +401,12 @@ class LeaderTerm:
     def _send(self, news: News) -> None:
         """A change has a number now: every standby is to have it."""
         self._context.position = news.seq
-        for link in self._links.values():
-            link.add(news)
+        self._each(lambda link: link.add(news))
 
     def _advance(self) -> None:
         """Whatever is due by now, whichever event it was."""
         context = self._context
-        for link in list(self._links.values()):
-            if link.silent():
-                self._end(link, f"it has said nothing for {MISSED_BEATS} heartbeats")
+        self._each(self._end_if_silent)
         for asking in [one for one in self._asking.values() if context.now >= one.until]:
             if (former := self._by_number.get(asking.former)) is not None:
                 self._end(former, "another start of the same standby takes its place")
@@ -377,14 +414,17 @@ class LeaderTerm:
             self.sync_set.settle()
             if self._catching is not None:
                 self._see_whether_caught_up(self._catching)
-            for link in self._links.values():
-                link.pump()
+            self._each(lambda link: link.pump())
             if not context.changed:  # a standby that gets a new list may have fallen behind
                 break
         at = self._wake_at()
-        if at != self._woken_at:
-            self._woken_at = at
+        if at != self._woken_at or self._woken:
+            self._woken_at, self._woken = at, False
             context.out.append(Wake(at))
+
+    def _end_if_silent(self, link: Link) -> None:
+        if link.silent():
+            self._end(link, f"it has said nothing for {MISSED_BEATS} heartbeats")
 
     def _wake_at(self) -> float | None:
         times = [link.wake_at() for link in self._links.values()]
@@ -395,13 +435,21 @@ class LeaderTerm:
             times.append(min(self._catching.until, self._catching.ask_at))
         return min(times, default=None)
 
-    def _check(self) -> None:
-        """Raise AssertionError if this state cannot be. Looks at connections, never at repositories."""
-        by_number, ended = self._by_number, self._ended
+    def _check(self) -> bool:
+        """Look for a state that cannot be, in connections and never in repositories.
+
+        In one connection it ends that connection: then True. Elsewhere it raises AssertionError.
+        """
+        by_number, ended, unsound = self._by_number, self._ended, []
         sound = self._context.position >= FIRST_POSITION and len(by_number) == len(self._links)
         for member, link in self._links.items():
             known = by_number.get(link.number) is link and link.join.member == member
-            sound = sound and known and link.number not in ended and not self._closed and link.is_sound()
+            sound = sound and known and link.number not in ended and not self._closed
+            if not link.is_sound():
+                unsound.append(link)
         if not sound or (self._asking and not ended.isdisjoint(self._asking)):
             links = {member.name: vars(link) for member, link in self._links.items()}
             raise AssertionError(f"term {self._context.term}: {links}, asking {self._asking}, ended {ended}")
+        for link in unsound:
+            self._fail(link, f"a state that cannot be: {vars(link)!r:.500}")
+        return bool(unsound)
