@@ -153,6 +153,10 @@ class Carrier:
         name: Any = asked.name
         return LeaderRepository(identity, name, RefSnapshot("sha1", "", asked.refs), asked.seq)
 
+    def was_shown_another(self, repo: Repo) -> bool:
+        """The leader has shown a repository with this one's name and another id: the place is needed."""
+        return any(one.name == repo.name and identity != repo.id for identity, one in self._shown.items())
+
     # -- writing ---------------------------------------------------------------------------------------
 
     def _settle_folders(self, _: do.SettleFolders) -> Steps:

@@ -338,7 +338,8 @@ class Ledger:
         """A standby puts a repository away, where it stays for some days only."""
         self.dirty = True
         disk = applier.process.disk
-        if repo.original and repo.id and not deleted and repo.name not in applier.leader_disk.repos:
+        needed = repo.name in applier.leader_disk.repos or applier.was_shown_another(repo)
+        if repo.original and repo.id and not deleted and not needed:
             kept = disk.journal.kept(repo.id, applier.term)
             if not kept and applier.leader_disk.by_id(repo.id) is None:
                 what = f"{applier.process.node}: {repo.name}, which was replicated, goes to the trash"
