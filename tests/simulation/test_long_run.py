@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
+from tests.simulation import long_run
 from tests.simulation.campaigns import run_many
-from tests.simulation.long_run import BATCH, Progress, run_long
+from tests.simulation.long_run import Progress, run_long
+
+BATCH = 3
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_run, "BATCH", BATCH)
 
 
 def test_a_long_run_goes_on_where_it_was(tmp_path: Path):
