@@ -445,4 +445,11 @@ MUTATIONS = (
         patches=broken_ids.DECIDED_BEFORE_ITS_TURN,
         seed=21,
     ),
+    Mutation(
+        "a push into what has vanished counts as replicated",
+        Rules(),
+        "I2",
+        ("mv away and back", "rm", "kill"),
+        gap=40,
+        patches=broken_leader.VANISHED_IS_CONFIRMED, seed=172),
 )

@@ -78,13 +78,19 @@ class _Reading:
 
 
 class Readings:
-    """Made once for a term. `send` gives a change with a new number to every standby's backlog."""
+    """Made once for a term.
 
-    def __init__(self, context: Context, send: Callable[[News], None]) -> None:
+    send  gives a change with a new number to every standby's backlog
+    lost  told of a repository that has vanished, although no user has deleted it
+    """
+
+    def __init__(self, context: Context, send: Callable[[News], None], lost: Callable[[str], None]) -> None:
         self.sent_states = SentStates()
         self.last_read = LastRead()
         self._context = context
         self._send = send
+        self._lost = lost
+        self._deleted: set[str] = set()  # by users, in this term
         self._all: dict[int, _Reading] = {}
         self._turns: dict[str, deque[_Reading]] = {}  # by repository; the first one has the turn
 
@@ -157,6 +163,7 @@ class Readings:
         wanted = reading.wanted
         if wanted.purpose is Purpose.DELETE and wanted.name is not None:
             self.sent_states.forget(wanted.id)
+            self._deleted.add(wanted.id)
             self._send(Deleted(self._context.term, self._context.position + 1, wanted.name, wanted.id))
             self._done(reading, Numbered(self._context.position))
             return
@@ -182,6 +189,7 @@ class Readings:
     # -- what was read ---------------------------------------------------------------------------------
 
     def _refs_read(self, reading: _Reading, state: State) -> None:
+        self._deleted.discard(state.id)  # it was put back
         self._was_read(state, whole=state.snapshot.whole)
         if reading.wanted.purpose is Purpose.SHOW:
             if (lost := len(state.snapshot.broken)) > MAX_BROKEN_REFS:
@@ -265,8 +273,16 @@ class Readings:
             self._missing(reading)
 
     def _vanished(self, reading: _Reading) -> None:
+        """It is gone. A standby that is told so keeps what it has, and confirms the change that it asked for.
+
+        So that confirmation says nothing of what was sent before: if the folder comes back, its state gets
+        a new number; and a push that waits for an older number is refused.
+        """
+        identity = reading.wanted.id
         if reading.wanted.purpose is Purpose.SHOW:
-            self.sent_states.forget(reading.wanted.id)
+            self.sent_states.forget(identity)
+            if identity not in self._deleted:
+                self._lost(identity)
         self._missing(reading)
 
     def _missing(self, reading: _Reading) -> None:

@@ -26,6 +26,8 @@ from stargate_gate.replication.leader.sync_rules import (
     wanted,
 )
 
+VANISHED = "the repository was moved away on this node meanwhile"  # by hand, or by another program
+
 
 @dataclass
 class _Wait:
@@ -58,6 +60,7 @@ class SyncSet:
         self._before: frozenset[Member] = frozenset()  # in force when the write began
         self._waits: dict[int, _Wait] = {}
         self._by_id: dict[str, dict[int, _Wait]] = {}
+        self._lost: dict[str, int] = {}  # repositories that had vanished, and the newest number then
         self._alarms: list[tuple[float, int]] = []  # (look_again, wait); some are out of date
 
     @property
@@ -107,7 +110,16 @@ class SyncSet:
         one = _Wait(number, identity, seq, name, self._context.now)
         self._waits[number] = one
         self._by_id.setdefault(identity, {})[number] = one
-        self._see_to(one)
+        if seq <= self._lost.get(identity, -1) and self._context.settings.mode != "async":
+            self._answer(one, Answer(number, acknowledged=False, refused=VANISHED))
+        else:
+            self._see_to(one)
+
+    def lost(self, identity: str) -> None:
+        """That repository has vanished from this node: no push into it is acknowledged by its old numbers."""
+        self._lost[identity] = self._context.position
+        for one in list(self._by_id.get(identity, {}).values()):
+            self._answer(one, Answer(one.number, acknowledged=False, refused=VANISHED))
 
     def give_up(self, number: int) -> None:
         """That push has gone."""

@@ -115,7 +115,7 @@ class LeaderTerm:
         self._woken_at: float | None = None
         self._woken = False  # the Tick of that Wake has come: another one is needed, even for the same time
         self.sync_set = SyncSet(self._context, self._links)
-        self.readings = Readings(self._context, self._send)
+        self.readings = Readings(self._context, self._send, self.sync_set.lost)
         self._context.note_replicated = self.sync_set.note_replicated
 
     @property
