@@ -77,8 +77,8 @@ def test_a_large_push_over_a_slow_line_keeps_the_standby(pair: Cluster) -> None:
     """It takes longer than ack_timeout_s, but it makes progress: the standby stays in the sync set."""
     leader, standby = pair.settle()
     tree = pair.client.work_tree("large")
-    oid = pair.client.commit(tree, "large", size_kib=4096)
-    leader.slow_down(kbit_s=6000)
+    oid = pair.client.commit(tree, "large", size_kib=8192)
+    leader.slow_down(kbit_s=10_000)  # a MiB, which counts as progress, takes less than half of ack_timeout_s
     try:
         began_s = time.monotonic()
         pair.client.push(tree)
