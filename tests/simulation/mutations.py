@@ -451,5 +451,7 @@ MUTATIONS = (
         "I2",
         ("mv away and back", "rm", "kill"),
         gap=40,
-        patches=broken_leader.VANISHED_IS_CONFIRMED, seed=172),
+        patches=broken_leader.VANISHED_IS_CONFIRMED,
+        seed=172,
+    ),
 )
