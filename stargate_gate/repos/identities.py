@@ -8,8 +8,10 @@ is another one. If two folders have the same id, the one that keeps it is
     1. the folder that is known to have it, whatever its name is now
     2. else, if that folder is gone, the folder with its name: it was restored from a backup
     3. else the folder whose inode number is in its HOME_FILE. The number is written together with the id; in
-       a copy, it is that of another folder. After a restart of the node, this rule decides
-    4. else the older one, by the time at which the id file was written to this disk
+       a copy, it is that of another folder. After a restart of the node, this rule decides. If this is true
+       of several, the node gave the id again while the older one was away: so the newest one keeps it, by the
+       time at which the id file was written to this disk
+    4. else the older one, by the same time
 
 Some file systems change inode numbers with each mount. Then no folder fits rule 3, and rule 4 decides. A node
 reads all of its folders when it starts, so rules 1 and 2 are valid also for the first push after it has taken
@@ -150,8 +152,9 @@ def _holder(some: list[tuple[Repository, Look]], known: Known | None) -> tuple[R
         for one in some:
             if one[0].name == known.repository.name:
                 return one
-    at_home = [one for one in some if one[1].home]
-    return min(at_home or some, key=lambda one: (one[1].since, one[0].name))
+    if at_home := [one for one in some if one[1].home]:
+        return max(at_home, key=lambda one: (one[1].since, one[0].name))
+    return min(some, key=lambda one: (one[1].since, one[0].name))
 
 
 def look(path: Path, before: Look | None = None) -> Look:

@@ -268,6 +268,16 @@ def test_a_walk_that_missed_a_folder_forgets_nobody() -> None:
     assert census.strays == (copy,)
 
 
+def test_of_two_folders_that_got_the_id_from_the_node_the_newer_keeps_it() -> None:
+    """A repository was moved away by hand, came anew from the leader, and the old folder was put back."""
+    old, new = Repository(APP, Path("/app")), Repository(FORK, Path("/fork"))
+    put_back = Look("1" * 32, Folder(1, 7), home=True, since=1, signature=())
+    fetched = Look("1" * 32, Folder(1, 8), home=True, since=2, signature=())
+    census = Identities().settle([(old, put_back), (new, fetched)])
+    assert census.known == {"1" * 32: new}
+    assert census.strays == (old,)
+
+
 def test_without_inode_numbers_that_stay_the_older_one_keeps_the_id(tmp_path: Path) -> None:
     """Some file systems number anew with each mount: then nobody is at home."""
     one = "1" * 32

@@ -449,9 +449,10 @@ MUTATIONS = (
         "a push into what has vanished counts as replicated",
         Rules(),
         "I2",
-        ("mv away and back", "rm", "kill"),
-        gap=40,
+        ("mv away and back",),
+        gap=25,
+        every=15,
         patches=broken_leader.VANISHED_IS_CONFIRMED,
-        seed=172,
+        seed=2,
     ),
 )
