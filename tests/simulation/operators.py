@@ -169,6 +169,8 @@ def _take_and_put_back(world: "World", event: Event) -> bool:
         place = name if hand.chance.random() < 0.5 else hand.free()
         if hand.gone() or place is None or place in hand.disk.repos:
             return
+        if any(repo.id in node.disk.deleted for node in world.nodes):
+            return  # a user has deleted it meanwhile: nobody puts it back then
         hand.disk.put_under(place, repo)
         world.ledger.comes_back(hand.node, repo)
         world.say(hand.node, f"puts {repo.id} back as {place}")
