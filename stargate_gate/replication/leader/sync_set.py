@@ -110,16 +110,13 @@ class SyncSet:
         one = _Wait(number, identity, seq, name, self._context.now)
         self._waits[number] = one
         self._by_id.setdefault(identity, {})[number] = one
-        if seq <= self._lost.get(identity, -1) and self._context.settings.mode != "async":
-            self._answer(one, Answer(number, acknowledged=False, refused=VANISHED))
-        else:
-            self._see_to(one)
+        self._see_to(one)
 
     def lost(self, identity: str) -> None:
         """That repository has vanished from this node: no push into it is acknowledged by its old numbers."""
         self._lost[identity] = self._context.position
         for one in list(self._by_id.get(identity, {}).values()):
-            self._answer(one, Answer(one.number, acknowledged=False, refused=VANISHED))
+            self._see_to(one)
 
     def give_up(self, number: int) -> None:
         """That push has gone."""
@@ -196,6 +193,9 @@ class SyncSet:
         return lacking
 
     def _see_to(self, one: _Wait) -> None:
+        if one.seq <= self._lost.get(one.id, -1) and self._context.settings.mode != "async":
+            self._answer(one, Answer(one.number, acknowledged=False, refused=VANISHED))
+            return
         verdict, members = self._judge(one)
         for member in sorted(verdict.late):
             self._dismiss(member, one)
