@@ -151,3 +151,6 @@ class ScrubStatus:
     running: str | None = None
     bytes_per_s: int = 0
     read_bytes: int = 0
+
+
+NO_SCRUB = ScrubStatus()  # nothing is checked, and nothing is known yet

@@ -72,7 +72,7 @@ class _Running:
 class Scrubber:
     """One per node. `run` until cancelled; then its processes are ended.
 
-    told  awaited with the result of every check
+    mark  noted now and then while this node runs; None: nothing is checked after an unclean end
     now   seconds since 1970
     """
 
@@ -83,8 +83,7 @@ class Scrubber:
         progress: Progress,
         settings: ScrubSettings,
         *,
-        mark: RunningMark,
-        told: Told = nobody,
+        mark: RunningMark | None,
         now: Callable[[], float] = time.time,
         pause_s: float = PAUSE_S,
     ) -> None:
@@ -93,7 +92,7 @@ class Scrubber:
         self._progress = progress
         self._settings = settings
         self._mark = mark
-        self._told = told
+        self._told: Told = nobody
         self._now = now
         self._pause_s = pause_s
         self._schedule = Schedule(settings.interval_s if settings.on else math.inf, progress.entries.values())
@@ -104,6 +103,10 @@ class Scrubber:
         self._read_bytes = 0  # by checks that have ended
         self._summary = Summary()
         self._summed_at = -math.inf
+
+    def report_to(self, told: Told) -> None:
+        """From now on, await `told` with the result of every check. It logs its own problems."""
+        self._told = told
 
     async def run(self) -> NoReturn:
         """Check what is due, and note now and then that this node runs."""
@@ -161,7 +164,8 @@ class Scrubber:
     async def _stay_noted(self) -> NoReturn:
         while True:
             await asyncio.sleep(ALIVE_EVERY_S)
-            await asyncio.to_thread(self._mark.set, self._now())
+            if self._mark is not None:
+                await asyncio.to_thread(self._mark.set, self._now())
 
     async def _work(self) -> NoReturn:
         while True:
