@@ -1,9 +1,10 @@
 """One standby's connection on the leader: carries out the term's instructions, and passes on its messages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from stargate_gate.aio.tasks import TaskGroup
+from stargate_gate.aio.tasks import TaskGroup, all_of
 from stargate_gate.replication.leader.events import (
     Event,
     Heard,
@@ -45,7 +46,7 @@ class StandbyConnection:
         handle: Handle,
         *,
         store: Store,
-        list_entry: Callable[[Repository], Awaitable[Listed | None]],
+        list_entry: Callable[[Repository], Coroutine[Any, Any, Listed | None]],
         reach: ReachStandby,
     ) -> None:
         self.number = number
@@ -135,7 +136,7 @@ class StandbyConnection:
                     self._handle(LookedUp(_now(), self.number, listed))
 
     async def _look_up(self, names: Sequence[RepositoryName]) -> tuple[Listed, ...]:
-        entries = await asyncio.gather(*(self._list_entry(self._listed[name]) for name in names))
+        entries = await all_of(self._list_entry(self._listed[name]) for name in names)
         return tuple(one for one in entries if one is not None)
 
     async def _reach_all(self) -> None:

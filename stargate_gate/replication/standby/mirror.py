@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import HeldTasks, finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -117,6 +117,7 @@ class Mirror:
         self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
+        self._tasks = HeldTasks()  # `end` ends it, from outside of `follow`
         self._following: asyncio.Task[None] | None = None
         self._record: ClusterRecord | None = None
         self._session: Session | None = None
@@ -130,7 +131,7 @@ class Mirror:
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled or `end`; everything has ended then."""
         await self.end()
-        task = asyncio.create_task(self._keep_following(record), name="mirror-follow")
+        task = self._tasks.start(self._keep_following(record), "mirror-follow", awaited=True)
         self._following = task
         try:
             await asyncio.wait({task})
