@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from stargate_gate.election.port import Member
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.leader.context import Context, FeedSettings, Outside
 from stargate_gate.replication.leader.events import (
     CatchUpGivenUp,
@@ -42,7 +43,6 @@ from stargate_gate.replication.leader.events import (
     DigestRead,
     Event,
     Heard,
-    IllegalEventError,
     Joined,
     LinkEvent,
     LookedUp,

@@ -42,6 +42,7 @@ from typing import Any, ClassVar, TypeAlias
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.standby import events
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.answers import SessionOverError, TermOverError
@@ -65,7 +66,7 @@ from stargate_gate.replication.standby.jobs import RunningJobs
 from stargate_gate.replication.standby.list_check import CompleteList, ListCheck
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
-from stargate_gate.replication.standby.states import IllegalEventError, State
+from stargate_gate.replication.standby.states import State
 from stargate_gate.replication.standby.steps import Log, LookAfter, NoteReplicated, NoteSettled, Steps
 from stargate_gate.replication.wire.about import About, Reached, Refilling, Whoami
 from stargate_gate.replication.wire.messages import (
@@ -186,7 +187,7 @@ class StandbySession:
             self._check()
         handler = self._ALLOWED[self.state].get(type(event))
         if handler is None:
-            raise IllegalEventError(event, self.state)
+            raise IllegalEventError(event, self.state.value)
         self.now = event.now
         out: list[Instruction] = []
         self._out = out

@@ -34,7 +34,7 @@ from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.ref_writer import NotReapedError
 from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
-from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
+from stargate_gate.replication.standby.step_runner import carry_out_all
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
@@ -162,20 +162,8 @@ class Mirror:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        runner = StepRunner(
-            0,
-            None,
-            "",
-            store=here.store,
-            processes=here.processes,
-            refs=here.refs,
-            intents=here.intents,
-            journal=here.journal,
-            rescues=here.rescues,
-            folders=here.folders,
-            notes=Notes("repository_not_as_on_the_leader", time.monotonic),
-            is_current=lambda: True,
-        )
+        notes = Notes("repository_not_as_on_the_leader", time.monotonic)
+        runner = here.step_runner(0, None, "", notes, lambda: True)
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
