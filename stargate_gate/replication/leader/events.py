@@ -172,7 +172,7 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class ReadGivenUp:
-    """Whoever wanted the reading does not want it any more, or this node's disk has failed."""
+    """Nobody wants the reading any more, or this node's disk has failed."""
 
     now: float
     read: int

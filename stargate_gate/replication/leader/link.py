@@ -255,7 +255,7 @@ class Link:
         self._context.changed = True
 
     def _rise(self) -> None:
-        """Take the next stages (sync_rules.py). Whoever is level has noted the incarnation of its joining."""
+        """Take the next stages (sync_rules.py). A level standby has noted the incarnation of its joining."""
         if self.stage is Stage.CHECKING:
             stage = next_stage(
                 self.stage,

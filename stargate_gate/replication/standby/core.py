@@ -158,7 +158,7 @@ class StandbySession:
 
     @property
     def equal(self) -> bool:
-        """Everything that the leader has told of is here."""
+        """Everything that the leader has announced is here."""
         return self.checked and not len(self.queue)
 
     @property

@@ -1,4 +1,4 @@
-"""The standby's side: follow whoever leads, through lost connections, until told to end.
+"""The standby's side: follow the current leader, connect again when a connection is lost, until `end`.
 
 A takeover calls `end` first. When it returns, no task of the mirror runs, every git process that it started
 is reaped, and the files that those left are removed. After that nothing of the old term changes a ref.

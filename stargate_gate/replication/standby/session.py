@@ -9,7 +9,7 @@
 
 All of them end with the session, and their git processes are reaped by then. Several may hear at the same
 moment that the connection is gone. The first of them ends the session; from then on it takes no event, and
-whoever has one is cancelled.
+a task that has one is cancelled.
 """
 
 import asyncio

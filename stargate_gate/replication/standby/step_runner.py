@@ -93,11 +93,11 @@ class Leader(Protocol):
 
 
 async def nothing_to_note(_: str) -> None:
-    """For whoever runs no enrolment."""
+    """For a caller without enrolment."""
 
 
 async def nothing_to_look_after(_: Repository) -> None:
-    """For whoever does no housekeeping."""
+    """For a caller without housekeeping."""
 
 
 class StepRunner(RefWriter):
