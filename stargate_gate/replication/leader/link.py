@@ -148,14 +148,14 @@ class Link:
 
     def wake_at(self) -> float:
         """When time alone makes a difference to it."""
-        times = [self._silent_at()]
+        at = self._silent_at()
         if not self._sending:
-            times.append(self._beat_at)
-            if self._list is None:
-                times.append(self._list_due)
-        if self.about is not None and not self._reaching:
-            times.append(self._reach_at)
-        return min(times)
+            at = min(at, self._beat_at)
+            if self._list is None and self._list_due < at:
+                at = self._list_due
+        if self.about is not None and not self._reaching and self._reach_at < at:
+            at = self._reach_at
+        return at
 
     def is_sound(self) -> bool:
         """The invariants: for `LeaderTerm` to check.
