@@ -156,18 +156,19 @@ class Mirror:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
         And it is on disk: this node acknowledges whatever it shows as a leader. What can be neither completed
-        nor undone in one repository holds up no other: this node leads with what is there.
+        nor undone in one repository holds up no other: this node leads with what is there. Received values
+        that are not put in place are rescued.
 
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
         notes = Notes("repository_not_as_on_the_leader", time.monotonic)
-        runner = here.step_runner(0, None, "", notes, lambda: True)
+        runner = here.step_runner(0, None, here.me.name, notes, lambda: True)
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
-            for intent in await carry_out_all(complete(), runner, Progress()):
+            for intent in await carry_out_all(complete(rescue=True), runner, Progress()):
                 await here.intents.remove(intent.repository_id)  # from now on, pushes write there
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
