@@ -90,6 +90,7 @@ def test_a_folder_of_repositories_is_renamed(unstarted: Make) -> None:
     (root / "org").rename(root / "org2")
     eventually(lambda: content(a) == content(b), "the standby has the same names")
     assert not (b.data_dir / "repositories" / "org").exists()
+    a.wait_in_sync_set("node-b")  # which it may leave for a moment, until it has confirmed what it has moved
     fails_over(cluster)
     for name, oid in oids.items():
         assert oid in served(cluster, b, name.replace("org/", "org2/"))
