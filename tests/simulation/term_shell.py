@@ -330,11 +330,15 @@ class TermShell:
         return link._confirmed_check if link is not None else 0
 
     def names(self) -> Steps:
-        """All repositories here, each with an id of its own."""
-        names = tuple(sorted(self.process.disk.repos))
+        """All repositories here, each with an id of its own. What is renamed meanwhile may be missed."""
+        names = []
+        for name in sorted(self.process.disk.repos):
+            yield
+            if name in self.process.disk.repos:
+                names.append(name)
         for name in names:
             yield from self.process.store.require(name)
-        return names
+        return tuple(names)
 
     # -- instructions ----------------------------------------------------------------------------------
 

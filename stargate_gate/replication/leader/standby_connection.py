@@ -129,7 +129,8 @@ class StandbyConnection:
             match await self._to_look_up.get():
                 case ListRepositories():
                     self._listed = {one.name: one for one in await self._store.list()}
-                    self._handle(RepositoriesListed(_now(), self.number, tuple(self._listed)))
+                    known = self._store.known()
+                    self._handle(RepositoriesListed(_now(), self.number, tuple(self._listed), known))
                 case LookUp(names=names):
                     listed = await self._look_up(names)
                     self._handle(LookedUp(_now(), self.number, listed))
