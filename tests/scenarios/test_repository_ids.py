@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.cluster import STARGATE, Cluster, NodeProcess, content, eventually
 from tests.support.line import Line
+from tests.support.nodelog import complete_log, wait_sessions
 from tests.support.pushers import refs_of
 from tests.support.trap import Trap, ref_lock
 
@@ -298,7 +299,7 @@ def test_what_is_copied_into_a_standby_is_rescued_and_gets_no_id(unstarted: Make
     cluster.wait_equal()
     assert id_of(b, APP) == identity
     assert trash(b) == [f"{FORK}.git"]
-    assert "repository_copy_got_its_own_id" not in b.log()
+    assert "repository_copy_got_its_own_id" not in complete_log(b)
     assert cluster.leader().status()["sync_set"] == ["node-b"]
 
 
@@ -402,7 +403,7 @@ def test_a_push_is_not_acknowledged_if_its_repository_is_deleted_when_git_has_ta
         done = pushing.result(60)
     assert done.returncode == 1
     assert f"main -> main ({GONE}; outcome unknown)" in done.stderr
-    assert '"exit": 75' in a.log()
+    wait_sessions(a, exit=75)
     fails_over(cluster)
     assert oid not in served(cluster, b, APP)
     assert trash(b) == [f"{APP}.git"]
