@@ -129,7 +129,6 @@ class StandbyConnection:
             return
 
     def _list(self) -> Steps:
-        yield
         names = yield from self._shell.names()
         known = self._shell.process.store.all_known()
         self._handle(RepositoriesListed(self._engine.now, self.number, names, known))

@@ -331,14 +331,12 @@ class TermShell:
 
     def names(self) -> Steps:
         """All repositories here, each with an id of its own. What is renamed meanwhile may be missed."""
-        names = []
-        for name in sorted(self.process.disk.repos):
-            yield
-            if name in self.process.disk.repos:
-                names.append(name)
+        before = sorted(self.process.disk.repos)
+        yield
+        names = tuple(name for name in before if name in self.process.disk.repos)
         for name in names:
             yield from self.process.store.require(name)
-        return tuple(names)
+        return names
 
     # -- instructions ----------------------------------------------------------------------------------
 
