@@ -284,7 +284,7 @@ class LeaderTerm:
                 if not link.sent():
                     raise IllegalEventError(event, "nothing was being sent")
             case RepositoriesListed():
-                if not link.repositories_listed(event.names):
+                if not link.repositories_listed(event.names, event.known):
                     raise IllegalEventError(event, "no list waits for names")
             case LookedUp():
                 if not link.looked_up(event.listed):
