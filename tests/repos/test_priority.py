@@ -31,7 +31,11 @@ def test_a_stopped_process_ends_with_its_parent() -> None:
     os.kill(child, signal.SIGSTOP)
     parent.kill()
     parent.communicate()
-    wait_until(lambda: not command.exists() or not command.read_bytes())
+    try:
+        wait_until(lambda: not command.exists() or not command.read_bytes())
+    except TimeoutError:
+        os.kill(child, signal.SIGKILL)
+        raise
 
 
 def test_a_process_of_lowest_priority_with_bounded_memory() -> None:
