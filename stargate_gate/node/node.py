@@ -94,6 +94,8 @@ class Node:
         await parts.repositories.store.census()  # before any push: what was there before is known
         parts.checks.start()
         stack.callback(parts.checks.stop)
+        parts.volumes.start()
+        stack.callback(parts.volumes.stop)
         stack.push_async_callback(parts.engine.close)
         stack.callback(parts.elector.close)
 
@@ -107,6 +109,7 @@ class Node:
                 group.create_task(parts.repositories.housekeeping.run(), name="housekeeping"),
                 group.create_task(watch_host_keys(parts.elector, parts.fingerprints), name="host-keys"),
                 group.create_task(parts.repositories.survey.run(), name="survey"),
+                group.create_task(parts.concern_log.run(), name="concern-log"),
                 group.create_task(stop.wait(), name="stop"),
             ]
             lifecycle = group.create_task(parts.lifecycle.run(), name="lifecycle")
