@@ -6,7 +6,7 @@ of one reading of one repository, `wait` that of one push that waits. The shell 
 uses none of them twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -15,15 +15,6 @@ from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.sent_states import State
 from stargate_gate.replication.wire.messages import Join, Listed, Message
 from stargate_gate.repos.names import RepositoryName
-
-MAX_SHOWN = 150  # characters of an event in an error: it may hold all refs of a repository
-
-
-class IllegalEventError(RuntimeError):
-    """An event that this state does not allow: the shell or the core has a bug."""
-
-    def __init__(self, event: object, state: str) -> None:
-        super().__init__(f"{repr(event)[:MAX_SHOWN]} is not allowed here: {state}")
 
 
 class Purpose(Enum):
@@ -77,11 +68,16 @@ class ConnectionEnded:
 
 @dataclass(frozen=True, slots=True)
 class RepositoriesListed:
-    """The answer to `ListRepositories`: the names of all repositories."""
+    """The answer to `ListRepositories`: the names that were found, and the ids that should be found.
+
+    known  every repository that this node knows to have, by id, with the name that it had last; also those
+           that were not found this time. Folders may be renamed while they are listed
+    """
 
     now: float
     link: int
     names: Sequence[RepositoryName]
+    known: Mapping[str, RepositoryName]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +177,7 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class ReadGivenUp:
-    """Whoever wanted the reading does not want it any more, or this node's disk has failed."""
+    """Nobody wants the reading any more, or this node's disk has failed."""
 
     now: float
     read: int

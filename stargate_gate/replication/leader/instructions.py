@@ -63,7 +63,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class ListRepositories:
-    """Find all repositories for a full list; then `RepositoriesListed`."""
+    """Find all repositories for a full list; then `RepositoriesListed`. A renamed folder may be missed."""
 
     link: int
 
@@ -171,7 +171,7 @@ Outcome: TypeAlias = Numbered | Missing | Moving | CannotRead | Unreadable | Lis
 
 @dataclass(frozen=True, slots=True)
 class ReadDone:
-    """This reading is over; give `outcome` to whoever wanted it."""
+    """This reading is over; give `outcome` to those that wait for it."""
 
     read: int
     outcome: Outcome

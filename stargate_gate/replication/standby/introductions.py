@@ -1,7 +1,8 @@
 """The standby's side of `About` and `Reached`; the messages are in wire/about.py. Pure."""
 
+from collections import deque
+
 from stargate_gate.replication.standby.acks import Acks
-from stargate_gate.replication.standby.throughput import Throughput
 from stargate_gate.replication.wire.about import (
     About,
     KeysApart,
@@ -10,6 +11,26 @@ from stargate_gate.replication.wire.about import (
     Refilling,
     Settings,
 )
+
+SAMPLES = 11  # one a heartbeat: ten seconds, with the usual heartbeat_s of 1
+
+
+class Throughput:
+    """How fast bytes came in lately, from a running count. Times are of one clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def sample(self, now: float, count_bytes: int) -> None:
+        """So much had come in by `now`."""
+        self._samples.append((now, count_bytes))
+
+    def bytes_per_s(self) -> int:
+        """Between the oldest sample and the newest; 0 while there are fewer than two."""
+        if not self._samples:
+            return 0
+        (then, before), (now, after) = self._samples[0], self._samples[-1]
+        return int((after - before) / (now - then)) if now > then else 0
 
 
 class Introductions:

@@ -1,4 +1,4 @@
-"""The standby's side: follow whoever leads, through lost connections, until told to end.
+"""The standby's side: follow the current leader, connect again when a connection is lost, until `end`.
 
 A takeover calls `end` first. When it returns, no task of the mirror runs, every git process that it started
 is reaped, and the files that those left are removed. After that nothing of the old term changes a ref.
@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import HeldTasks, finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -29,12 +29,13 @@ from stargate_gate.replication.peer.connection import Credentials, Peer
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.standby.equality import InStep
+from stargate_gate.replication.standby.following import Attempts
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.ref_writer import NotReapedError
 from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
-from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
+from stargate_gate.replication.standby.step_runner import carry_out_all
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
@@ -47,7 +48,6 @@ log = structlog.get_logger()
 
 # a leader that restarts is back in a second; one that is gone may wait
 CONNECT_BACKOFF = Backoff(0.05, 5.0, random.random)
-STEADY_S = 10.0  # a session that lasted so long was none that failed
 
 CANCEL_AGAIN_S = 1.0  # a cancellation can get lost in a task that ends a wait for another reason just then
 
@@ -117,6 +117,7 @@ class Mirror:
         self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
+        self._tasks = HeldTasks()  # `end` ends it, from outside of `follow`
         self._following: asyncio.Task[None] | None = None
         self._record: ClusterRecord | None = None
         self._session: Session | None = None
@@ -131,7 +132,7 @@ class Mirror:
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled or `end`; everything has ended then."""
         await self.end()
-        task = asyncio.create_task(self._keep_following(record), name="mirror-follow")
+        task = self._tasks.start(self._keep_following(record), "mirror-follow", awaited=True)
         self._following = task
         try:
             await asyncio.wait({task})
@@ -156,30 +157,19 @@ class Mirror:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
         And it is on disk: this node acknowledges whatever it shows as a leader. What can be neither completed
-        nor undone in one repository holds up no other: this node leads with what is there.
+        nor undone in one repository holds up no other: this node leads with what is there. Received values
+        that are not put in place are rescued.
 
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        runner = StepRunner(
-            0,
-            None,
-            "",
-            store=here.store,
-            processes=here.processes,
-            refs=here.refs,
-            intents=here.intents,
-            journal=here.journal,
-            rescues=here.rescues,
-            folders=here.folders,
-            notes=Notes("repository_not_as_on_the_leader", time.monotonic),
-            is_current=lambda: True,
-        )
+        notes = Notes("repository_not_as_on_the_leader", time.monotonic)
+        runner = here.step_runner(0, None, here.me.name, notes, lambda: True)
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
-            for intent in await carry_out_all(complete(), runner, Progress()):
+            for intent in await carry_out_all(complete(rescue=True), runner, Progress()):
                 await here.intents.remove(intent.repository_id)  # from now on, pushes write there
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
@@ -246,9 +236,9 @@ class Mirror:
         loop = asyncio.get_running_loop()
         self._record, self._error, self._behind = record, None, ()
         self._changed()
-        failures = 0
+        attempts = Attempts(CONNECT_BACKOFF)
         while True:
-            began = loop.time()
+            attempts.begin(loop.time())
             try:
                 await self._follow_once(record)
             except (StargateError, SessionEndedError, NotReapedError) as error:
@@ -257,8 +247,7 @@ class Mirror:
                     self._lingering.append(error.process)
                 if _is_ending(asyncio.current_task()):
                     raise asyncio.CancelledError from error
-            failures = 1 if loop.time() - began > STEADY_S else failures + 1
-            delay_s = CONNECT_BACKOFF.delay_s(failures)
+            delay_s = attempts.ended(loop.time())
             report = log.debug if reason == self._error else log.warning
             report(
                 "mirror_not_connected", leader=record.leader.name, reason=reason, retry_s=round(delay_s, 3)
