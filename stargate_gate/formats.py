@@ -92,6 +92,8 @@ JOURNAL = Format("journal", "state/unreplicated.log")
 INTENT = Format("intent", "state/intents/<repository id>")
 RESCUED = Format("rescued values", "state/rescued/<repository id>.json")
 IN_STEP = Format("in step", "state/in_step.json")
+SCRUB = Format("scrub", "state/scrub.log")
+RUNNING = Format("running", "state/running.json")
 WRITER = Format("writer", "run/writers/<random>")
 TRASH = Format("trash entry", "trash/<time>-<repository id>/about.json")
 READY = Format("new repository", "repositories/.new-<repository id>/ready.json")
@@ -111,6 +113,8 @@ FORMATS = (
     INTENT,
     RESCUED,
     IN_STEP,
+    SCRUB,
+    RUNNING,
     WRITER,
     TRASH,
     READY,

@@ -58,6 +58,8 @@ Kind = Literal[
     "nodes_differ",
     "address_not_released",
     "rescued_refs",
+    "copy_damaged",
+    "scrub_late",
     "vanished",
     "repository_problem",
     "not_served",
@@ -181,6 +183,11 @@ TABLE: Mapping[Kind, About] = {
     "rescued_refs": About(
         WARNING, "rescued refs", "stargate rescued list, on this node", "rescued-refs-appeared"
     ),
+    # a check has found damage in a copy of this node
+    "copy_damaged": About(WARNING, "copy damaged", "look whether the disk is failing", "a-copy-is-damaged"),
+    # copies are not checked as often as scrub.interval_days says
+    "scrub_late": About(WARNING, "scrub late", "raise scrub.rate_mb_s or scrub.interval_days",
+                        "what-status-says"),
     # a repository's folder is gone from the leader without `repo delete`
     "vanished": About(
         WARNING, "repository vanished", "find out who removed the folder", "a-repository-has-vanished"

@@ -14,12 +14,13 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from stargate_gate.health.concerns import LEVELS
 from stargate_gate.health.report import Status, StatusSource
+from stargate_gate.status import ScrubStatus
 
 # Labels come from these sets, so that no client can make new time series.
 COMMANDS = frozenset(
@@ -134,6 +135,7 @@ class _StatusCollector(Collector):
         yield from _copy_gauges(status)
         yield from _volume_gauges(status)
         yield from _address_gauges(status)
+        yield from _scrub_gauges(status.scrub)
 
 
 def _build_info(status: Status) -> Metric:
@@ -222,6 +224,24 @@ def _standby_gauges(status: Status) -> Iterator[Metric]:
         if standby.lag_s is not None:
             seconds.add_metric([standby.name], standby.lag_s)
     yield from (in_sync, changes, seconds)
+
+
+def _scrub_gauges(scrub: ScrubStatus) -> Iterator[Metric]:
+    copies = GaugeMetricFamily(
+        "stargate_scrub_repositories", "This node's copies, by what is known of them.", labels=["state"]
+    )
+    copies.add_metric(["verified"], scrub.verified)
+    copies.add_metric(["unverified"], scrub.unverified)
+    copies.add_metric(["damaged"], len(scrub.damaged))
+    yield copies
+    yield _gauge(
+        "stargate_scrub_oldest_check_age_seconds",
+        "Age of the check that is longest ago, of any copy of this node.",
+        scrub.oldest_check_s or 0.0,
+    )
+    yield CounterMetricFamily(
+        "stargate_scrub_read_bytes", "Bytes that checks of copies have read.", value=scrub.read_bytes
+    )
 
 
 def _address_gauges(status: Status) -> Iterator[Metric]:

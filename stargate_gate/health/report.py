@@ -10,16 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 from stargate_gate.health.concerns import Concern, Level, counted, level_of
+from stargate_gate.health.scrub_text import scrub_text
 from stargate_gate.health.sentences import mirror_text, standby_text
 from stargate_gate.health.wording import aged, amount, duration
 from stargate_gate.printable import printable
 from stargate_gate.status import (
     ALL_REPLICATED,
+    NO_SCRUB,
     AddressReport,
     AsideStatus,
     AwayStatus,
     ExpiringKey,
     MirrorStatus,
+    ScrubStatus,
     StandbyStatus,
     UnreplicatedStatus,
     VolumeStatus,
@@ -54,6 +57,7 @@ class Status:
     mirror      how this standby follows; None on a leader
     addresses   the floating addresses that this node moves
     concerns    what an operator should look at, worst first
+    scrub       what is known of this node's own copies
     now         seconds since 1970
     record_age_s  how many seconds ago the cluster record was read; None: never
     away        members of the sync set that are not connected to this leader
@@ -82,6 +86,7 @@ class Status:
     addresses: tuple[AddressReport, ...] = ()
     concerns: tuple[Concern, ...] = ()
     recorded_leader: str | None = None
+    scrub: ScrubStatus = NO_SCRUB
     now: float = 0.0
     record_age_s: float | None = None
     away: tuple[AwayStatus, ...] = ()
@@ -157,6 +162,8 @@ class Status:
             yield "mirror", mirror_text(self.mirror, self.now)
         if self.rescued_refs or self.cluster:
             yield "rescued", f"{self.rescued_refs} ref{'' if self.rescued_refs == 1 else 's'}"
+        if self.scrub.on or self.scrub.total:
+            yield "scrub", scrub_text(self.scrub)
         for index, volume in enumerate(self.volumes):
             yield "" if index else "room", _room_text(volume)
         yield from self._concern_rows()

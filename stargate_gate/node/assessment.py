@@ -12,16 +12,19 @@ from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import Concern, worst_first
 from stargate_gate.health.report import Health, Status
 from stargate_gate.health.room import shortages
+from stargate_gate.health.scrub_text import scrub_concerns
 from stargate_gate.health.sentences import aside_text, keys_text, mirror_text, open_changes_text, standby_text
 from stargate_gate.health.wording import aged, duration, plural
 from stargate_gate.replication.leader.sync_rules import Mode
 from stargate_gate.status import (
     ALL_REPLICATED,
+    NO_SCRUB,
     AddressReport,
     AsideStatus,
     AwayStatus,
     ExpiringKey,
     MirrorStatus,
+    ScrubStatus,
     StandbyStatus,
     UnreplicatedStatus,
     VolumeStatus,
@@ -62,6 +65,7 @@ class Situation:
     away: tuple[AwayStatus, ...] = ()
     unreplicated: UnreplicatedStatus = ALL_REPLICATED
     aside: tuple[AsideStatus, ...] = ()
+    scrub: ScrubStatus = NO_SCRUB
     volumes: tuple[VolumeStatus, ...] = ()
     expiring_keys: tuple[ExpiringKey, ...] = ()
     vanished: tuple[str, ...] = ()
@@ -106,6 +110,7 @@ def status_of(now: Situation) -> Status:
         away=now.away,
         unreplicated=now.unreplicated,
         aside=now.aside,
+        scrub=now.scrub,
         volumes=now.volumes,
         expiring_keys=now.expiring_keys,
     )
@@ -144,6 +149,7 @@ def concerns(now: Situation) -> Iterator[Concern]:
         one = now.rescued_refs == 1
         values = "value that only this node had is" if one else "values that only this node had are"
         yield Concern("rescued_refs", f"{now.rescued_refs} {values} kept: see `stargate rescued list`")
+    yield from scrub_concerns(now.scrub)
     yield from _of_differences(now)
     yield from _of_repositories(now)
     for volume in now.volumes:

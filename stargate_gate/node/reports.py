@@ -77,6 +77,7 @@ class NodeReports:
             warnings=parts.rescues.problems,
             away=changes.away(time.monotonic()) if changes is not None else (),
             unreplicated=changes.unreplicated() if changes is not None else ALL_REPLICATED,
+            scrub=parts.scrub.status(),
             volumes=self.volumes.status(),
             expiring_keys=self.listeners.expiring_keys(now + EXPIRES_SOON_S),
             vanished=tuple(self.vanished()),

@@ -28,9 +28,8 @@ from pathlib import Path
 
 from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.datadir.files import fsync_dir, write_durably
-from stargate_gate.repos.repository import ID_FILE, Repository, read_id
+from stargate_gate.repos.repository import HOME_FILE, ID_FILE, Repository, read_id
 
-HOME_FILE = "stargate-folder"
 MAX_HOME_BYTES = 32
 FILE_MODE = 0o640
 

@@ -11,10 +11,12 @@ from stargate_gate.status import (
     AddressReport,
     AsideStatus,
     AwayStatus,
+    DamagedCopy,
     Equality,
     ExpiringKey,
     MirrorStatus,
     OpenChanges,
+    ScrubStatus,
     StandbyStatus,
     UnreplicatedStatus,
     VolumeStatus,
@@ -168,6 +170,15 @@ SITUATIONS: Mapping[str, Situation] = {
         addresses=(AddressReport("vip 192.0.2.7", "releasing", "ip: Operation not permitted"),)
     ),
     "rescued refs": standby(rescued_refs=2),
+    "a copy that is damaged": leader(
+        scrub=ScrubStatus(
+            on=True, total=40, verified=39, unverified=1, oldest_check_s=2 * DAY_S,
+            damaged=(DamagedCopy("team/app", "object 3f2a91c: its checksum is wrong", "fetch it anew"),),
+        )
+    ),
+    "a scrub that is late": leader(
+        scrub=ScrubStatus(on=True, total=40, verified=9, unverified=31, oldest_check_s=15 * DAY_S, late=True)
+    ),
     "a repository that the leader has lost": standby(
         vanished=("team/app is here and not on the leader, which has lost it: see the runbook",)
     ),

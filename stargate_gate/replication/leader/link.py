@@ -167,14 +167,14 @@ class Link:
 
     def wake_at(self) -> float:
         """When time alone makes a difference to it."""
-        at = self._silent_at()
+        times = [self._silent_at()]
         if not self._sending:
-            at = min(at, self._beat_at)
-            if self._list is None and self._list_due < at:
-                at = self._list_due
-        if self.about is not None and not self._reaching and self._reach_at < at:
-            at = self._reach_at
-        return at
+            times.append(self._beat_at)
+            if self._list is None:
+                times.append(self._list_due)
+        if self.about is not None and not self._reaching:
+            times.append(self._reach_at)
+        return min(times)
 
     def is_sound(self) -> bool:
         """The invariants: for `LeaderTerm` to check.
