@@ -92,6 +92,7 @@ JOURNAL = Format("journal", "state/unreplicated.log")
 INTENT = Format("intent", "state/intents/<repository id>")
 RESCUED = Format("rescued values", "state/rescued/<repository id>.json")
 IN_STEP = Format("in step", "state/in_step.json")
+UNSOUND = Format("unsound copies", "state/unsound.json")
 WRITER = Format("writer", "run/writers/<random>")
 TRASH = Format("trash entry", "trash/<time>-<repository id>/about.json")
 READY = Format("new repository", "repositories/.new-<repository id>/ready.json")
@@ -111,6 +112,7 @@ FORMATS = (
     INTENT,
     RESCUED,
     IN_STEP,
+    UNSOUND,
     WRITER,
     TRASH,
     READY,

@@ -137,6 +137,7 @@ class NodeReports:
             *self.listeners.problems(),
             *self.vanished(),
             *self._notes(),
+            *parts.store.unsound.lines(leads=parts.led.leads()),
             *parts.survey.warnings(),
         )
 
