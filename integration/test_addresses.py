@@ -131,7 +131,7 @@ def test_haproxy_follows_readyz_and_tells_who_the_client_is(cluster: Cluster) ->
     client.point_name_at(balancer.address)
     eventually(lambda: client.ssh("ready", ok=False).status == 0, "HAProxy has found the leader")
     leader = one_failover(cluster, "through-haproxy")
-    assert f'"source": "{client.address}"' in leader.logs()
+    leader.wait_logged(f'"source": "{client.address}"')
     unsaid = balancer.run("bash", "-c", SAY_NOTHING.format(leader.address, SSH_PORT))
     assert unsaid.out == "this address must speak PROXY protocol\r\n"
     from_elsewhere = client.ssh("ready", where=leader)

@@ -49,7 +49,7 @@ def test_a_stop_is_a_clean_hand_over_within_the_grace(pair: Cluster) -> None:
     """SIGTERM reaches the node through the first process; it ends by itself, with 0, in time."""
     leader, standby = pair.settle()
     assert leader.stop(grace_s=STOP_GRACE_S) == 0
-    assert '"event": "stopped"' in leader.logs()
+    leader.wait_logged('"event": "stopped"')
     standby.wait_ready()
     leader.start()
     pair.settle()

@@ -70,6 +70,11 @@ class Node(Machine):
         )
         return self
 
+    def wait_logged(self, text: str, count: int = 1) -> "Node":
+        """Wait until `text` is `count` times in its log; a session is logged after its client has ended."""
+        eventually(lambda: self.logs().count(text) >= count, f"{self.name}: {count} times {text} in its log")
+        return self
+
     def stargate(self, *words: str, ok: bool = True) -> str:
         """`stargate WORDS…` on this node, as its own user; what it wrote on stdout and stderr."""
         return self.run("stargate", *words, ok=ok).text

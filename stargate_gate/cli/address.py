@@ -9,6 +9,7 @@ import click
 
 from stargate_gate.address.items import addresses_of
 from stargate_gate.address.port import Address, Turn
+from stargate_gate.aio.tasks import all_of
 from stargate_gate.cli.running_node import config_option
 from stargate_gate.config.load import load_config
 from stargate_gate.config.model import Config
@@ -64,7 +65,7 @@ def _no_node(config: Config, *, force: bool) -> Iterator[None]:
 async def _release_all(addresses: tuple[Address, ...], node: str) -> list[str]:
     """Release all at the same time; returns what failed."""
     turn = Turn(node, "standby", 0, "", "command")
-    results = await asyncio.gather(*(_release(one, turn) for one in addresses))
+    results = await all_of(_release(one, turn) for one in addresses)
     return [problem for problem in results if problem is not None]
 
 

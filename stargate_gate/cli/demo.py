@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from stargate_gate.aio.tasks import TaskGroup
+from stargate_gate.aio.tasks import all_of, task_group
 from stargate_gate.cli.demo_files import DemoFiles, demo_files, push_first_commit
 from stargate_gate.cli.demo_nodes import DemoNode
 from stargate_gate.cli.demo_text import NODE_ENVIRONMENT, Screen, ended, guide, tail, took_over
@@ -46,22 +46,21 @@ def demo() -> None:
 
 async def _play_until_signal(files: DemoFiles, screen: Screen) -> None:
     play = _Play(files, screen)
-    task = asyncio.create_task(play.run(), name="demo")
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
     had_terminal = sys.stdout.isatty()
+    async with task_group() as group:
+        task = group.create_task(play.run(), name="demo")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
 
-    def hung_up() -> None:
-        """If the terminal was closed, end. Else it was `kill -HUP`: the nodes read their files again."""
-        if had_terminal and not sys.stdout.isatty():
-            task.cancel()
-        else:
-            play.reload()
+        def hung_up() -> None:
+            """If the terminal was closed, end. Else it was `kill -HUP`: the nodes read their files again."""
+            if had_terminal and not sys.stdout.isatty():
+                task.cancel()
+            else:
+                play.reload()
 
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
 class _Play:
@@ -87,7 +86,7 @@ class _Play:
             self._show_page()
             if self._asks_for_page:
                 asyncio.get_running_loop().add_reader(sys.stdin, self._show_page_again)
-            async with TaskGroup() as group:
+            async with task_group() as group:
                 for node in self._nodes:
                     group.create_task(self._keep(node), name=f"keep {node.name}")
         finally:
@@ -95,7 +94,7 @@ class _Play:
                 asyncio.get_running_loop().remove_reader(sys.stdin)
             with contextlib.suppress(BrokenPipeError):
                 self._screen.say("ending both nodes")
-            await asyncio.gather(*(node.end() for node in self._nodes), return_exceptions=True)
+            await all_of(node.end() for node in self._nodes)
 
     def reload(self) -> None:
         """Pass a SIGHUP on to the nodes."""

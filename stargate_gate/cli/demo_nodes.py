@@ -75,8 +75,9 @@ class DemoNode:
         if self.alive:
             self._process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(END_LIMIT_S):
-                await self._process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_LIMIT_S):
+                    await self._process.wait()
         finally:
             if self.alive:
                 os.killpg(self._process.pid, signal.SIGKILL)

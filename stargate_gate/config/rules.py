@@ -76,7 +76,7 @@ def _what_a_cluster_needs(config: Config) -> Iterator[Finding]:
     if config.cluster.key in config.ssh.host_keys:
         yield Finding(
             ("cluster", "key"),
-            "is also in ssh.host_keys; make a key of its own, or whoever has one role has the other",
+            "is also in ssh.host_keys; make a separate key: a host key must not give access to the cluster",
             (("ssh", "host_keys"),),
         )
 

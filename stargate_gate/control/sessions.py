@@ -106,7 +106,7 @@ class FdChannel:
         await self._send(self._stderr, data)
 
     async def exit(self, status: int) -> None:
-        """Nothing is buffered here; whoever handed over the descriptors gets the status and closes them."""
+        """Nothing is buffered here. The caller gets the status, and closes the descriptors that it passed."""
 
     async def _send(self, fd: int, data: bytes) -> None:
         loop = asyncio.get_running_loop()

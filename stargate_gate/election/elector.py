@@ -23,7 +23,6 @@ import structlog
 
 from stargate_gate.aio.tasks import Signal
 from stargate_gate.aio.worker import Worker
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.eligibility import (
     Standing,
     Try,
@@ -36,7 +35,7 @@ from stargate_gate.election.eligibility import (
     why_standby,
 )
 from stargate_gate.election.incarnation import new_incarnation
-from stargate_gate.election.lease import Lease
+from stargate_gate.election.lease import Lease, boottime
 from stargate_gate.election.port import ClusterRecord, Engine, LeaseHandle, Member
 from stargate_gate.election.state import ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings

@@ -1,6 +1,7 @@
 """Proves again and again that this node still holds the leadership, and cancels a task when it does not."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,11 @@ log = structlog.get_logger()
 
 NO_ANSWER = "no answer"
 MISTAKE = "the heartbeat failed"
+
+
+def boottime() -> float:
+    """The clock of leases: seconds since boot, suspension included (CLOCK_BOOTTIME, clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:

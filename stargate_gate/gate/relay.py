@@ -17,10 +17,10 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from stargate_gate.aio.tasks import finish
-from stargate_gate.errors import TryAgainError, UnavailableError, UsageError
+from stargate_gate.aio.tasks import task_group
+from stargate_gate.errors import StargateError, TryAgainError, UnavailableError, UsageError
 from stargate_gate.gate.ports import Channel
 from stargate_gate.gate.push.advertisement import Advertisement, AdvertisementTooLongError
 from stargate_gate.gate.push.commands import PushCommands
@@ -57,7 +57,7 @@ async def relay(process: GitProcess, channel: Channel, *, silence_limit_s: float
 
 
 class Relay:
-    """One run of `relay`: three tasks forward bytes, a fourth waits for git's exit."""
+    """One run of `relay`: three tasks forward bytes while the caller waits for git's exit."""
 
     def __init__(self, process: GitProcess, channel: Channel, silence_limit_s: float) -> None:
         self._process = process
@@ -67,6 +67,7 @@ class Relay:
         self._suspended = 0  # how many waits are going on during which silence is allowed
         self._moves = 0  # chunks that were moved
         self._sending = 0  # chunks that the client has to take
+        self._exited = False  # git has, and was reaped
 
     async def run(self) -> int:
         """Until git has exited and its output was sent. Returns and raises as `relay`."""
@@ -79,42 +80,37 @@ class Relay:
         return status if status >= 0 else 128 - status
 
     async def _forward_all(self) -> int:
-        """Run the four tasks until git has exited and its output was sent; git's exit status.
+        """Forward until git has exited and its output was sent; git's exit status.
 
-        Not a TaskGroup: if one of the tasks failed while this call is being cancelled, a group would raise
-        that error, and the cancellation (the term is over, the node stops) would be lost.
+        What a task raises is raised at once. If this call is cancelled (the client is gone, the term is over,
+        the node stops), it raises CancelledError, also if the client's end has made a task fail as well.
         """
-        feeding = asyncio.create_task(self._forward_input(), name="relay-in")
-        output = asyncio.create_task(self._forward_output(), name="relay-out")
-        errors = asyncio.create_task(self._forward_errors(), name="relay-err")
-        exited = asyncio.create_task(self._process.wait(), name="relay-wait")
-        tasks: set[asyncio.Task[Any]] = {feeding, output, errors, exited}
-        try:
-            await self._until(exited, tasks)
+        async with task_group(expected=(ConnectionError, StargateError)) as group:
+            feeding = group.create_task(self._feed(), name="relay-in")
+            output = group.create_task(self._forward_output(), name="relay-out")
+            errors = group.create_task(self._forward_errors(), name="relay-err")
+            status = await self._process.wait()
+            self._exited = True
             await self._linger({output, errors})
-            return exited.result()
-        finally:
-            for task in tasks:
+            for task in (feeding, output, errors):
                 task.cancel()
-            await finish(_settle(tasks))
+        return status
 
-    async def _until(self, exited: asyncio.Task[int], tasks: set[asyncio.Task[Any]]) -> None:
-        """Wait for git's exit. What another task raises is raised at once."""
-        waiting = tasks
-        while not exited.done():
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+    async def _feed(self) -> None:
+        """As `_forward_input`. Once git has exited, nothing of it matters, not even an error."""
+        try:
+            await self._forward_input()
+        except (ConnectionError, StargateError):
+            if not self._exited:
+                raise
 
-    async def _linger(self, forwarding: set[asyncio.Task[Any]]) -> None:
+    async def _linger(self, forwarding: set[asyncio.Task[None]]) -> None:
         """Wait until git's pipes are empty, but not for a child of git that keeps them open and is silent."""
         # After each LINGER_S: go on if something has moved, or if a chunk is on its way to a slow client.
         waiting, moves = forwarding, -1
         while waiting and (self._sending or self._moves != moves):
             moves = self._moves
-            done, waiting = await asyncio.wait(waiting, timeout=LINGER_S)
-            for task in done:
-                task.result()
+            _, waiting = await asyncio.wait(waiting, timeout=LINGER_S)
 
     async def _forward_input(self, first: bytes = b"") -> None:
         """Client to git, beginning with `first`, which was read already. Closes git's input at the end."""
@@ -174,10 +170,6 @@ class Relay:
         self._moves += 1
         if not self._suspended and not self._silence.expired():
             self._silence.reschedule(asyncio.get_running_loop().time() + self._silence_limit_s)
-
-
-async def _settle(tasks: set[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class PushObserver(Protocol):

@@ -24,7 +24,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from stargate_gate.access.identity import Identity
-from stargate_gate.aio.tasks import cancel_and_wait, finish
+from stargate_gate.aio.tasks import beside, finish, task_group
 from stargate_gate.errors import (
     GitFailedError,
     LeadershipLostError,
@@ -314,11 +314,8 @@ class Gate:
         if session.request.identity.access != "peer":
             return await relay(process, session)
         identity = self._store.register.identity(repository).id
-        reporting = asyncio.create_task(self._report_cpu(process, identity, session), name="report-cpu")
-        try:
+        async with beside(self._report_cpu(process, identity, session), "report-cpu"):
             return await relay(process, session)
-        finally:
-            await cancel_and_wait(reporting)
 
     async def _report_cpu(self, process: GitProcess, identity: str, session: _Session) -> None:
         """Tell the feed that git works for the peer, as it may for minutes without a byte: it is not late."""
@@ -378,15 +375,12 @@ class Gate:
 
     async def _wait_replicated(self, push: Push, held: HeldReport, session: _Session) -> None:
         """As `push.wait_replicated`. Every WAITING_EVERY_S the client is told which standbys it waits for."""
-        waiting = asyncio.create_task(push.wait_replicated(), name="wait-replicated")
-        try:
+        async with task_group(expected=(StargateError,)) as group:
+            waiting = group.create_task(push.wait_replicated(), name="wait-replicated")
             while not (await asyncio.wait({waiting}, timeout=WAITING_EVERY_S))[0]:
                 line = None if held.quiet else push.waits_for(session.bytes_in)
                 if line is not None:
                     await held.send_message(session, line, or_stderr=False)
-        finally:
-            await cancel_and_wait(waiting)
-        waiting.result()
 
     async def _find_or_create(self, name: RepositoryName, changes: Changes) -> tuple[Repository, int]:
         """The repository, and the position of its creation if it was created now, else 0."""

@@ -30,7 +30,7 @@ class Situation:
 
 
 def living_leader(now: Situation) -> str | None:
-    """Who leads, if this node does or hears from whoever does."""
+    """The name of the leader: this node, or the one that it is connected to. None: not known."""
     if now.view.role == "leader":
         return now.me.name
     return now.mirror.leader if now.mirror is not None and now.mirror.connected else None

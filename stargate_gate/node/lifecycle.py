@@ -324,7 +324,7 @@ class Lifecycle:
         self._leadership.ended()
 
     async def _tell_waiting(self) -> None:
-        """This node has stepped down for good: pushes that wait here learn who leads, once somebody does."""
+        """This node will not lead again: tell the pushes that wait here who leads, once a node does."""
         record = None
         if self._leadership.waiting and self._successor is not None:
             record = await self._elector.next_leader(self._config.election.handover_wait_s)
@@ -336,7 +336,7 @@ class Lifecycle:
             await asyncio.wait(sessions, timeout=LAST_WORDS_S)
 
     async def _follow(self) -> NoReturn:
-        """Mirror whoever leads, as the record names them."""
+        """Mirror the current leader, which the record names."""
         while True:
             target = _to_follow(self._elector.view(), self._elector.me)
             if target is None:

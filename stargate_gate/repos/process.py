@@ -21,7 +21,7 @@ from typing import IO, Self, TypeVar
 import structlog
 
 from stargate_gate.aio.children import exited
-from stargate_gate.aio.tasks import TaskGroup, finish, task_group
+from stargate_gate.aio.tasks import HeldTasks, TaskGroup, finish, task_group
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.datadir.procs import cpu_s, group_lives
 from stargate_gate.datadir.writers import ActiveWriters, WriterRecords, WritersLock
@@ -190,9 +190,9 @@ class GitProcess:
             pipe, self._stderr = await _open_reader(popen.stderr)
             self._pipes.append(pipe)
 
-    def start_reaper(self, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
+    def start_reaper(self, reapers: HeldTasks, cleaned_up: Callable[[int], Awaitable[None]]) -> None:
         """Start the reaper; `cleaned_up` is awaited with the status after reaping. Called once."""
-        self._reaper = asyncio.create_task(self._reap(cleaned_up), name=f"reap-git-{self.pid}")
+        self._reaper = reapers.start(self._reap(cleaned_up), f"reap-git-{self.pid}", awaited=True)
 
     async def _reap(self, cleaned_up: Callable[[int], Awaitable[None]]) -> int:
         try:
@@ -262,7 +262,8 @@ class GitProcesses:
         self._records = WriterRecords(datadir.writers)
         self._active = ActiveWriters(self._records, sweep_repository)
         self._running: set[GitProcess] = set()
-        self._starting: set[asyncio.Task[GitProcess]] = set()
+        self._starting = HeldTasks()
+        self._reapers = HeldTasks()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -288,9 +289,8 @@ class GitProcesses:
         Raises:
             UnavailableError: it cannot be started, or this node is stopping.
         """
-        task = asyncio.create_task(self._start(argv, writes, env, (stdin, stdout, stderr), tuple(pass_fds)))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        work = self._start(argv, writes, env, (stdin, stdout, stderr), tuple(pass_fds))
+        task = self._starting.start(work, "start-git", awaited=True)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -376,8 +376,7 @@ class GitProcesses:
     async def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
         """End and reap all processes, including those that are being started. Returns when none is left."""
         while self._running or self._starting:
-            for task in list(self._starting):
-                await asyncio.wait({task})
+            await self._starting.ended()
             async with task_group() as group:  # one that does not end must not keep the others from ending
                 for process in list(self._running):
                     group.create_task(process.end(grace_s))
@@ -414,7 +413,7 @@ class GitProcesses:
             finally:
                 self._running.discard(process)
 
-        process.start_reaper(cleaned_up)
+        process.start_reaper(self._reapers, cleaned_up)
         try:
             await process.open_pipes()
         except BaseException:

@@ -327,7 +327,7 @@ class Store:
         return sorted(served, key=lambda repository: repository.name)
 
     async def empty_trash(self, now: datetime) -> builtins.list[str]:
-        """Remove for good what was deleted more than trash_days before `now`; returns the names."""
+        """Delete from disk what users deleted more than trash_days before `now`; returns the names."""
         return await asyncio.to_thread(
             trash.empty_trash, self._datadir.trash, self._keep, now, self._must_stay
         )

@@ -66,7 +66,7 @@ def move_to_trash(
 def empty_trash(
     trash: Path, keep: timedelta, now: datetime, must_stay: Callable[[str], bool] = lambda _: False
 ) -> list[str]:
-    """Remove for good what is here for longer than `keep`; returns the names of the repositories.
+    """Delete from disk what is here for longer than `keep`; returns the names of the repositories.
 
     must_stay  called with a repository's id: whether it must be kept, whatever its age
     """

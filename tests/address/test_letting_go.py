@@ -1,6 +1,5 @@
 """Clients at the floating address when it goes: each is told, or at least cut off; none hangs."""
 
-import json
 import signal
 import subprocess
 import time
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.cluster import eventually
 from tests.support.namespaced import SSH_PORT, LinkedCluster, NamespacedNode, linked_cluster
+from tests.support.nodelog import log_lines, wait_logged
 from tests.support.slow_push import SlowPush
 
 VIP = "10.77.0.100"
@@ -50,7 +50,8 @@ def slow_push(cluster: LinkedCluster, branch: str = "slow") -> SlowPush:
 
 def told_in_order(node: NamespacedNode) -> None:
     """The end of its term: a session's last word, its connection's end, and only then the address."""
-    lines = [json.loads(line)["event"] for line in node.log().splitlines() if line.startswith("{")]
+    wait_logged(node, "address_released")
+    lines = [line["event"] for line in log_lines(node)]
     begin = next(i for i, event in enumerate(lines) if event in {"stepping_down", "leadership_lost"})
     first = [lines.index(event, begin) for event in ("session", "connections_ended", "address_released")]
     assert first == sorted(first)
@@ -97,7 +98,7 @@ def test_a_push_that_begins_at_the_last_moment_of_a_planned_stop_comes_to_the_ne
     tree = client.work_tree("late")
     with slow_push(cluster, "first") as first:
         a.signal(signal.SIGTERM)
-        eventually(lambda: "stepping_down" in a.log(), "node-a steps down")
+        wait_logged(a, "stepping_down")
         with slow_push(cluster, "second") as second:
             assert first.finish()[0] == 0
             eventually(lambda: not a.ready(), "node-a takes no new pushes")

@@ -9,6 +9,8 @@ from stargate_gate.aio.tasks import (
     HeldTasks,
     Signal,
     TaskGroup,
+    all_of,
+    beside,
     cancel_and_wait,
     finish,
     run_until,
@@ -87,6 +89,74 @@ async def test_a_cancellation_from_outside_passes_through_a_group():
         await task
 
 
+@pytest.mark.parametrize(("expected", "logged"), [((), 1), ((BrokenError,), 0)])
+async def test_a_cancellation_is_not_lost_when_a_task_fails_at_the_same_time(
+    expected: tuple[type[Exception], ...], logged: int
+) -> None:
+    """The caller of a group was asked to end, so it ends as cancelled; the error is in the log."""
+    fail = asyncio.Event()
+
+    async def fails() -> None:
+        await fail.wait()
+        raise BrokenError("late")
+
+    async def owner() -> None:
+        async with task_group(expected=expected) as group:
+            group.create_task(fails())
+            await for_ever()
+
+    task = asyncio.create_task(owner())
+    await asyncio.sleep(0.0)
+    await asyncio.sleep(0.0)
+    fail.set()
+    task.cancel()
+    with capture_logs() as logs:
+        await asyncio.wait({task}, timeout=LIMIT_S)
+    assert task.cancelled()
+    assert [line["event"] for line in logs] == ["failed_while_cancelled"] * logged
+
+
+async def test_what_runs_beside_a_body_ends_with_it():
+    """Whether the body returns or raises."""
+    ended = asyncio.Event()
+    async with beside(for_ever(ended), "beside"):
+        await asyncio.sleep(0)
+    assert ended.is_set()
+    ended.clear()
+
+    async def breaks_later() -> None:
+        async with beside(for_ever(ended), "beside"):
+            await asyncio.sleep(0)
+            await breaks()
+
+    with pytest.raises(BrokenError):
+        await breaks_later()
+    assert ended.is_set()
+
+
+async def test_an_error_beside_a_body_ends_the_body():
+    """It is not kept for nobody in the task."""
+    with pytest.raises(BrokenError):
+        async with asyncio.timeout(LIMIT_S), beside(breaks(), "beside"):
+            await for_ever()
+
+
+async def test_all_of_gives_results_in_order_and_leaves_nothing_running_after_an_error():
+    """`asyncio.gather` lets the others run on."""
+
+    async def later(rounds: int) -> int:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        return rounds
+
+    assert await all_of(later(rounds) for rounds in (3, 1, 2)) == [3, 1, 2]
+    assert await all_of([]) == []
+    ended = asyncio.Event()
+    with pytest.raises(BrokenError):
+        await all_of([for_ever(ended), later(2), breaks()])
+    assert ended.is_set()
+
+
 async def test_work_that_ends_first_gives_its_result():
     """What would have stopped it has ended as well."""
     ended = asyncio.Event()
@@ -155,6 +225,18 @@ async def test_held_tasks_end_with_their_owner_and_errors_are_logged():
         await held.close()
     assert ended.is_set()
     assert [(line["event"], line["task"]) for line in logs] == [("task_failed", "failing")]
+
+
+async def test_the_error_of_an_awaited_held_task_is_raised_and_not_logged():
+    """Whoever awaits it logs it or tells a client; `ended` waits for all and raises nothing."""
+    held = HeldTasks()
+    with capture_logs() as logs:
+        failing = held.start(breaks(), "failing", awaited=True)
+        await held.ended()
+        with pytest.raises(BrokenError):
+            await failing
+    assert len(held) == 0
+    assert logs == []
 
 
 async def test_a_signal_wakes_those_who_wait_and_nobody_later():

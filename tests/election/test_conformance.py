@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock.bootstrap import bootstrap
 from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
+from stargate_gate.election.lease import boottime
 from stargate_gate.election.port import ClusterRecord, Engine, LeaseHandle
 from tests.election.conformance import A, Cluster, EngineConformance
 from tests.support.elections import lose_lock, member, state_of

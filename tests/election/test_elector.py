@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.election import elector as elector_module
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock.bootstrap import bootstrap
 from stargate_gate.election.flock.engine import FlockHandle
+from stargate_gate.election.lease import boottime
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.term import Term
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock import engine, lockfile
 from stargate_gate.election.flock.bootstrap import bootstrap
 from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
 from stargate_gate.election.flock.slots import SLOT_BYTES
+from stargate_gate.election.lease import boottime
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
 from tests.support.elections import Clock, member, state_of

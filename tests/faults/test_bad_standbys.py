@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.conftest import MakeCluster, MakeLine
 from tests.support.cluster import Cluster, NodeProcess, eventually
+from tests.support.nodelog import wait_logged, wait_sessions
 from tests.support.pushers import damage, refs_of, wait_until_tidy
 from tests.support.small_disk import small_disk
 
@@ -68,7 +69,7 @@ class _Scene:
             held = "not replicated in time; outcome unknown"
             before_the_pack = "not replicated in time: no standby has confirmed it; nothing new was pushed"
             assert held in done.stderr or before_the_pack in done.stderr, done.stderr
-            eventually(lambda: '"exit": 75' in self.a.log(), "the session's line, written after the answer")
+            wait_sessions(self.a, exit=75)
         else:
             assert done.returncode == 0, done.stderr
         if self.mode == "sync":
@@ -80,7 +81,7 @@ class _Scene:
         assert status["sync_set"] == []
         assert "the sync set is empty" in status["warnings"][0]
         assert b"stargate_sync_set_size 0.0" in self.a.get("/metrics")[1]
-        assert '"event": "sync_set_empty"' in self.a.log()
+        wait_logged(self.a, "sync_set_empty")
 
     def assert_back(self) -> None:
         """It is in the sync set again, has everything, and the next push needs it."""
@@ -123,7 +124,7 @@ def test_a_slow_standby(make: MakeCluster, line_to: MakeLine, mode: str) -> None
     line.hold()
     scene.push_without_standby()
     if mode == "sync":
-        assert '"event": "standby_late"' in scene.a.log()
+        wait_logged(scene.a, "standby_late")
     line.release()
     scene.assert_back()
 

@@ -21,6 +21,7 @@ from tests.faults.conftest import MakeCluster
 from tests.support.cluster import Client, Cluster, NodeProcess, eventually
 from tests.support.git import git
 from tests.support.line import Line
+from tests.support.nodelog import complete_log
 from tests.support.pushers import Told, damage, refs_of, told, wait_until_tidy
 from tests.support.trap import Trap, ref_lock
 
@@ -197,7 +198,7 @@ def test_what_a_killed_standby_left_to_the_system_is_on_disk_before_it_follows_a
         )
     )
     eventually(lambda: log.exists() and "stopped by SIGSTOP" in log.read_text(), "the standby's first syncfs")
-    joined = a.log().count("standby_connected")
+    joined = complete_log(a).count("standby_connected")
     assert "node-b" not in a.status()["sync_set"]
     b.signal(signal.SIGCONT)
     eventually(lambda: "Input/output error" in b.log(), "that it is not on disk")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.faults.conftest import MakeCluster, MakeLine
 from tests.support.cluster import Cluster, eventually
+from tests.support.nodelog import complete_log, wait_logged
 from tests.support.pushers import refs_of
 
 PATIENT = {"ack_timeout_s": 30, "ack_max_s": 60}
@@ -62,7 +63,7 @@ def test_a_branch_at_a_commit_that_the_standby_has_makes_nobody_late(make: MakeC
     for number in range(5):
         client.git("push", "-q", url, f"main:branch-{number}", cwd=tree)
     assert a.status()["sync_set"] == ["node-b"]
-    assert "standby_late" not in a.log()
+    assert "standby_late" not in complete_log(a)
     cluster.wait_equal()
 
 
@@ -86,7 +87,7 @@ def test_a_large_push_that_makes_progress_may_take_longer_than_the_timeout(
     assert "remote: warning" not in said
     assert refs_of(b, "org/app")["refs/heads/main"] == oid
     assert a.status()["sync_set"] == ["node-b"]
-    assert "standby_late" not in a.log()
+    assert "standby_late" not in complete_log(a)
 
 
 def test_a_byte_now_and_then_is_no_progress_and_the_pusher_is_told(
@@ -105,7 +106,7 @@ def test_a_byte_now_and_then_is_no_progress_and_the_pusher_is_told(
         assert push.returncode == 0, said
     assert "remote: warning: stored on node-a only; node-b was late or gone" in said
     assert a.status()["sync_set"] == []
-    assert '"event": "standby_late"' in a.log()
+    wait_logged(a, "standby_late")
 
 
 def test_small_pushes_do_not_wait_for_a_large_one_in_another_repository(
@@ -151,7 +152,7 @@ def test_a_push_on_top_of_one_that_waits_is_not_told_ok_before_it(
             _pushing(cluster, tree, "org/app", two) as second,
             _pushing(cluster, tree, "org/app", one) as repeated,
         ):
-            eventually(lambda: a.log().count('"logged_in"') >= 5, "all of them at the gate")
+            wait_logged(a, "logged_in", 5)
             assert [push.poll() for push in (first, second, repeated)] == [None] * 3
             line.release()
             for push in (first, second):

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.gate.conftest import Node, commit, git, work_tree
+from tests.gate.listener import until
 
 PROTOCOLS = [0, 1, 2]
 
@@ -205,6 +206,7 @@ async def test_one_line_per_session(node: Node) -> None:
     tree = work_tree(node.root / "tree")
     with capture_logs() as logs:
         await node.git("push", "-q", node.url(), "main", cwd=tree)
+        await until(lambda: any(entry["event"] == "session" for entry in logs))
     (line,) = [entry for entry in logs if entry["event"] == "session"]
     assert line["user"] == "write@test"
     assert line["source"] == "127.0.0.1"

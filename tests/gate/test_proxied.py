@@ -90,7 +90,7 @@ async def test_a_connection_from_a_load_balancer_without_a_header_is_refused_cle
             assert (
                 await raw(site, b"PROXY TCP4 nonsense\r\n") == b"this address must speak PROXY protocol\r\n"
             )
-        await until(lambda: connections(server) == 0)
+            await until(lambda: connections(server) == 0)
     told = [(one["source"], one["problem"]) for one in lines if one["event"] == "proxy_header_refused"]
     assert told == [
         ("127.0.0.1", "the connection does not begin with a PROXY header"),

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from stargate_gate.access.host_keys import load_or_make_host_keys
 from stargate_gate.errors import UnavailableError
 from stargate_gate.gate.ssh.server import SshServer
-from tests.gate.listener import LIMIT_S, Site, connections
+from tests.gate.listener import LIMIT_S, Site, connections, until
 from tests.support.clients import run, ssh_argv
 from tests.support.cluster import make_key
 
@@ -80,10 +80,11 @@ async def test_rsa_with_sha1_does_not_get_in(site: Site, monkeypatch: pytest.Mon
 
 async def test_a_wrong_key_and_a_wrong_login_name_are_refused_alike(site: Site) -> None:
     """With the same message to the client, and one log line each."""
-    async with site.serve():
+    async with site.serve() as server:
         with capture_logs() as logs:
             wrong_key = await site.ssh("health", key=site.stranger)
             wrong_login = await site.ssh("health", login="root")
+            await until(lambda: connections(server) == 0)
     for done in (wrong_key, wrong_login):
         assert done.status == 255
         assert "Permission denied (publickey)." in done.stderr

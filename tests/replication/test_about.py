@@ -15,7 +15,7 @@ from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.sync_rules import Stage, next_stage
 from stargate_gate.replication.peer.unreachable import connect_problem
 from stargate_gate.replication.standby.equality import WRITE_EVERY_S, InStep
-from stargate_gate.replication.standby.throughput import Throughput
+from stargate_gate.replication.standby.introductions import Throughput
 from stargate_gate.replication.wire.about import (
     MAX_SETTINGS,
     USER_KEYS,

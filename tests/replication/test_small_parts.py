@@ -192,9 +192,8 @@ async def test_a_broken_connection_ends_what_git_reads() -> None:
         async with asyncio.timeout(LIMIT_S):
             assert await loop.sock_recv(gits, 100) == b"some"
             assert await loop.sock_recv(gits, 100) == b""
-            with pytest.raises(ExceptionGroup) as caught:
+            with pytest.raises(ConnectionError, match="cut"):
                 await task
-        assert caught.group_contains(ConnectionError, match="cut")
 
 
 async def test_a_git_that_has_died_ends_the_bridge_without_an_error() -> None:

@@ -342,6 +342,31 @@ async def test_a_failed_write_is_told_and_the_next_one_writes_the_file_afresh(
     await again.close()
 
 
+async def test_a_bug_in_writing_keeps_no_push_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that wait for the disk get the error. The next mark writes the file afresh."""
+    path = tmp_path / "unreplicated.log"
+    journal = Journal.open(path, has_repositories=False)
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", broken)
+        async with asyncio.timeout(10):
+            marks = [asyncio.create_task(journal.mark(1, 1, ONE, "a", [f"refs/heads/{n}"])) for n in range(2)]
+            await asyncio.sleep(0)
+            marks.append(asyncio.create_task(journal.mark(1, 1, ONE, "a", ["refs/heads/2"])))
+            errors = await asyncio.gather(*marks, return_exceptions=True)
+    assert [str(error) for error in errors] == ["a bug"] * 3
+    await journal.mark(1, 2, ONE, "a", ["refs/heads/3"])
+    await journal.close()
+    again = Journal.open(path, has_repositories=True)
+    assert {f"refs/heads/{n}" for n in range(4)} <= {*again.kept(ONE, 2).terms}
+    await again.close()
+
+
 async def test_the_file_does_not_grow_without_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is history is dropped, and what counts survives that."""
     monkeypatch.setattr("stargate_gate.replication.rescue.unreplicated.COMPACT_AT_LINES", 100)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate_gate.aio.tasks import HeldTasks
 from stargate_gate.datadir.locks import open_lock_file, try_lock
 from stargate_gate.datadir.procs import process_id
 from stargate_gate.errors import GitFailedError, UnavailableError
@@ -280,7 +281,7 @@ def test_a_loop_that_is_closed_leaves_no_process(tmp_path: Path) -> None:
         from_room = GitProcess(
             process_module._spawn(shell("trap '' TERM; sleep 60"), None, (DEVNULL, DEVNULL, DEVNULL), ())
         )
-        from_room.start_reaper(lambda _status: asyncio.sleep(0))
+        from_room.start_reaper(HeldTasks(), lambda _status: asyncio.sleep(0))
         pids.append(from_room.pid)
 
     asyncio.run(forget())

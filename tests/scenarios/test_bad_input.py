@@ -19,6 +19,7 @@ from tests.support.cluster import (
     make_key,
     running_cluster,
 )
+from tests.support.nodelog import complete_log, wait_logged
 from tests.support.ports import free_port
 
 Make = Callable[..., Cluster]
@@ -102,7 +103,7 @@ def test_garbage_on_a_port_harms_nobody(shared: Cluster, port: str) -> None:
             sock.sendall(os.urandom(3000))
     assert leader.get("/healthz")[0] == 200
     assert shared.client.ssh(leader, "health").returncode == 0
-    assert "Traceback" not in leader.log()
+    assert "Traceback" not in complete_log(leader)
 
 
 def test_setenv_does_not_make_an_admin(shared: Cluster) -> None:
@@ -350,4 +351,4 @@ def test_free_ports_are_really_used(unstarted: Make) -> None:
     node.config["ssh"]["listen"] = "127.0.0.1:0"
     node.config["health"]["listen"] = f"127.0.0.1:{free_port()}"
     node.start().wait_ready()
-    assert "ssh_listening" in node.log()
+    wait_logged(node, "ssh_listening")

@@ -1,6 +1,5 @@
 """Repositories that an operator copies in, on two real nodes: what is wrong with one harms only that one."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, NodeProcess, content, eventually, running_cluster
+from tests.support.nodelog import complete_log, wait_logged
 
 Make = Callable[..., Cluster]
 PROGRAM = "#!/bin/sh\ntouch {ran}\nexit 1\n"
@@ -48,12 +48,6 @@ def warnings(node: NodeProcess) -> str:
 def listed(cluster: Cluster, node: NodeProcess) -> list[str]:
     """What `repo list` says."""
     return cluster.client.ssh(node, "repo", "list").stdout.decode().split()
-
-
-def events(node: NodeProcess, event: str) -> list[dict[str, object]]:
-    """Lines of its log."""
-    lines = (json.loads(line) for line in node.log().splitlines() if line.startswith("{"))
-    return [line for line in lines if line["event"] == event]
 
 
 def push_somewhere(cluster: Cluster, leader: NodeProcess, name: str) -> None:
@@ -109,7 +103,7 @@ def test_what_must_not_be_served_is_named_and_harms_nobody(
         assert f"not served: {name}.git: {why}" in warnings(leader)
         push_somewhere(shared, leader, f"good/{request.node.callspec.id}")
         assert leader.get("/healthz")[0] == 200
-        assert "Traceback" not in leader.log()
+        assert "Traceback" not in complete_log(leader)
     finally:
         shutil.rmtree(target)
     listed(shared, leader)
@@ -147,8 +141,8 @@ def test_nothing_of_a_copied_in_repository_runs(shared: Cluster) -> None:
     shared.wait_equal()
     client.git("clone", "-q", client.url(standby, "programs"), str(shared.root / "programs-clone-2"))
     assert not ran.exists()
-    (adopted,) = [one for one in events(leader, "repository_adopted") if one["repository"] == "programs"]
-    assert {"core.fsmonitor", "hook.x.command", "fetch.bundleuri"} <= set(adopted["config_dropped"])  # type: ignore[call-overload]
+    (adopted,) = wait_logged(leader, "repository_adopted", repository="programs")
+    assert {"core.fsmonitor", "hook.x.command", "fetch.bundleuri"} <= set(adopted["config_dropped"])
 
 
 def test_settings_that_a_failover_loses_are_named(shared: Cluster) -> None:
@@ -234,7 +228,7 @@ def test_a_ref_exactly_at_the_reserved_place_is_seen_by_no_node(shared: Cluster)
 
     eventually(equal, "the standby has the push")
     leader.wait_in_sync_set(shared.standby().name)
-    assert not events(leader, "standby_not_level")
+    assert "standby_not_level" not in complete_log(leader)
     client.git("update-ref", "-d", "refs/stargate", cwd=path)
 
 

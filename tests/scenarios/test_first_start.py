@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import STARGATE, Cluster, NodeProcess, eventually
+from tests.support.nodelog import wait_logged
 from tests.support.small_disk import small_disk
 
 Make = Callable[..., Cluster]
@@ -134,10 +135,10 @@ def test_a_first_start_without_keys_says_how_to_add_one(tmp_path: Path, unstarte
     del node.config["ssh"]["authorized_keys"]
     node.start().wait_ready()
     keys = str(node.data_dir / "authorized_keys")
-    (line,) = [one for one in node.log().splitlines() if "authorized_keys_unreadable" in one]
+    (line,) = map(str, wait_logged(node, "authorized_keys_unreadable"))
     assert "nobody can log in: put public keys there, one a line" in line
     assert keys in line
-    assert "stay in force" not in node.log()
+    assert "stay in force" not in line
 
 
 def test_bootstrap_says_everything_that_is_to_be_copied(unstarted: Make) -> None:
@@ -156,8 +157,8 @@ def test_proxies_that_may_be_anybody_are_warned_of(unstarted: Make) -> None:
     node.config["ssh"]["proxy_protocol_from"] = ["10.0.0.5", "0.0.0.0/0"]
     cluster.bootstrap()
     node.start().wait_ready()
-    (line,) = [line for line in node.log().splitlines() if "configuration_doubtful" in line]
-    assert "ssh.proxy_protocol_from[1]" in line
+    (line,) = wait_logged(node, "configuration_doubtful")
+    assert "ssh.proxy_protocol_from[1]" in str(line)
     argv = [*STARGATE, "check-config", str(node.config_file)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Client, Cluster, NodeProcess, running_cluster
+from tests.support.nodelog import wait_sessions
 
 SHELL = (sys.executable, "-m", "stargate_gate.cli.shell")
 LIMIT_S = 30
@@ -54,7 +55,7 @@ def test_a_push_and_a_clone_go_through_the_node(shared: Cluster, tmp_path: Path)
     assert "forced/app.git" in shared.wait_equal()
     git(client, ssh, "clone", "-q", "ssh://git@host/forced/app", str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "file").read_bytes() == (tree / "file").read_bytes()
-    assert '"user": "alice"' in leader.log()
+    wait_sessions(leader, 2, user="alice")
 
 
 def test_a_standby_refuses_with_nine(shared: Cluster, tmp_path: Path) -> None:

@@ -1,27 +1,21 @@
 """SIGHUP: keys and log settings are read again, the log says what else has changed, and nothing ends."""
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.support.cluster import Cluster, NodeProcess, eventually, make_key
+from tests.support.nodelog import log_lines, wait_logged
 
 HUP = 1 << (signal.SIGHUP - 1)
 
 
-def lines(node: NodeProcess, event: str) -> list[dict[str, Any]]:
-    """Those of its log."""
-    found = [json.loads(line) for line in node.log().splitlines() if line.startswith("{")]
-    return [line for line in found if line["event"] == event]
-
-
 def reload(node: NodeProcess) -> dict[str, Any]:
     """Send one SIGHUP; what the node says that it did."""
-    before = len(lines(node, "reloaded"))
+    before = len(log_lines(node, "reloaded"))
     node.signal(signal.SIGHUP)
-    return eventually(lambda: lines(node, "reloaded")[before:], "reloaded")[0]
+    return wait_logged(node, "reloaded", before + 1)[before]
 
 
 def outlives_hangups(node: NodeProcess) -> bool:
@@ -44,7 +38,7 @@ def test_a_leader_that_is_hung_up_reads_again_and_leads_on(cluster: Cluster) -> 
     a.config["election"]["drain_s"] = 9
     a.write_config()
     assert reload(a)["needs_restart"] == ["election.drain_s"]
-    eventually(lambda: lines(a, "config_needs_restart"), "it says so loudly")
+    wait_logged(a, "config_needs_restart")
     a.config["log"]["level"] = "info"
     a.config["election"]["drain_s"] = 8
     a.write_config()
@@ -62,7 +56,7 @@ def test_a_file_that_is_wrong_changes_nothing(cluster: Cluster) -> None:
     a.config["log"]["levle"] = "info"
     a.write_config()
     assert reload(a)["config"] == "as before"
-    (refused,) = lines(a, "config_not_reloaded")
+    (refused,) = wait_logged(a, "config_not_reloaded")
     assert "did you mean 'level'" in refused["problems"][0]
     a.config_file.unlink()
     assert reload(a)["config"] == "as before"

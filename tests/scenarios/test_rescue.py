@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.cluster import STARGATE, Cluster, NodeProcess, content, eventually
+from tests.support.nodelog import wait_logged
 from tests.support.pushers import refs_of
 
 Make = Callable[..., Cluster]
@@ -96,7 +97,7 @@ def test_what_only_the_old_leader_had_is_kept_shown_and_restored_by_name(unstart
     assert a.status()["rescued_refs"] == 1
     assert any("stargate rescued list" in line for line in a.status()["warnings"])
     assert b"stargate_rescued_refs 1.0" in a.get("/metrics")[1]
-    assert '"event":"rescued"' in a.log().replace('": "', '":"')
+    wait_logged(a, "rescued")
     shown = ask(a, "rescued", "list").stdout
     assert APP in shown
     assert lost[:10] in shown

@@ -5,7 +5,6 @@ at the same time. Besides, each test pushes to whoever must refuse, and reads wh
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, NodeProcess, eventually
+from tests.support.nodelog import log_lines, wait_logged
 from tests.support.witness import Reign, Witness, two_leaders
 
 LEASE_S = 2.5
@@ -78,18 +78,12 @@ def assert_told(node: NodeProcess, *words: str) -> None:
     with contextlib.suppress(TimeoutError):
         eventually(warned, f"a warning of {words}", 10)
     assert warned(), f"{node.name} does not say {words}: {node.status()}"
-    said = [str(entry["problem"]) for entry in log_of(node) if entry.get("event") == "election_unavailable"]
-    assert any(all(word in problem for word in words) for problem in said), said
 
+    def said() -> bool:
+        problems = [str(line["problem"]) for line in log_lines(node, "election_unavailable")]
+        return any(all(word in problem for word in words) for problem in problems)
 
-def log_of(node: NodeProcess) -> list[dict[str, object]]:
-    """The entries of the node's log, oldest first; what is no JSON (stacks) is left out."""
-    return [json.loads(line) for line in node.log().splitlines() if line.startswith("{")]
-
-
-def events(node: NodeProcess) -> dict[str, dict[str, object]]:
-    """The last log entry of each event, by its name."""
-    return {str(entry["event"]): entry for entry in log_of(node)}
+    eventually(said, f"{node.name} has logged {words}")
 
 
 def replace_lock_file(cluster: Cluster, content: Path) -> None:
@@ -147,8 +141,9 @@ def test_a_replaced_lock_file_ends_the_leadership_before_the_next(watched: tuple
     assert_refuses(cluster, b, "meanwhile")
     _, other = wait_leads_after(cluster, 1)
     assert_refuses(cluster, other, "afterwards")
-    assert {"lock_file_replaced", "election_unavailable"} <= events(b).keys()
-    assert events(a)["leadership_lost"]["reason"] == "the lock file was replaced"
+    wait_logged(b, "lock_file_replaced")
+    wait_logged(b, "election_unavailable")
+    assert wait_logged(a, "leadership_lost")[-1]["reason"] == "the lock file was replaced"
 
 
 def test_a_deleted_lock_file_leaves_nobody_leading(watched: tuple[Cluster, Witness]) -> None:

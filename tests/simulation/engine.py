@@ -35,12 +35,13 @@ class Event:
 class Task:
     """A program that runs. `turn` grows with each wait, so that an alarm of an older wait is known."""
 
-    __slots__ = ("alive", "ended", "name", "owner", "steps", "turn")
+    __slots__ = ("advance", "alive", "ended", "name", "owner", "steps", "turn")
 
     def __init__(self, name: str, owner: Owner | None, steps: Steps) -> None:
         self.name = name
         self.owner = owner
         self.steps = steps
+        self.advance = steps.__next__
         self.turn = 0
         self.alive = True
         self.ended = Event()
@@ -51,6 +52,7 @@ class Engine:
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
+        self._draw = chance.random
         self.now = 0.0
         self.taken = 0
         self._ready: list[Task] = []
@@ -89,11 +91,11 @@ class Engine:
     def step(self) -> bool:
         """One step of one program; False if nothing will ever happen any more."""
         self.taken += 1
-        self.now += TICK_S
-        ready, alarms, draw = self._ready, self._alarms, self.chance.random()
-        if alarms and (not ready or alarms[0][0] <= self.now or draw < HASTE):
-            self.now = max(self.now, alarms[0][0])
-            while alarms and alarms[0][0] <= self.now:
+        self.now = now = self.now + TICK_S
+        ready, alarms, draw = self._ready, self._alarms, self._draw()
+        if alarms and (alarms[0][0] <= now or not ready or draw < HASTE):
+            self.now = now = max(now, alarms[0][0])
+            while alarms and alarms[0][0] <= now:
                 _, _, task, turn = heapq.heappop(alarms)
                 if task.turn == turn:
                     task.turn += 1
@@ -103,24 +105,24 @@ class Engine:
         index = int(draw * len(ready))
         task, ready[index] = ready[index], ready[-1]
         ready.pop()
-        if task.owner is not None and task.owner.frozen:
-            task.owner.parked.append(task)
+        owner = task.owner
+        if owner is not None and owner.frozen:
+            owner.parked.append(task)
         elif task.alive:
-            self._advance(task)
+            try:
+                wanted = task.advance()
+            except StopIteration:
+                task.alive = False
+                task.turn += 1
+                self.wake(task.ended)
+                return True
+            if wanted is None:
+                ready.append(task)
+            else:
+                self._wait(task, *wanted)
         return True
 
-    def _advance(self, task: Task) -> None:
-        try:
-            wanted = task.steps.send(None)
-        except StopIteration:
-            task.alive = False
-            task.turn += 1
-            self.wake(task.ended)
-            return
-        if wanted is None:
-            self._ready.append(task)
-            return
-        event, seconds = wanted
+    def _wait(self, task: Task, event: Event | None, seconds: float | None) -> None:
         task.turn += 1
         if event is not None:
             event.waiters.append((task, task.turn))

@@ -123,10 +123,10 @@ def _fit_for_simulation(world: World) -> "Iterator[None]":
 
 
 def _trouble(world: World) -> None:
-    engine, ledger = world.engine, world.ledger
+    engine, ledger, steps = world.engine, world.ledger, world.plan.steps
     events: Iterator[Event] = iter(world.plan.events)
     event = next(events, None)
-    while engine.taken < world.plan.steps:
+    while engine.taken < steps:
         while event is not None and engine.taken >= event.at:
             perform(world, event)
             event = next(events, None)

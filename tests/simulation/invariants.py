@@ -295,12 +295,13 @@ class Ledger:
             raise ViolationError("I2", f"{node} lacks an acknowledged write of {lacking}, and {why}")
 
     def _lacks(self, node: "Node", record: ClusterRecord) -> str | None:
+        disk, since = node.disk, self.forced_by(record.term)
         for forced, acked in self.acked.items():
-            if forced >= self.forced_by(record.term):
+            if forced >= since:
                 for identity, refs in acked.items():
-                    if identity in node.disk.vanished:
+                    if identity in disk.vanished:
                         continue
-                    if (lacking := self._lacks_of(node.disk, identity, refs)) is not None:
+                    if (lacking := self._lacks_of(disk, identity, refs)) is not None:
                         return lacking
         return None
 
@@ -308,14 +309,17 @@ class Ledger:
         nothing: Mapping[str, str] = {}
         repo = disk.by_id(identity)
         repo = repo if repo is not None and repo.original else None
+        views = (nothing,) if repo is None else (repo.refs, repo.stable)
+        if repo is not None and repo.refs == repo.stable:
+            views = (repo.refs,)
         for ref, key in refs.items():
             if ref == EXISTS:
                 if self.key(identity, ref, identity if repo else None) < key:
                     return f"repository {identity}"
                 continue
-            for view in (repo.refs, repo.stable) if repo else (nothing,):
+            for view in views:
                 value = view.get(ref)
-                if self.key(identity, ref, value) < key:
+                if (self.removals.get((identity, ref), NEVER) if value is None else self.keys[value]) < key:
                     return f"{identity} {ref} (it has {value})"
                 if value is not None and value not in disk.objects:
                     return f"{identity} {ref}: the object {value}"

@@ -1,17 +1,16 @@
 """A real sshd in front of real nodes: what is served, refused and logged is what the node's own SSH does."""
 
 import asyncio
-import json
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import asyncssh
 import pytest
 
-from tests.support.cluster import Client, Cluster, NodeProcess, eventually, make_key, running_cluster
+from tests.support.cluster import Client, Cluster, NodeProcess, make_key, running_cluster
+from tests.support.nodelog import wait_sessions
 from tests.support.sshd import LIMIT_S, Sshd, drop_in_for, login_name, running_sshd
 
 READER = "the reader's"
@@ -34,13 +33,6 @@ def authorize(cluster: Cluster, name: str, options: str) -> Path:
     with (cluster.root / "keys" / "authorized_keys").open("a") as file:
         file.write(f"{options} {key.with_suffix('.pub').read_text()}".lstrip())
     return key
-
-
-def sessions(node: NodeProcess, **wanted: Any) -> list[dict[str, Any]]:
-    """The log lines of sessions with these values."""
-    lines = [json.loads(line) for line in node.log().splitlines() if line.startswith("{")]
-    found = [line for line in lines if line["event"] == "session"]
-    return [line for line in found if all(line.get(name) == value for name, value in wanted.items())]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def test_a_push_and_a_clone_pass(cluster: Cluster, sshd: Sshd, tmp_path: Path) -
     assert (tmp_path / "copy" / "file").read_bytes() == (tree / "file").read_bytes()
     client.commit(tree, "second")
     client.git("push", "-q", client.url(leader, "front/app"), "main", cwd=tree)
-    front, own = sessions(leader, user="dev", command="git-receive-pack '/front/app'")
+    front, own = wait_sessions(leader, 2, user="dev", command="git-receive-pack '/front/app'")
     assert set(front) == set(own)
     same = ("user", "source", "repository", "exit", "ended", "refusal")
     assert [front[name] for name in same] == [own[name] for name in same]
@@ -103,7 +95,7 @@ def test_a_read_key_gets_77(cluster: Cluster, sshd: Sshd, reader: Path) -> None:
     )
     assert refused.returncode == 77
     assert f"{READER} has read access".encode() in refused.stderr
-    assert sessions(cluster["node-a"], user=READER, exit=77)
+    wait_sessions(cluster["node-a"], user=READER, exit=77)
     assert sshd.ssh("repo list", key=reader).returncode == 0
 
 
@@ -120,7 +112,7 @@ def test_the_report_is_held_back(tmp_path: Path) -> None:
             assert pushed.returncode == 1, pushed.stderr
             assert "[remote rejected]" in pushed.stderr
             assert "outcome unknown" in pushed.stderr
-            (line,) = eventually(lambda: sessions(cluster["node-a"], exit=75), "a session that ended with 75")
+            (line,) = wait_sessions(cluster["node-a"], exit=75)
             assert line["user"] == "dev"
 
 
@@ -180,7 +172,7 @@ def test_odd_bytes_in_the_command_harm_nobody(cluster: Cluster, sshd: Sshd) -> N
         assert refused.returncode == 64, (command[:20], refused)
         assert refused.stderr
     assert sshd.ssh("git-upload-pack 'r\u00e9po'").returncode in {64, 66}
-    assert len(sessions(cluster["node-a"], exit=64, user="dev")) >= 5
+    wait_sessions(cluster["node-a"], 5, exit=64, user="dev")
     assert cluster["node-a"].get("/metrics")[0] == 200
     assert cluster["node-a"].get("/healthz")[0] == 200
 
@@ -210,7 +202,7 @@ def test_a_user_of_any_name_is_one_word(cluster: Cluster, sshd: Sshd) -> None:
     client = Client(cluster.client.home, key, cluster.client.known_hosts)
     assert sshd.ssh("ready", key=key).returncode == 0
     assert client.ssh(cluster["node-a"], "ready").returncode == 0
-    front, own = sessions(cluster["node-a"], user=ODD_USER)
+    front, own = wait_sessions(cluster["node-a"], 2, user=ODD_USER)
     assert front["source"] == own["source"]
 
 

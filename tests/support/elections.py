@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.flock.engine import FlockEngine, FlockHandle
+from stargate_gate.election.lease import boottime
 from stargate_gate.election.port import ClusterRecord, Engine, Member
 from stargate_gate.election.state import FILE_NAME, ElectionState
 from stargate_gate.election.status import Advertised, LeadershipView, Timings

@@ -63,3 +63,10 @@ def wait_until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"not in {limit_s} s")
         time.sleep(0.005)
+
+
+def bare_copy(work: Path, path: Path) -> Path:
+    """A bare clone of `work`, as somebody copies it in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    git("clone", "-q", "--bare", work, path)
+    return path

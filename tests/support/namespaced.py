@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.cluster import Client, Cluster, NodeProcess, make_cluster
 from tests.support.netns import Machine, machines
+from tests.support.nodelog import log_lines
 
 SSH_PORT = 2222
 HTTP_PORT = 8080
@@ -39,10 +40,7 @@ class NamespacedNode(NodeProcess):
 
     def events(self, *wanted: str) -> list[str]:
         """The events of its log that are among `wanted`, in order."""
-        import json  # noqa: PLC0415
-
-        found = (json.loads(line)["event"] for line in self.log().splitlines() if line.startswith("{"))
-        return [event for event in found if event in wanted]
+        return [line["event"] for line in log_lines(self) if line["event"] in wanted]
 
 
 @dataclass

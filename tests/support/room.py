@@ -47,3 +47,13 @@ async def open_room(
         await processes.end_all()
         writers.close()
     assert list(datadir.writers.iterdir()) == []
+
+
+def entries(path: Path) -> list[str]:
+    """The names in that folder, sorted."""
+    return sorted(entry.name for entry in path.iterdir())
+
+
+async def names(store: Store) -> list[str]:
+    """The names of all repositories of that store, in the order of its list."""
+    return [str(repository.name) for repository in await store.list()]

@@ -18,6 +18,7 @@ from typing import Any
 
 from stargate_gate.election.port import Member
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError, UnavailableError
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.rescue.unreplicated import Kept
 from stargate_gate.replication.rescue.values import COMMIT, Value
 from stargate_gate.replication.standby import events, steps
@@ -35,7 +36,6 @@ from stargate_gate.replication.standby.answers import (
 )
 from stargate_gate.replication.standby.core import StandbySession
 from stargate_gate.replication.standby.intent import Intent
-from stargate_gate.replication.standby.states import IllegalEventError
 from stargate_gate.replication.wire.about import About, Profile, Reached
 from stargate_gate.replication.wire.messages import (
     PROTOCOL,

@@ -32,6 +32,7 @@ from typing import Any
 from unittest import mock
 
 from stargate_gate.election.port import Member
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.leader import backlog, events, instructions
 from stargate_gate.replication.leader.context import FeedSettings, Outside
 from stargate_gate.replication.leader.sent_states import State
@@ -102,7 +103,7 @@ class Scenario:
                 self._push(words)
             else:
                 self._handle(self._event(command, words))
-        except events.IllegalEventError as error:
+        except IllegalEventError as error:
             self._shown.append(f"error: {error}")
         return self._shown
 

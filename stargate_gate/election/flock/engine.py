@@ -16,7 +16,6 @@ import portalocker
 import structlog
 
 from stargate_gate.aio.worker import Worker
-from stargate_gate.election.clock import boottime
 from stargate_gate.election.flock.lockfile import (
     FileId,
     check_mount,
@@ -30,6 +29,7 @@ from stargate_gate.election.flock.lockfile import (
 )
 from stargate_gate.election.flock.slots import SLOT_BYTES, STAMP_BYTES, STAMP_OFFSET, Slots, encode
 from stargate_gate.election.flock.steps import Read, Reserve, Step, Steps, Sync, Write, claim, keep, write
+from stargate_gate.election.lease import boottime
 from stargate_gate.election.port import ClusterRecord
 from stargate_gate.election.state import ElectionState
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError

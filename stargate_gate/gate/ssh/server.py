@@ -22,7 +22,7 @@ from asyncssh.kex import get_kex_algs
 from stargate_gate.access.identity import Identity
 from stargate_gate.access.key_file import KeyFile
 from stargate_gate.access.sources import Network
-from stargate_gate.aio.tasks import cancel_and_wait
+from stargate_gate.aio.tasks import HeldTasks, task_group
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.errors import UnavailableError
 from stargate_gate.exitcodes import ExitCode
@@ -105,7 +105,8 @@ class SshServer:
             Passes(settings.pass_secret) if settings.pass_secret else None,
         )
         self._authenticated: set[GateConnection] = set()
-        self._tasks: dict[asyncio.Task[None], ExecSession] = {}
+        self._held = HeldTasks()
+        self._tasks: dict[asyncio.Task[None], ExecSession] = {}  # the session of each of these
         self._log = LoginLog()
         self._turns = PacketTurns()
         self._closed_since_log = 0
@@ -175,18 +176,13 @@ class SshServer:
             awaiting.abort()
         unauthenticated = self._login_queue.connections
         self._login_queue.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._held.close()
         connections = [*unauthenticated, *self._authenticated]
-        closed = [asyncio.ensure_future(connection.wait_closed()) for connection in connections]
-        if closed:  # a client of one command closes its connection by itself once it has the exit status
-            await asyncio.wait(closed, timeout=CLOSE_GRACE_S if self._authenticated else 0)
+        # A client of one command closes its connection by itself once it has the exit status.
+        await _wait_closed(connections, CLOSE_GRACE_S if self._authenticated else 0)
         for connection in connections:
             connection.close()
-        if closed:
-            await asyncio.wait(closed, timeout=CLOSE_GRACE_S)
-        await cancel_and_wait(*closed)
+        await _wait_closed(connections, CLOSE_GRACE_S)
 
     # -- before the floating address moves: see lost_address.py ------------------------------------------
 
@@ -220,13 +216,9 @@ class SshServer:
             connection.close()
         if busy:
             await asyncio.wait(busy, timeout=limit_s)
-        ending = [asyncio.ensure_future(connection.wait_closed()) for connection in leaving]
-        if ending:
-            rest_s = max(0.0, until - asyncio.get_running_loop().time())
-            await asyncio.wait(ending, timeout=rest_s)
+        await _wait_closed(leaving, max(0.0, until - asyncio.get_running_loop().time()))
         for connection in self._at_floating_address():
             connection.abort()
-        await cancel_and_wait(*ending)
         if leaving:
             log.info("connections_ended", reason="the address moves", connections=len(leaving))
 
@@ -321,7 +313,7 @@ class SshServer:
         if self._stopping:
             session.channel.abort()
             return
-        session.task = asyncio.create_task(self._run(session), name="ssh-session")
+        session.task = self._held.start(self._run(session), "ssh-session")
         self._tasks[session.task] = session
         session.task.add_done_callback(self._tasks.pop)
 
@@ -379,6 +371,16 @@ class SshServer:
         except Exception:
             log.exception("session_crashed")
             session.channel.abort()
+
+
+async def _wait_closed(connections: Collection[GateConnection], limit_s: float) -> None:
+    """Return when all of them are closed, or after `limit_s` seconds."""
+    async with task_group() as group:
+        closed = [group.create_task(connection.wait_closed()) for connection in connections]
+        if closed:
+            await asyncio.wait(closed, timeout=limit_s)
+        for task in closed:
+            task.cancel()
 
 
 async def _end_with_message(session: ExecSession, message: bytes) -> None:

@@ -16,15 +16,6 @@ from stargate_gate.replication.leader.sent_states import State
 from stargate_gate.replication.wire.messages import Join, Listed, Message
 from stargate_gate.repos.names import RepositoryName
 
-MAX_SHOWN = 150  # characters of an event in an error: it may hold all refs of a repository
-
-
-class IllegalEventError(RuntimeError):
-    """An event that this state does not allow: the shell or the core has a bug."""
-
-    def __init__(self, event: object, state: str) -> None:
-        super().__init__(f"{repr(event)[:MAX_SHOWN]} is not allowed here: {state}")
-
 
 class Purpose(Enum):
     """Why a repository is read."""
@@ -181,7 +172,7 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class ReadGivenUp:
-    """Whoever wanted the reading does not want it any more, or this node's disk has failed."""
+    """Nobody wants the reading any more, or this node's disk has failed."""
 
     now: float
     read: int

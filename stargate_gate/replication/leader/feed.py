@@ -20,6 +20,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from stargate_gate.aio.backoff import Backoff
+from stargate_gate.aio.clock import now
 from stargate_gate.aio.tasks import HeldTasks
 from stargate_gate.election.incarnation import new_incarnation
 from stargate_gate.election.port import Member
@@ -154,7 +155,7 @@ class Feed:
             record_delay_s=RECORD_BACKOFF.delay_s,
             reach_delay_s=RETRY.delay_s,
         )
-        self._core = LeaderTerm(term, me, settings, outside, _now())
+        self._core = LeaderTerm(term, me, settings, outside, now())
         self._numbers = itertools.count(1)
         self._connections: dict[int, StandbyConnection] = {}
         self._readings: dict[int, PendingReading] = {}
@@ -163,7 +164,7 @@ class Feed:
         self._writes = HeldTasks()
         self._timer: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()  # for what is done in no session's name
-        self._handle(Tick(_now()))
+        self._handle(Tick(now()))
 
     @property
     def position(self) -> int:
@@ -228,11 +229,11 @@ class Feed:
         number, answered = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waits[number] = answered
         try:
-            self._handle(WaitBegan(_now(), number, identity, seq, name))
+            self._handle(WaitBegan(now(), number, identity, seq, name))
             answer = await answered
         finally:
             if self._waits.pop(number, None) is not None:
-                self._handle(WaitGivenUp(_now(), number))
+                self._handle(WaitGivenUp(now(), number))
         if answer.refused is not None:
             with bound_contextvars(repository=name):
                 log.warning("not_replicated", repository_id=identity, seq=seq, reason=answer.refused)
@@ -250,13 +251,13 @@ class Feed:
 
     def worked_for(self, identity: str, peer_of: str) -> None:
         """Git has worked on that repository here for the standbys at that address: they get on."""
-        self._handle(WorkedFor(_now(), peer_of, identity))
+        self._handle(WorkedFor(now(), peer_of, identity))
 
     # -- the node's side -------------------------------------------------------------------------------
 
     def standbys(self) -> tuple[StandbyStatus, ...]:
         """The connected standbys, by name."""
-        return standbys_of(self._core.links, self._record.in_force, self.profile().settings, _now())
+        return standbys_of(self._core.links, self._record.in_force, self.profile().settings, now())
 
     async def caught_up(self, limit_s: float) -> Member | None:
         """The first member of the sync set to confirm that it holds everything sent so far.
@@ -267,17 +268,17 @@ class Feed:
         found: asyncio.Future[Member | None] = asyncio.get_running_loop().create_future()
         self._catching_up = found
         try:
-            self._handle(CatchUpWanted(_now(), _now() + limit_s))
+            self._handle(CatchUpWanted(now(), now() + limit_s))
             return await found
         finally:
             if self._catching_up is not None:
                 self._catching_up = None
-                self._handle(CatchUpGivenUp(_now()))
+                self._handle(CatchUpGivenUp(now()))
 
     async def close(self) -> None:
         """The term is over: end every connection, write no more records. Safe to call twice."""
         running = [one for one in self._connections.values() if one.is_admitted]
-        self._handle(Closed(_now()))
+        self._handle(Closed(now()))
         for connection in running:
             await connection.ended.wait()
         await self._writes.close()
@@ -324,14 +325,14 @@ class Feed:
         self._connections[connection.number] = connection
         ended = "it was not admitted"
         try:
-            self._handle(Joined(_now(), connection.number, join, source))
+            self._handle(Joined(now(), connection.number, join, source))
             refusal = await connection.admission
             if refusal is None:
                 ended = await connection.run()
         finally:
             del self._connections[connection.number]
             connection.ended.set()
-            self._handle(ConnectionEnded(_now(), connection.number, ended))
+            self._handle(ConnectionEnded(now(), connection.number, ended))
         if refusal is None:
             log.info("standby_disconnected", standby=join.member.name, reason=ended, term=self.term)
             return ExitCode.NOT_LEADER if self._core.closed else ExitCode.OK
@@ -384,7 +385,7 @@ class Feed:
         number, pending = next(self._numbers), PendingReading()
         self._readings[number] = pending
         try:
-            self._handle(ReadWanted(_now(), number, identity, purpose, name))
+            self._handle(ReadWanted(now(), number, identity, purpose, name))
             while True:
                 match await pending.todo.get():
                     case ReadDone(outcome=outcome):
@@ -396,7 +397,7 @@ class Feed:
         finally:
             del self._readings[number]
             if not pending.over:
-                self._handle(ReadGivenUp(_now(), number))
+                self._handle(ReadGivenUp(now(), number))
 
     # -- carrying out what the term wants --------------------------------------------------------------
 
@@ -412,7 +413,7 @@ class Feed:
         except Exception as error:  # noqa: BLE001 - it is raised below
             failed, instructions = error, self._core.take()
             if self._timer is None:
-                self._set_timer(_now() + FAILED_TICK_S)  # the clock goes on
+                self._set_timer(now() + FAILED_TICK_S)  # the clock goes on
         for instruction in instructions:
             try:
                 self._carry_out(instruction)
@@ -459,13 +460,13 @@ class Feed:
         try:
             members = await self._record.update_members(self._core.wanted_members, position=self.position)
         except LeadershipLostError:
-            event = RecordLost(_now())
+            event = RecordLost(now())
         except StargateError as error:
-            event = RecordUncertain(_now(), error.message)
+            event = RecordUncertain(now(), error.message)
         except Exception as error:  # noqa: BLE001 - a bug; whatever it is, the outcome is not known
-            event = RecordUncertain(_now(), repr(error))
+            event = RecordUncertain(now(), repr(error))
         else:
-            event = RecordWritten(_now(), members)
+            event = RecordWritten(now(), members)
         self._handle(event)
 
     def _set_timer(self, at: float | None) -> None:
@@ -476,7 +477,7 @@ class Feed:
 
     def _tick(self, at: float) -> None:
         self._timer = None
-        self._handle(Tick(max(at, _now())))  # the loop may call a little early
+        self._handle(Tick(max(at, now())))  # the loop may call a little early
 
     def _require_open(self) -> None:
         if self._core.closed:
@@ -486,7 +487,3 @@ class Feed:
 def _give(waiting: "asyncio.Future[T] | None", answer: T) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(answer)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

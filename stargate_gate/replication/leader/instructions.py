@@ -171,7 +171,7 @@ Outcome: TypeAlias = Numbered | Missing | Moving | CannotRead | Unreadable | Lis
 
 @dataclass(frozen=True, slots=True)
 class ReadDone:
-    """This reading is over; give `outcome` to whoever wanted it."""
+    """This reading is over; give `outcome` to those that wait for it."""
 
     read: int
     outcome: Outcome

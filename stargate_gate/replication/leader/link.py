@@ -148,14 +148,14 @@ class Link:
 
     def wake_at(self) -> float:
         """When time alone makes a difference to it."""
-        times = [self._silent_at()]
+        at = self._silent_at()
         if not self._sending:
-            times.append(self._beat_at)
-            if self._list is None:
-                times.append(self._list_due)
-        if self.about is not None and not self._reaching:
-            times.append(self._reach_at)
-        return min(times)
+            at = min(at, self._beat_at)
+            if self._list is None and self._list_due < at:
+                at = self._list_due
+        if self.about is not None and not self._reaching and self._reach_at < at:
+            at = self._reach_at
+        return at
 
     def is_sound(self) -> bool:
         """The invariants: for `LeaderTerm` to check.
@@ -255,7 +255,7 @@ class Link:
         self._context.changed = True
 
     def _rise(self) -> None:
-        """Take the next stages (sync_rules.py). Whoever is level has noted the incarnation of its joining."""
+        """Take the next stages (sync_rules.py). A level standby has noted the incarnation of its joining."""
         if self.stage is Stage.CHECKING:
             stage = next_stage(
                 self.stage,

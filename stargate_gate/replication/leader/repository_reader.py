@@ -9,6 +9,7 @@ place before and after it. What a push has changed is read from the folder in wh
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from stargate_gate.aio.clock import now
 from stargate_gate.errors import GitFailedError, NoSuchRepositoryError, RepositoryGoneError
 from stargate_gate.replication.leader.events import (
     DigestRead,
@@ -90,21 +91,21 @@ class OneReading:
         """Read it where it is now. Raises UnavailableError if its id cannot be read just now."""
         repository = await self._find()
         if repository is None:
-            return Vanished(_now(), number)
+            return Vanished(now(), number)
         self._found = (repository, None)
         try:
             if self._purpose is Purpose.SHOW and await asyncio.to_thread(is_remains, repository.path):
                 reason = "it is no whole repository any more: HEAD or a folder is gone"
-                return RefsUnreadable(_now(), number, repository.name, reason)
+                return RefsUnreadable(now(), number, repository.name, reason)
             identity = self._wanted or self._reader.store.register.identity(repository)
             if self._purpose is Purpose.LIST:
                 return await self._digest(number, repository, identity)
             return await self._refs(number, repository, identity)
         except _MOVED:
-            return NotThere(_now(), number)
+            return NotThere(now(), number)
         except (GitFailedError, OSError) as error:
             reason = " ".join(str(error).split())[:MAX_REASON_CHARACTERS]
-            return RefsUnreadable(_now(), number, repository.name, reason)
+            return RefsUnreadable(now(), number, repository.name, reason)
 
     async def sync(self, number: int) -> ReadEvent:
         """Put on disk what was complete in it before the call. Raises as `on_disk`."""
@@ -113,8 +114,8 @@ class OneReading:
         repository, identity = self._found
         await self._reader.on_disk(repository)
         if identity is not None and not self._is_there(repository, identity):
-            return NotThere(_now(), number)
-        return OnDisk(_now(), number)
+            return NotThere(now(), number)
+        return OnDisk(now(), number)
 
     async def _refs(self, number: int, repository: Repository, identity: RepositoryIdentity) -> ReadEvent:
         self._require_there(repository, identity)
@@ -122,13 +123,13 @@ class OneReading:
         await asyncio.to_thread(lambda: snapshot.digest)  # kept; for many refs it takes a while
         self._require_there(repository, identity)
         self._found = (repository, identity)
-        return RefsRead(_now(), number, State(identity.id, repository.name, snapshot))
+        return RefsRead(now(), number, State(identity.id, repository.name, snapshot))
 
     async def _digest(self, number: int, repository: Repository, identity: RepositoryIdentity) -> ReadEvent:
         self._require_there(repository, identity)
         digest, whole = await self._reader.refs.digest_and_whole(repository)
         self._require_there(repository, identity)
-        return DigestRead(_now(), number, repository.name, digest, whole)
+        return DigestRead(now(), number, repository.name, digest, whole)
 
     def _require_there(self, repository: Repository, identity: RepositoryIdentity) -> None:
         if self._reader.store.register.identity(repository) != identity:
@@ -140,7 +141,3 @@ class OneReading:
         except _MOVED:
             return False
         return True
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -1,9 +1,11 @@
 """One standby's connection on the leader: carries out the term's instructions, and passes on its messages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from stargate_gate.aio.tasks import TaskGroup
+from stargate_gate.aio.clock import now
+from stargate_gate.aio.tasks import TaskGroup, all_of
 from stargate_gate.replication.leader.events import (
     Event,
     Heard,
@@ -45,7 +47,7 @@ class StandbyConnection:
         handle: Handle,
         *,
         store: Store,
-        list_entry: Callable[[Repository], Awaitable[Listed | None]],
+        list_entry: Callable[[Repository], Coroutine[Any, Any, Listed | None]],
         reach: ReachStandby,
     ) -> None:
         self.number = number
@@ -116,34 +118,30 @@ class StandbyConnection:
                 message = decode(await self._lines.line())
             except (EOFError, MessageError) as error:
                 raise _EndedError(str(error)) from error
-            self._handle(Heard(_now(), self.number, message))
+            self._handle(Heard(now(), self.number, message))
 
     async def _send_all(self) -> None:
         while True:
             for message in (await self._to_send.get()).messages:
                 await self._channel.write(encode(message))
-            self._handle(Sent(_now(), self.number))
+            self._handle(Sent(now(), self.number))
 
     async def _look_up_all(self) -> None:
         while True:
             match await self._to_look_up.get():
                 case ListRepositories():
                     self._listed = {one.name: one for one in await self._store.list()}
-                    self._handle(RepositoriesListed(_now(), self.number, tuple(self._listed)))
+                    self._handle(RepositoriesListed(now(), self.number, tuple(self._listed)))
                 case LookUp(names=names):
                     listed = await self._look_up(names)
-                    self._handle(LookedUp(_now(), self.number, listed))
+                    self._handle(LookedUp(now(), self.number, listed))
 
     async def _look_up(self, names: Sequence[RepositoryName]) -> tuple[Listed, ...]:
-        entries = await asyncio.gather(*(self._list_entry(self._listed[name]) for name in names))
+        entries = await all_of(self._list_entry(self._listed[name]) for name in names)
         return tuple(one for one in entries if one is not None)
 
     async def _reach_all(self) -> None:
         while True:
             wanted = await self._to_reach.get()
             problem = await self._reach(wanted.member, wanted.ssh)
-            self._handle(ReachTried(_now(), self.number, problem))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+            self._handle(ReachTried(now(), self.number, problem))

@@ -128,7 +128,7 @@ def wanted(present: Iterable[Presence], in_force: frozenset[Member], mode: Mode)
 
 
 def required(present: Iterable[Presence], recorded: frozenset[Member]) -> frozenset[Member]:
-    """Whose confirmation a push needs. `recorded`: whoever the record names, or may name."""
+    """Whose confirmation a push needs. `recorded`: the standbys that the record names, or may name."""
     demanded = (one.member for one in present if one.stage in {Stage.CATCHING_UP, Stage.LEVEL})
     return recorded.union(demanded)
 

@@ -291,7 +291,7 @@ class SyncSet:
             yield Presence(member, Stage.ABSENT, carried=True)
 
     def _end_grace(self) -> None:
-        """Whoever was carried over and has not come by now is gone."""
+        """Give up the members that were carried over and have not connected by now."""
         self._grace_at = None
         for member in sorted(self._carried - self._links.keys()):
             self._context.log.warning("standby_did_not_come", standby=member.name, term=self._context.term)

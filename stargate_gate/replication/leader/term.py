@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from stargate_gate.election.port import Member
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.leader.context import Context, FeedSettings, Outside
 from stargate_gate.replication.leader.events import (
     CatchUpGivenUp,
@@ -42,7 +43,6 @@ from stargate_gate.replication.leader.events import (
     DigestRead,
     Event,
     Heard,
-    IllegalEventError,
     Joined,
     LinkEvent,
     LookedUp,
@@ -311,7 +311,12 @@ class LeaderTerm:
 
     def _each(self, act: Callable[[Link], object]) -> None:
         for link in list(self._links.values()):
-            self._attempt(link, act)
+            try:
+                act(link)
+            except IllegalEventError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as in `_attempt`, without a call for each standby
+                self._fail(link, repr(error))
 
     def _attempt(self, link: Link, act: Callable[[Link], object]) -> None:
         """A bug that shows in one standby's connection ends that connection, and nothing else."""
@@ -407,7 +412,8 @@ class LeaderTerm:
         """Whatever is due by now, whichever event it was."""
         context = self._context
         self._each(self._end_if_silent)
-        for asking in [one for one in self._asking.values() if context.now >= one.until]:
+        overdue = [one for one in self._asking.values() if context.now >= one.until] if self._asking else ()
+        for asking in overdue:
             if (former := self._by_number.get(asking.former)) is not None:
                 self._end(former, "another start of the same standby takes its place")
         while True:
@@ -428,7 +434,8 @@ class LeaderTerm:
 
     def _wake_at(self) -> float | None:
         times = [link.wake_at() for link in self._links.values()]
-        times += [one.until for one in self._asking.values() if one.former in self._by_number]
+        if self._asking:
+            times += [one.until for one in self._asking.values() if one.former in self._by_number]
         if (when := self.sync_set.wake_at()) is not None:
             times.append(when)
         if self._catching is not None:

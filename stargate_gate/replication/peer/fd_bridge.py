@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
-from stargate_gate.aio.tasks import TaskGroup, finish
+from stargate_gate.aio.tasks import beside, task_group
 from stargate_gate.replication.peer.connection import PeerChannel
 
 CHUNK_BYTES = 64 * 1024
@@ -20,17 +20,15 @@ async def gits_end(channel: PeerChannel, name: str, came: Callable[[int], None])
     and nothing of it runs any more.
     """
     ours, gits = socket.socketpair()
-    pump = asyncio.create_task(bridge(channel, ours, came), name=name)
-    try:
-        yield gits.fileno()
-        gits.close()  # the leader's git sees the end, and ends
-        await asyncio.wait({pump}, timeout=GOODBYE_LIMIT_S)
-    finally:
-        gits.close()
-        channel.close()
-        pump.cancel()
-        await finish(_settled(pump))
-        ours.close()
+    with ours:
+        async with beside(_bridge_quietly(channel, ours, came), name) as pump:
+            try:
+                yield gits.fileno()
+                gits.close()  # the leader's git sees the end, and ends
+                await asyncio.wait({pump}, timeout=GOODBYE_LIMIT_S)
+            finally:
+                gits.close()
+                channel.close()
 
 
 async def bridge(channel: PeerChannel, end: socket.socket, came: Callable[[int], None]) -> None:
@@ -43,7 +41,7 @@ async def bridge(channel: PeerChannel, end: socket.socket, came: Callable[[int],
         ConnectionError: the connection to the leader broke; git has been told by an end of file.
     """
     end.setblocking(False)
-    async with TaskGroup() as group:
+    async with task_group() as group:
         group.create_task(_down(channel, end, came), name="fetch-down")
         group.create_task(_up(channel, end), name="fetch-up")
 
@@ -90,6 +88,7 @@ def _shut(end: socket.socket, how: int) -> None:
         return  # it is closed already
 
 
-async def _settled(task: "asyncio.Task[None]") -> None:
-    """Wait for it to end; git has said already what was wrong."""
-    await asyncio.gather(task, return_exceptions=True)
+async def _bridge_quietly(channel: PeerChannel, end: socket.socket, came: Callable[[int], None]) -> None:
+    """As `bridge`. If the connection breaks, git gets an end of file, and reports what it lacks."""
+    with contextlib.suppress(ConnectionError):
+        await bridge(channel, end, came)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import HeldTasks, finish
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.formats import JOURNAL
 from stargate_gate.replication.rescue.unreplicated import (
@@ -48,7 +48,8 @@ class Journal:
         self._stale = False  # the file is not the sum of what was written to it
         self._waiting: list[Fact] = []
         self._waiters: list[asyncio.Future[None]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks = HeldTasks()
+        self._writing = False  # a task writes now, and looks once more before it ends
 
     @classmethod
     def open(cls, path: Path, *, has_repositories: bool) -> "Journal":
@@ -152,8 +153,8 @@ class Journal:
 
     async def close(self) -> None:
         """Write what waits; no more facts after this."""
-        while self._writer is not None:
-            await finish(asyncio.wait({self._writer}))
+        while self._tasks:
+            await finish(self._tasks.ended())
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -180,24 +181,24 @@ class Journal:
             self._add(fact)
 
     def _see_to_writing(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name="journal")
+        if not self._writing:
+            self._writing = True
+            self._tasks.start(self._write_all(), "journal")
 
     async def _write_all(self) -> None:
+        waiters: list[asyncio.Future[None]] = []
         try:
             while self._waiting or self._waiters:
                 facts, self._waiting = self._waiting, []
                 waiters, self._waiters = self._waiters, []
-                problem = await self._write(facts, durably=bool(waiters))
-                for waiter in waiters:
-                    if waiter.done():
-                        continue
-                    if problem is None:
-                        waiter.set_result(None)
-                    else:
-                        waiter.set_exception(problem)
+                _tell(waiters, await self._write(facts, durably=bool(waiters)))
+        except BaseException as error:  # a bug: nobody may wait for ever, and the whole file is written next
+            self._stale = True
+            _tell([*waiters, *self._waiters], error)
+            self._waiters = []
+            raise
         finally:
-            self._writer = None
+            self._writing = False
 
     async def _write(self, facts: list[Fact], *, durably: bool) -> OSError | None:
         try:
@@ -227,6 +228,19 @@ class Journal:
             self._fd = None
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._stale, self._lines = False, lines.count(b"\n")
+
+
+def _tell(waiters: list[asyncio.Future[None]], problem: BaseException | None) -> None:
+    """What they wait for is on disk, or not for that reason."""
+    for waiter in waiters:
+        if waiter.done():
+            continue
+        if problem is None:
+            waiter.set_result(None)
+        elif isinstance(problem, asyncio.CancelledError):
+            waiter.cancel()
+        else:
+            waiter.set_exception(problem)
 
 
 class NoJournal:

@@ -47,7 +47,7 @@ class Found:
 
 
 class Restorer:
-    """One per node. `leader` gives the address of whoever leads now, this node included; None: nobody."""
+    """One per node. `leader` gives the address of the leader, which may be this node; None: nobody leads."""
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ class Rescues:
         return tuple(sorted(self._repositories.values(), key=lambda one: (one.name, one.id)))
 
     async def add(self, repository_id: str, name: str, more: Iterable[Rescued], *, in_trash: bool) -> None:
-        """These are kept: on disk when this returns. Done twice, it is done once.
+        """These are kept: on disk when this returns. Idempotent.
 
         Raises:
             OSError: it is not on disk; nothing may be overwritten.

@@ -84,6 +84,8 @@ class Acks:
 
     def take(self) -> Send | None:
         """What is to be sent now, each change before what it is part of; None: nothing."""
+        if not self._has_news():
+            return None
         messages: list[Message] = [] if self._about is None else [self._about]
         messages += [
             Progress(self._term, seq, identity, received)
@@ -106,4 +108,15 @@ class Acks:
             del self._applied[identity]
         self._about = self._refilling = None
         self._checked = self._enrolled = self._position = None
-        return Send(tuple(messages), tuple(after)) if messages else None
+        return Send(tuple(messages), tuple(after))
+
+    def _has_news(self) -> bool:
+        return bool(
+            self._applied
+            or self._progress
+            or self._position is not None
+            or self._about is not None
+            or self._checked is not None
+            or self._refilling is not None
+            or self._enrolled is not None
+        )

@@ -41,6 +41,7 @@ from typing import Any, ClassVar, TypeAlias
 from stargate_gate.aio.backoff import Backoff
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
+from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.standby import events
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.answers import SessionOverError, TermOverError, Unsound
@@ -64,7 +65,7 @@ from stargate_gate.replication.standby.jobs import RunningJobs
 from stargate_gate.replication.standby.list_check import CompleteList, ListCheck, WorkedOff
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
-from stargate_gate.replication.standby.states import IllegalEventError, State
+from stargate_gate.replication.standby.states import State
 from stargate_gate.replication.standby.steps import Log, LookAfter, NoteReplicated, NoteSettled, Steps
 from stargate_gate.replication.wire.about import About, Reached, Refilling, Whoami
 from stargate_gate.replication.wire.messages import (
@@ -150,7 +151,7 @@ class StandbySession:
 
     @property
     def equal(self) -> bool:
-        """Everything that the leader has told of is here."""
+        """Everything that the leader has announced is here."""
         return self.checked and not len(self.queue)
 
     @property
@@ -177,7 +178,7 @@ class StandbySession:
             self._check()
         handler = self._ALLOWED[self.state].get(type(event))
         if handler is None:
-            raise IllegalEventError(event, self.state)
+            raise IllegalEventError(event, self.state.value)
         self.now = event.now
         out: list[Instruction] = []
         self._out = out
@@ -193,11 +194,16 @@ class StandbySession:
     def _check(self) -> None:
         """What holds between two events."""
         follows, working = self.state is State.FOLLOWING, self._jobs.working
-        _hold(follows or not working, "only who follows works on repositories")
-        _hold(working <= self._parallel, "so many jobs at a time and no more")
-        _hold(self.state is not State.ENDED or not len(self._jobs), "no job outlives the session")
-        _hold(not self.checked or self.position <= self._told, "nothing is here that was not told of")
-        _hold(self._check_of is None or bool(self._check_of.tickets), "a list that is done is confirmed")
+        if working and not follows:
+            raise AssertionError("only who follows works on repositories")
+        if working > self._parallel:
+            raise AssertionError("so many jobs at a time and no more")
+        if self.state is State.ENDED and len(self._jobs):
+            raise AssertionError("no job outlives the session")
+        if self.checked and self.position > self._told:
+            raise AssertionError("nothing is here that was not told of")
+        if self._check_of is not None and not self._check_of.tickets:
+            raise AssertionError("a list that is done is confirmed")
 
     def _go_on(self) -> None:
         """What may follow from any event."""
@@ -251,14 +257,12 @@ class StandbySession:
 
     def _next_due(self) -> float | None:
         limit_s = self._silence_limit_s()
-        times = [] if limit_s is None else [self._alive_at + limit_s]
-        if (
-            self.state is State.FOLLOWING
-            and self._jobs.working < self._parallel
-            and (due := self.queue.next_due()) is not None
-        ):
-            times.append(due)
-        return min(times, default=None)
+        silent_at = None if limit_s is None else self._alive_at + limit_s
+        if self.state is State.FOLLOWING and self._jobs.working < self._parallel:
+            due = self.queue.next_due()
+            if due is not None and (silent_at is None or due < silent_at):
+                return due
+        return silent_at
 
     def _found_unsound(self, event: events.FoundUnsound) -> None:
         """It is replaced, and nothing of it is confirmed before that."""
@@ -488,11 +492,6 @@ class StandbySession:
         },
         State.ENDED: {},
     }
-
-
-def _hold(condition: bool, what: str) -> None:  # noqa: FBT001 - an assertion
-    if not condition:
-        raise AssertionError(what)
 
 
 _Handler: TypeAlias = Callable[[StandbySession, Any], None]

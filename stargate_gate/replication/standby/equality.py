@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from stargate_gate.aio.tasks import HeldTasks
 from stargate_gate.datadir.files import read_json, write_json_durably
 from stargate_gate.formats import IN_STEP
 from stargate_gate.status import Equality
@@ -33,7 +34,7 @@ class InStep:
         self._now = now
         self._newest = self._written = _read(path)
         self._wrote_at: float | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._tasks = HeldTasks()  # one at most
 
     @property
     def newest(self) -> Equality | None:
@@ -48,13 +49,12 @@ class InStep:
         self._newest = equality
         due = self._wrote_at is None or self._now() - self._wrote_at >= WRITE_EVERY_S
         new_term = before is None or before.term != equality.term
-        if (due or new_term) and self._writing is None and equality != self._written:
-            self._writing = asyncio.create_task(self._write(equality), name="note-in-step")
+        if (due or new_term) and not self._tasks and equality != self._written:
+            self._tasks.start(self._write(equality), "note-in-step")
 
     async def flush(self) -> None:
         """Put the newest on disk now."""
-        if (writing := self._writing) is not None:
-            await asyncio.wait({writing})
+        await self._tasks.ended()
         if self._newest is not None and self._newest != self._written:
             await self._write(self._newest)
 
@@ -65,8 +65,6 @@ class InStep:
             self._written = equality
         except OSError as error:
             log.warning("in_step_not_noted", path=str(self._path), reason=error.strerror)
-        finally:
-            self._writing = None
 
 
 def _read(path: Path) -> Equality | None:

@@ -43,7 +43,7 @@ def needed(transactions: Transactions, *, head_moves: bool) -> bool:
 
 
 def remaining(intent: Intent, refs: Mapping[str, str]) -> Remaining:
-    """What to do where the refs are `refs` now. Done twice, it is done once.
+    """What to do where the refs are `refs` now. Idempotent.
 
     A ref at neither its old nor its new value was changed by somebody else: it stays as it is.
     """

@@ -17,9 +17,9 @@ FOLDER = "intents"
 
 
 class Intents:
-    """One per node. Whoever calls sees to it that one task at a time works on a repository.
+    """One per node. The caller lets only one task at a time work on a repository.
 
-    A cancelled call is over when it ends: no intent appears after its mirror has ended.
+    A cancelled call raises only when its write has ended: no intent appears after its mirror has ended.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,9 +1,10 @@
 """What the nodes tell of themselves: the standby's side of `Welcome`, `About` and `Reached`. Pure."""
 
+from collections import deque
+
 from stargate_gate.election.port import Member
 from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.answers import SessionOverError
-from stargate_gate.replication.standby.throughput import Throughput
 from stargate_gate.replication.wire.about import (
     About,
     KeysApart,
@@ -13,6 +14,26 @@ from stargate_gate.replication.wire.about import (
     Settings,
 )
 from stargate_gate.replication.wire.messages import PROTOCOL, Message, Refused, Welcome, out_of_place
+
+SAMPLES = 11  # one a heartbeat: ten seconds, with the usual heartbeat_s of 1
+
+
+class Throughput:
+    """How fast bytes came in lately, from a running count. Times are of one clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def sample(self, now: float, count_bytes: int) -> None:
+        """So much had come in by `now`."""
+        self._samples.append((now, count_bytes))
+
+    def bytes_per_s(self) -> int:
+        """Between the oldest sample and the newest; 0 while there are fewer than two."""
+        if not self._samples:
+            return 0
+        (then, before), (now, after) = self._samples[0], self._samples[-1]
+        return int((after - before) / (now - then)) if now > then else 0
 
 
 class Introductions:

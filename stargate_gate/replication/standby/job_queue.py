@@ -16,7 +16,7 @@ from stargate_gate.repos.names import RepositoryName
 
 @dataclass(frozen=True)
 class Stray:
-    """Here is a repository that nobody has told of, and that has no id of its own."""
+    """A repository is here that no message has named and that has no id of its own."""
 
     term: int
     name: RepositoryName

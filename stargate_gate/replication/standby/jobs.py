@@ -65,7 +65,7 @@ class RunningJobs:
         return self._running[number].job
 
     def drop_all(self) -> None:
-        """All of them stay where they are for good."""
+        """All of them stay where they are from now on."""
         running, self._running, self.working = self._running, {}, 0
         for one in running.values():
             one.steps.close()

@@ -1,4 +1,4 @@
-"""The standby's side: follow whoever leads, through lost connections, until told to end.
+"""The standby's side: follow the current leader, connect again when a connection is lost, until `end`.
 
 A takeover calls `end` first. When it returns, no task of the mirror runs, every git process that it started
 is reaped, and the files that those left are removed. After that nothing of the old term changes a ref.
@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import HeldTasks, finish
 from stargate_gate.config.endpoint import Endpoint
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.errors import (
@@ -34,7 +34,7 @@ from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.ref_writer import NotReapedError
 from stargate_gate.replication.standby.session import Callbacks, Here, Session, SessionEndedError
-from stargate_gate.replication.standby.step_runner import StepRunner, carry_out_all
+from stargate_gate.replication.standby.step_runner import carry_out_all
 from stargate_gate.replication.wire.about import Profile, Refilling, differences
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.process import GitProcess, GitProcesses
@@ -119,6 +119,7 @@ class Mirror:
         self._enroll = enroll
         self._on_change = on_change
         self._on_applied = on_applied
+        self._tasks = HeldTasks()  # `end` ends it, from outside of `follow`
         self._following: asyncio.Task[None] | None = None
         self._record: ClusterRecord | None = None
         self._session: Session | None = None
@@ -132,7 +133,7 @@ class Mirror:
     async def follow(self, record: ClusterRecord) -> None:
         """Mirror the leader that `record` names, until cancelled or `end`; everything has ended then."""
         await self.end()
-        task = asyncio.create_task(self._keep_following(record), name="mirror-follow")
+        task = self._tasks.start(self._keep_following(record), "mirror-follow", awaited=True)
         self._following = task
         try:
             await asyncio.wait({task})
@@ -163,20 +164,8 @@ class Mirror:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
-        runner = StepRunner(
-            0,
-            None,
-            "",
-            store=here.store,
-            processes=here.processes,
-            refs=here.refs,
-            intents=here.intents,
-            journal=here.journal,
-            rescues=here.rescues,
-            folders=here.folders,
-            notes=Notes("repository_not_as_on_the_leader", time.monotonic),
-            is_current=lambda: True,
-        )
+        notes = Notes("repository_not_as_on_the_leader", time.monotonic)
+        runner = here.step_runner(0, None, "", notes, lambda: True)
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here

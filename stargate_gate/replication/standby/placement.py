@@ -56,7 +56,7 @@ MAX_MOVES = 1000  # for one repository to come to its place; a chain of names th
 
 
 class Turn:
-    """Which job may move folders. Taken for a job that yields `TakeTurn` by whoever runs the jobs."""
+    """Which job may move folders. The runner of the jobs takes it for a job that yields `TakeTurn`."""
 
     def __init__(self) -> None:
         self.taken = False
@@ -231,7 +231,7 @@ class Placement:
         return occupant, wanted.name
 
     def _move_on(self, copy: Copy, name: RepositoryName) -> Steps[None]:
-        """To that name; whoever has it moves on as well, and so on."""
+        """Move to that name. A repository that has it now is moved on first, and so on."""
         for _ in range(MAX_MOVES):
             if copy.name == name:
                 return
@@ -267,6 +267,6 @@ class Placement:
         return put
 
     def _require_idle(self, *copies: tuple[str | None, Copy]) -> None:
-        """None of these is being worked on. Whoever waits for that tries again later."""
+        """Raise UnavailableError if one of these is being worked on; the caller tries again later."""
         if busy := sorted(str(copy.name) for identity, copy in copies if identity in self._working):
             raise UnavailableError(f"{', '.join(busy)} is being worked on, and is moved when that is done")

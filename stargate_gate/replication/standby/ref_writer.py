@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import beside, finish
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.errors import (
     GitFailedError,
@@ -143,14 +143,13 @@ class RefWriter:
         process = await self._processes.start(argv, writes=repository.path, pass_fds=pass_fds)
         progress = progress or Progress()
         progress.started()
-        watch = asyncio.create_task(process.watch_cpu(PROGRESS_EVERY_S, progress.worked), name="watch-cpu")
+        watch = process.watch_cpu(PROGRESS_EVERY_S, progress.worked)
         try:
-            async with asyncio.timeout(limit_s):
+            async with beside(watch, "watch-cpu"), asyncio.timeout(limit_s):
                 done = await process.communicate(given)
         except TimeoutError as error:
             raise GitFailedError(argv, -1, f"it took longer than {limit_s:g} s".encode()) from error
         finally:
-            watch.cancel()
             try:
                 await process.end()
             except UnavailableError as error:

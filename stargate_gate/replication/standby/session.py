@@ -9,7 +9,7 @@
 
 All of them end with the session, and their git processes are reaped by then. Several may hear at the same
 moment that the connection is gone. The first of them ends the session; from then on it takes no event, and
-whoever has one is cancelled.
+a task that has one is cancelled.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from stargate_gate.aio.clock import now
 from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.election.port import Member
 from stargate_gate.errors import StargateError
@@ -58,7 +59,7 @@ from stargate_gate.replication.standby.leader_client import AskedLeader
 from stargate_gate.replication.standby.progress import Progress
 from stargate_gate.replication.standby.ref_writer import NotReapedError
 from stargate_gate.replication.standby.states import State
-from stargate_gate.replication.standby.step_runner import StepRunner
+from stargate_gate.replication.standby.step_runner import StepRunner, nothing_to_look_after, nothing_to_note
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import Heartbeat, MessageError, Welcome, decode, encode
@@ -90,6 +91,35 @@ class Here:
     folders: FolderSyncs
     parallel_fetches: int
     profile: Callable[[], Profile]
+
+    def step_runner(
+        self,
+        term: int,
+        leader: AskedLeader | None,
+        leader_name: str,
+        notes: Notes,
+        is_current: Callable[[], bool],
+        *,
+        note_incarnation: Callable[[str], Awaitable[None]] = nothing_to_note,
+        look_after: Callable[[Repository], Awaitable[None]] = nothing_to_look_after,
+    ) -> StepRunner:
+        """A StepRunner that works with the parts of this node; its docstring explains the arguments."""
+        return StepRunner(
+            term,
+            leader,
+            leader_name,
+            store=self.store,
+            processes=self.processes,
+            refs=self.refs,
+            intents=self.intents,
+            journal=self.journal,
+            rescues=self.rescues,
+            folders=self.folders,
+            notes=notes,
+            is_current=is_current,
+            note_incarnation=note_incarnation,
+            look_after=look_after,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,19 +163,12 @@ class Session:
         self._peer = peer
         self._here = here
         self._callbacks = callbacks
-        self._runner = StepRunner(
+        self._runner = here.step_runner(
             term,
             AskedLeader(peer, term),
             leader.name,
-            store=here.store,
-            processes=here.processes,
-            refs=here.refs,
-            intents=here.intents,
-            journal=here.journal,
-            rescues=here.rescues,
-            folders=here.folders,
-            notes=self.notes,
-            is_current=callbacks.is_current,
+            self.notes,
+            callbacks.is_current,
             note_incarnation=callbacks.enroll,
             look_after=callbacks.applied,
         )
@@ -169,7 +192,7 @@ class Session:
             async with TaskGroup() as self._group:
                 try:
                     self._group.create_task(self._clock(), name="mirror-clock")
-                    self._tell(Begun(_now()))
+                    self._tell(Begun(now()))
                     await asyncio.Event().wait()  # a task that fails ends this, and `finally` comes first
                 finally:
                     self._over = True
@@ -239,9 +262,9 @@ class Session:
         while step is not None:
             event: Event
             try:
-                event = StepDone(_now(), job, await self._runner.carry_out(step.step, progress))
+                event = StepDone(now(), job, await self._runner.carry_out(step.step, progress))
             except (StargateError, OSError, ValueError) as error:
-                event = StepFailed(_now(), job, error, random.random())  # noqa: S311 - spreads retries, guards nothing
+                event = StepFailed(now(), job, error, random.random())  # noqa: S311 - spreads retries, guards nothing
             except NotReapedError:
                 self._over = True
                 raise
@@ -255,8 +278,8 @@ class Session:
         if self.core.state is not State.FOLLOWING:
             return Progress()
         return Progress(
-            lambda: self._note_progress(BytesCame(_now())),
-            lambda received: self._note_progress(MadeProgress(_now(), job, received)),
+            lambda: self._note_progress(BytesCame(now())),
+            lambda received: self._note_progress(MadeProgress(now(), job, received)),
         )
 
     def _note_progress(self, event: BytesCame | MadeProgress) -> None:
@@ -268,20 +291,20 @@ class Session:
         try:
             self._channel = channel = await self._peer.open("stargate-feed")
             self._group.create_task(self._send(channel), name="mirror-send")
-            self._tell(Connected(_now()))
+            self._tell(Connected(now()))
             lines = LineReader(channel)
             while True:
                 message = decode(await lines.line())
                 if isinstance(message, Welcome | Heartbeat):
-                    self._tell(Measured(_now(), self._here.profile(), self._peer.received_bytes))
-                self._tell(Heard(_now(), message))
+                    self._tell(Measured(now(), self._here.profile(), self._peer.received_bytes))
+                self._tell(Heard(now(), message))
         except EOFError:
             reason = (self._channel.stderr if self._channel else "") or "the leader has ended the feed"
         except StargateError as error:
             reason = error.message
         except (MessageError, ConnectionError) as error:
             reason = str(error)
-        self._tell(ConnectionEnded(_now(), reason))
+        self._tell(ConnectionEnded(now(), reason))
 
     async def _send(self, channel: PeerChannel) -> None:
         while True:
@@ -292,8 +315,8 @@ class Session:
                 for message in outgoing.messages if outgoing is not None else ():
                     await channel.write(encode(message))
             except ConnectionError as error:
-                self._tell(ConnectionEnded(_now(), channel.stderr or str(error)))
-            self._tell(Sent(_now()))
+                self._tell(ConnectionEnded(now(), channel.stderr or str(error)))
+            self._tell(Sent(now()))
 
     async def _clock(self) -> None:
         while True:
@@ -303,7 +326,7 @@ class Session:
                 self._wake_changed.clear()
             except TimeoutError:
                 self._wake_at = None
-                self._tell(Tick(_now()))
+                self._tell(Tick(now()))
 
 
 def _reason(group: ExceptionGroup[Exception]) -> Exception:
@@ -321,7 +344,3 @@ def _cancelled() -> bool:
     """Whether this task was asked to end, whatever became of the request."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import structlog
 
-from stargate_gate.aio.tasks import finish
+from stargate_gate.aio.tasks import all_of, task_group
 from stargate_gate.errors import (
     GitFailedError,
     StargateError,
@@ -93,11 +93,11 @@ class Leader(Protocol):
 
 
 async def nothing_to_note(_: str) -> None:
-    """For whoever runs no enrolment."""
+    """For a caller without enrolment."""
 
 
 async def nothing_to_look_after(_: Repository) -> None:
-    """For whoever does no housekeeping."""
+    """For a caller without housekeeping."""
 
 
 class StepRunner(RefWriter):
@@ -188,9 +188,7 @@ class StepRunner(RefWriter):
         return await self._store.census()
 
     async def _read_digests(self, step: do.ReadDigests) -> tuple[Digest | None, ...]:
-        return tuple(
-            await asyncio.gather(*(self._read_digest(one, _real(copy)) for one, copy in step.listed))
-        )
+        return tuple(await all_of(self._read_digest(one, _real(copy)) for one, copy in step.listed))
 
     async def _read_digest(self, listed: Listed, repository: Repository) -> Digest | None:
         try:
@@ -293,12 +291,9 @@ class StepRunner(RefWriter):
         if (mark := step.mark) is None:
             await self._fetch(repository, step.oids, progress)
             return NOTHING_MARKED
-        noted = asyncio.ensure_future(self._mark(mark))
-        try:
+        async with task_group() as group:
+            group.create_task(self._mark(mark), name="mark")
             await self._fetch(repository, step.oids, progress)
-        finally:
-            await finish(asyncio.wait({noted}))
-        noted.result()
         return OnDisk(f"marked {mark.name} with {mark.seq}")
 
     async def _mark(self, mark: Mark) -> None:

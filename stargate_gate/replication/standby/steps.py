@@ -9,8 +9,8 @@ The order of durable effects
 
 A crash may come between any two steps. So a step that may only be carried out after something else is on
 disk has a field of type `OnDisk` for it. Only the answer to a step that puts something on disk is
-an `OnDisk` (and the constants below, each of which says why nothing has to be put on disk). So whoever makes
-such a step has waited for the step before it:
+an `OnDisk` (and the constants below, each of which says why nothing has to be put on disk). So the code that
+makes such a step has waited for the step before it:
 
     Mark ─────────────┐                           the journal says that these refs get values of this term
     NoteRescued ──────┼→ ChangeRefs ─→ SyncRepository ─→ RemoveIntent ─→ Send(Applied)
@@ -273,7 +273,8 @@ class NoteRescued:
 class PutIntent:
     """Write down what is about to be done to the refs, since a crash could leave half of it. Answer: OnDisk.
 
-    objects  all that the new values need is on disk before: whoever completes the intent has no leader
+    objects  all that the new values need is on disk before: when the intent is completed, there may be no
+             leader to fetch from
     """
 
     intent: Intent
