@@ -29,7 +29,7 @@ def _unsound_is_sound(self: ApplySteps, wanted: Any) -> Steps[Any]:
 
 FOUND_AND_FORGOTTEN = (Patch(StandbySession, "_replace", lambda _, __: None),)
 UNSOUND_IS_CONFIRMED = (Patch(StandbySession, "_is_unsound", lambda _, __: False),)
-UNSOUND_IN_A_LIST = (Patch(StandbySession, "_hold_list_for", lambda _, __: None),)
+UNSOUND_IN_A_LIST = (Patch(StandbySession, "_replaces", lambda _: False),)
 UNSOUND_STAYS = (Patch(ApplySteps, "_sound_copy", _unsound_is_sound),)
 CLEARED_FIRST = (Patch(ApplySteps, "_sound_copy", _cleared_first),)
 DAMAGED_NOT_KEPT = (Patch(RescueSteps, "keep_damaged", keep_nothing),)

@@ -144,6 +144,7 @@ class Session:
         self._jobs: dict[int, Task] = {}
         self._events: deque[events.Event] = deque()
         self._lines: dict[str, Line] = {}  # of the last list, by id
+        self._listed: dict[int, set[str]] = {}  # ids of each list
         self._wake_at = NEVER_S
         self._wake = Event()
 
@@ -238,7 +239,7 @@ class Session:
             case steps.NoteReplicated():
                 self.process.note_replicated(instruction.term, instruction.seq)
             case steps.Log(event="mirror_checked"):
-                self._require_sound(set(self._lines))
+                self._require_sound(self._listed[int(str(instruction.fields["check"]))])
             case steps.Log() if instruction.event in SEEN:
                 self.world.cover(SEEN[instruction.event])
 
@@ -312,6 +313,7 @@ class Session:
     def _hear(self, message: Any) -> None:
         if isinstance(message, ListEnd):
             lines, check = self.connection.lines, message.check
+            self._listed[check] = {one for (of, one) in lines if of == check}
             self._lines = {one: line for (of, one), line in lines.items() if of == check}
         if isinstance(message, Welcome | Heartbeat):
             self._events.append(events.Measured(self._now, Profile(), 0))

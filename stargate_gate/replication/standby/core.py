@@ -202,11 +202,12 @@ class StandbySession:
             raise AssertionError("no job outlives the session")
         if self.checked and self.position > self._told:
             raise AssertionError("nothing is here that was not told of")
-        if self._check_of is not None and not self._check_of.tickets:
+        if self._check_of is not None and not self._check_of.tickets and not self._replaces():
             raise AssertionError("a list that is done is confirmed")
 
     def _go_on(self) -> None:
         """What may follow from any event."""
+        self._see_whether_checked()
         while self.state is State.FOLLOWING and self._jobs.working < self._parallel:
             job = self.queue.next(self.now)
             if job is None:
@@ -272,12 +273,6 @@ class StandbySession:
     def _replace(self, event: events.FoundUnsound) -> None:
         self._unsound[event.id] = Unsound(event.name, event.why)
         self.queue.add(Compare(self._term, 0, event.name, event.id), self.now)
-        self._hold_list_for(event.id)
-
-    def _hold_list_for(self, identity: str) -> None:
-        """The list that is being worked off is confirmed only when what is in the queue for that is done."""
-        if self._check_of is not None:
-            self._check_of.tickets[identity] = self.queue.tickets()[identity]
 
     # -- what the leader says --------------------------------------------------------------------------
 
@@ -396,7 +391,7 @@ class StandbySession:
 
     def _see_whether_checked(self) -> None:
         check = self._check_of
-        if check is None or check.tickets:
+        if check is None or check.tickets or self._replaces():
             return
         self._check_of = None
         self.checked = True
@@ -409,6 +404,10 @@ class StandbySession:
         self._out.append(Equal(self.position, self.equal_at))
         self._acks.checked(check.number)
         self._see_whether_equal()
+
+    def _replaces(self) -> bool:
+        """A damaged copy is to be replaced. Until that is done no list is here, though it may have been."""
+        return any(self.queue.has(identity) for identity in self._unsound)
 
     def _settle_all(self, seq: int) -> None:
         """Everything here is the leader's as of `seq`, or was rescued."""
@@ -466,8 +465,9 @@ class StandbySession:
         self.queue.failed(job, error, self.now)
 
     def _see_what_is_done(self, job: Job) -> None:
-        if self._check_of is not None and self._check_of.done(job.id, job.ticket):
-            self._see_whether_checked()
+        if self._check_of is not None:
+            self._check_of.done(job.id, job.ticket)
+        self._see_whether_checked()
         self._see_whether_equal()
 
     # Which event is allowed in which state, and what it means there.

@@ -48,13 +48,10 @@ class WorkedOff:
         """How many tickets are done, and of how many."""
         return max(0, self.total - len(self.tickets)), self.total
 
-    def done(self, identity: str, ticket: int) -> bool:
-        """That job of that repository is done; returns whether that was what the list waits for."""
-        awaited = self.tickets.get(identity)
-        if awaited is None or ticket < awaited:
-            return False
-        del self.tickets[identity]
-        return True
+    def done(self, identity: str, ticket: int) -> None:
+        """That job of that repository is done."""
+        if ticket >= self.tickets.get(identity, ticket + 1):
+            del self.tickets[identity]
 
 
 class ListCheck:

@@ -205,7 +205,7 @@ class Session:
     def found_unsound(self, identity: str, note: Note) -> None:
         """That copy of this node was noted as unsound: it is to be replaced."""
         if not self._over:
-            self._tell(FoundUnsound(_now(), identity, RepositoryName(note.name), note.why))
+            self._tell(FoundUnsound(now(), identity, RepositoryName(note.name), note.why))
 
     def _tell(self, event: Event, mine: int | None = None) -> Do | None:
         """Hand on an event, and see to what follows; the next step of the job `mine` is left to the caller.
