@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stargate_gate.replication.standby.acks import Acks
 from stargate_gate.replication.standby.apply_steps import ApplySteps
 from stargate_gate.replication.standby.core import StandbySession
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
@@ -28,7 +29,10 @@ def _unsound_is_sound(self: ApplySteps, wanted: Any) -> Steps[Any]:
 
 
 FOUND_AND_FORGOTTEN = (Patch(StandbySession, "_replace", lambda _, __: None),)
-UNSOUND_IS_CONFIRMED = (Patch(StandbySession, "_is_unsound", lambda _, __: False),)
+UNSOUND_IS_CONFIRMED = (
+    Patch(StandbySession, "_is_unsound", lambda _, __: False),
+    Patch(Acks, "_may_be_told", lambda _, __: True),
+)
 UNSOUND_IN_A_LIST = (Patch(StandbySession, "_replaces", lambda _: False),)
 UNSOUND_STAYS = (Patch(ApplySteps, "_sound_copy", _unsound_is_sound),)
 CLEARED_FIRST = (Patch(ApplySteps, "_sound_copy", _cleared_first),)
@@ -44,6 +48,7 @@ MUTATIONS = (
         gap=20,
         every=10,
         patches=UNSOUND_IS_CONFIRMED,
+        seed=4,
     ),
     Mutation(
         "a list is confirmed with a damaged copy",
@@ -57,7 +62,7 @@ MUTATIONS = (
     Mutation("a damaged copy that was found is forgotten", Rules(), "I9", _ROT, patches=FOUND_AND_FORGOTTEN),
     Mutation("notes of damaged copies are not read", Rules(read_notes=False), "I9", _SESSIONS),
     Mutation(
-        "a damaged copy stays if its refs are right", Rules(), "I5", _ROT, recover=True, patches=UNSOUND_STAYS
+        "a damaged copy stays if its refs are right", Rules(), "I5", _ROT, recover=True, patches=UNSOUND_STAYS, seed=18
     ),
     Mutation("the note goes before the damaged copy", Rules(), "I9", _ROT, patches=CLEARED_FIRST),
     Mutation(
@@ -67,5 +72,6 @@ MUTATIONS = (
         ("bit rot", "scrub", "lost lock", "isolation"),
         mode="async",
         patches=DAMAGED_NOT_KEPT,
+        seed=21,
     ),
 )

@@ -82,6 +82,9 @@ class Acks:
             self._unasked_at = now
             self.alive(position)
 
+    def _may_be_told(self, identity: str) -> bool:
+        return identity not in self._unsound
+
     def take(self) -> Send | None:
         """What is to be sent now, each change before what it is part of; None: nothing."""
         if not self._has_news():
@@ -91,7 +94,7 @@ class Acks:
             Progress(self._term, seq, identity, received)
             for identity, (seq, received) in self._progress.items()
         ]
-        applied = {one: done for one, done in self._applied.items() if one not in self._unsound}
+        applied = {one: done for one, done in self._applied.items() if self._may_be_told(one)}
         messages += [Applied(self._term, seq, identity) for identity, (seq, _) in applied.items()]
         after = [on_disk for _, on_disk in applied.values()]
         if self._checked is not None:
