@@ -90,6 +90,7 @@ def test_day_two(pair: Cluster) -> None:
     assert f'"sync_set":[["{standby.name}",' in records[-1]
     assert '"highest_term": 1' in on(standby, "day2-disk").out
     assert on(leader, "stale-locks").out == ""
+    assert "exit" not in on(leader, "verify").out
     assert "sync set" in on(standby, "standby-behind").out
     assert "cluster_id" in on(leader, "same-volume").out
     assert on(leader, "same-volume").out.splitlines()[0] == on(standby, "same-volume").out.splitlines()[0]

@@ -93,6 +93,8 @@ INTENT = Format("intent", "state/intents/<repository id>")
 RESCUED = Format("rescued values", "state/rescued/<repository id>.json")
 IN_STEP = Format("in step", "state/in_step.json")
 UNSOUND = Format("unsound copies", "state/unsound.json")
+SCRUB = Format("scrub", "state/scrub.log")
+RUNNING = Format("running", "state/running.json")
 WRITER = Format("writer", "run/writers/<random>")
 TRASH = Format("trash entry", "trash/<time>-<repository id>/about.json")
 READY = Format("new repository", "repositories/.new-<repository id>/ready.json")
@@ -113,6 +115,8 @@ FORMATS = (
     RESCUED,
     IN_STEP,
     UNSOUND,
+    SCRUB,
+    RUNNING,
     WRITER,
     TRASH,
     READY,

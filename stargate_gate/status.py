@@ -114,3 +114,43 @@ class MirrorStatus:
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DamagedCopy:
+    """A copy on this node's disk that a check has found damaged: what is wrong, and what to do."""
+
+    name: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class ScrubStatus:
+    """What the scrub of this node knows of its copies.
+
+    on              whether copies are checked in the background
+    unverified      never checked, or longer ago than scrub.interval_days, or not to the end
+    suspects        of these: may have been written when the node ended uncleanly
+    oldest_check_s  age of the check that is longest ago; a copy that was never checked counts from when it
+                    was first seen. None: there are no copies, or they are not listed yet
+    late            the oldest is twice as old as it may be: the scrub cannot keep up
+    running         name of the repository that is checked now
+    bytes_per_s     of that check
+    read_bytes      since the node started
+    """
+
+    on: bool = False
+    total: int = 0
+    verified: int = 0
+    unverified: int = 0
+    suspects: int = 0
+    damaged: tuple[DamagedCopy, ...] = ()
+    oldest_check_s: float | None = None
+    late: bool = False
+    running: str | None = None
+    bytes_per_s: int = 0
+    read_bytes: int = 0
+
+
+NO_SCRUB = ScrubStatus()  # nothing is checked, and nothing is known yet

@@ -59,4 +59,5 @@ def test_whoever_writes_a_file_durably_has_a_format_or_is_known_here() -> None:
         "repos/hooks.py",  # the shipped hooks
         "repos/identities.py",  # stargate-id
         "repos/store.py",  # HEAD of a new repository
+        "scrub/progress.py",  # SCRUB
     }

@@ -40,7 +40,7 @@ SECTIONS = (
     Section(
         "Change the node on this machine",
         (
-            Entry("repo", "stargate_gate.cli.repo:repo", "List, create and delete repositories."),
+            Entry("repo", "stargate_gate.cli.repo:repo", "List, create, delete and verify repositories."),
             Entry(
                 "rescued",
                 "stargate_gate.cli.rescued:rescued",

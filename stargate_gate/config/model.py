@@ -30,6 +30,8 @@ from stargate_gate.config.values import (
 
 DEFAULT_SSH = Endpoint("127.0.0.1", 2222)
 DEFAULT_HEALTH = Endpoint("127.0.0.1", 8080)
+MAX_INTERVAL_DAYS = 3650
+MAX_RATE_MB_S = 100_000
 SHARES = {  # the default is limits.max_sessions divided by this
     "max_pushes": 4,
     "max_pushes_per_key": 8,
@@ -126,6 +128,20 @@ class Repositories(Section):
     )
 
 
+class Scrub(Section):
+    """The check of this node's own copies in the background. Off if `interval_days` or `rate_mb_s` is 0."""
+
+    interval_days: Annotated[float, Field(ge=0, le=MAX_INTERVAL_DAYS)] = Field(
+        default=7.0, description="each copy is checked that often"
+    )
+    rate_mb_s: Annotated[float, Field(ge=0, le=MAX_RATE_MB_S)] = Field(
+        default=20.0, description="megabytes a second that it may read"
+    )
+    after_unclean_stop: bool = Field(
+        default=True, description="what was being written when the node ended uncleanly is checked first"
+    )
+
+
 class Health(Section):
     """The HTTP endpoints for load balancers and monitoring."""
 
@@ -176,6 +192,7 @@ class Config(Section):
     election: Election = Field(default_factory=Election)
     replication: Replication = Field(default_factory=Replication)
     repositories: Repositories = Field(default_factory=Repositories)
+    scrub: Scrub = Field(default_factory=Scrub)
     health: Health = Field(default_factory=Health)
     address: Annotated[tuple[AddressItem, ...], BeforeValidator(read_list)] = ()
     limits: Limits = Field(default_factory=Limits)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from stargate_gate.access.identity import Identity
 from stargate_gate.control.rescued import RescuedCommands
+from stargate_gate.control.scrub import ScrubCommands
 from stargate_gate.errors import UsageError
 from stargate_gate.exitcodes import ExitCode
 from stargate_gate.gate.ports import Request
@@ -57,7 +58,14 @@ class _Captured:
 class OperatorCommands:
     """The control socket's handler."""
 
-    def __init__(self, gate: Gate, reports: Reports, promotion: Promotion, rescued: RescuedCommands) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        reports: Reports,
+        promotion: Promotion,
+        rescued: RescuedCommands,
+        scrub: ScrubCommands,
+    ) -> None:
         self._gate = gate
         self._reports = reports
         self._promotion = promotion
@@ -74,6 +82,8 @@ class OperatorCommands:
             "repo-list": lambda _: self._through_the_gate("repo", "list"),
             "repo-create": self._create,
             "repo-delete": lambda args: self._through_the_gate("repo", "delete", str(args.get("name", ""))),
+            "repo-verify": scrub.verify,
+            "repo-verify-names": scrub.names,
             "rescued-restore": rescued.restore,
             "rescued-drop": rescued.drop,
         }

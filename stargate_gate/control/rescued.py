@@ -111,6 +111,8 @@ def _term(one: Rescued) -> str:
 
 
 def _origin(one: Rescued) -> str:
+    if not one.leader_term:
+        return f"{one.leader} received it and could not apply it"
     return f"{one.leader} led term {one.leader_term}"
 
 

@@ -13,6 +13,8 @@ may do everything. client.py is the other side.
     repo-list     {}                         one name a line
     repo-create   {"name", "object_format"}  through the gate
     repo-delete   {"name"}                   through the gate
+    repo-verify   {"name"}                   check the copy on this node now; exit 69 if it is damaged
+    repo-verify-names {}                     which copies there are to check, as data
     promote       {"accept_data_loss": true} override eligibility for the next attempt to lead
     promote-risk  {}                         what may be lost by that; nothing is done
     rescued-list  {"json": bool}             what was rescued here
@@ -48,7 +50,10 @@ SESSION_DESCRIPTORS = 3  # stdin, stdout, stderr
 ACCEPT_PAUSE_S = 0.1
 READ_LIMIT_S = 5.0  # a client sends its line at once
 HANDLE_LIMIT_S = 3660.0  # covers ack_max_s of a repository command
-LONG_LIMITS_S = {"rescued-restore": 3660.0}  # a push of a whole repository
+LONG_LIMITS_S = {
+    "rescued-restore": 3660.0,  # a push of a whole repository
+    "repo-verify": 8 * 86_400.0,  # as long as one check may take, after another one
+}
 WRITE_LIMIT_S = 10.0
 
 log = structlog.get_logger()

@@ -47,6 +47,8 @@ Kind = Literal[
     "nodes_differ",
     "address_not_released",
     "rescued_refs",
+    "copy_damaged",
+    "scrub_late",
     "other",
 ]
 
@@ -70,6 +72,8 @@ LEVELS: Mapping[Kind, Level] = {
     "nodes_differ": Level.WARNING,  # a value that should be the same on all nodes is not
     "address_not_released": Level.WARNING,
     "rescued_refs": Level.WARNING,
+    "copy_damaged": Level.WARNING,  # a check has found damage in a copy of this node
+    "scrub_late": Level.WARNING,  # copies are not checked as often as scrub.interval_days says
     "other": Level.WARNING,
 }
 # Worst first. UNKNOWN is between the other two.

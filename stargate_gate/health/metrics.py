@@ -13,11 +13,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from stargate_gate.health.report import Status, StatusSource
+from stargate_gate.status import ScrubStatus
 
 # Labels come from these sets, so that no client can make new time series.
 COMMANDS = frozenset(
@@ -129,6 +130,7 @@ class _StatusCollector(Collector):
         yield _gauge("stargate_mirror_connected", "1 if this standby follows the leader, else 0.", connected)
         yield from _standby_gauges(status)
         yield from _address_gauges(status)
+        yield from _scrub_gauges(status.scrub)
 
 
 def _build_info(status: Status) -> Metric:
@@ -159,6 +161,24 @@ def _standby_gauges(status: Status) -> Iterator[Metric]:
         if standby.lag_s is not None:
             seconds.add_metric([standby.name], standby.lag_s)
     yield from (in_sync, changes, seconds)
+
+
+def _scrub_gauges(scrub: ScrubStatus) -> Iterator[Metric]:
+    copies = GaugeMetricFamily(
+        "stargate_scrub_repositories", "This node's copies, by what is known of them.", labels=["state"]
+    )
+    copies.add_metric(["verified"], scrub.verified)
+    copies.add_metric(["unverified"], scrub.unverified)
+    copies.add_metric(["damaged"], len(scrub.damaged))
+    yield copies
+    yield _gauge(
+        "stargate_scrub_oldest_check_age_seconds",
+        "Age of the check that is longest ago, of any copy of this node.",
+        scrub.oldest_check_s or 0.0,
+    )
+    yield CounterMetricFamily(
+        "stargate_scrub_read_bytes", "Bytes that checks of copies have read.", value=scrub.read_bytes
+    )
 
 
 def _address_gauges(status: Status) -> Iterator[Metric]:

@@ -10,9 +10,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from stargate_gate.health.concerns import Concern, Level, counted, level_of
+from stargate_gate.health.scrub_text import scrub_text
 from stargate_gate.health.wording import behind, catching_up, duration, time_of_day
 from stargate_gate.printable import printable
-from stargate_gate.status import AddressReport, Equality, MirrorStatus, Refill, StandbyStatus
+from stargate_gate.status import (
+    NO_SCRUB,
+    AddressReport,
+    Equality,
+    MirrorStatus,
+    Refill,
+    ScrubStatus,
+    StandbyStatus,
+)
 
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
@@ -39,6 +48,7 @@ class Status:
     mirror      how this standby follows; None on a leader
     addresses   the floating addresses that this node moves
     concerns    what an operator should look at, worst first
+    scrub       what is known of this node's own copies
     now         seconds since 1970
     """
 
@@ -61,6 +71,7 @@ class Status:
     addresses: tuple[AddressReport, ...] = ()
     concerns: tuple[Concern, ...] = ()
     recorded_leader: str | None = None
+    scrub: ScrubStatus = NO_SCRUB
     now: float = 0.0
 
     @property
@@ -124,6 +135,8 @@ class Status:
             yield "mirror", mirror_text(self.mirror, self.now)
         if self.rescued_refs or self.cluster:
             yield "rescued", f"{self.rescued_refs} ref{'' if self.rescued_refs == 1 else 's'}"
+        if self.scrub.on or self.scrub.total:
+            yield "scrub", scrub_text(self.scrub)
         for concern in self.concerns:
             if concern.kind not in IN_THE_HEADLINE:
                 yield f"! {concern.level.word}", concern.text

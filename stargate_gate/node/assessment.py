@@ -7,8 +7,9 @@ from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import Concern
 from stargate_gate.health.report import Health, mirror_text, standby_text
+from stargate_gate.health.scrub_text import scrub_concerns
 from stargate_gate.replication.leader.sync_rules import Mode
-from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
+from stargate_gate.status import NO_SCRUB, AddressReport, MirrorStatus, ScrubStatus, StandbyStatus
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Situation:
     rescued_refs: int
     differs: tuple[str, ...]
     warnings: tuple[str, ...]
+    scrub: ScrubStatus = NO_SCRUB
 
 
 def living_leader(now: Situation) -> str | None:
@@ -61,6 +63,7 @@ def concerns(now: Situation) -> Iterator[Concern]:
         one = now.rescued_refs == 1
         values = "value that only this node had is" if one else "values that only this node had are"
         yield Concern("rescued_refs", f"{now.rescued_refs} {values} kept: see `stargate rescued list`")
+    yield from scrub_concerns(now.scrub)
     for text in now.differs:
         yield Concern("nodes_differ", text)
     for text in now.warnings:

@@ -18,6 +18,7 @@ from stargate_gate.config.model import Config
 from stargate_gate.control.commands import OperatorCommands
 from stargate_gate.control.promotion import NodePromotion
 from stargate_gate.control.rescued import RescuedCommands
+from stargate_gate.control.scrub import ScrubCommands
 from stargate_gate.control.server import ControlServer
 from stargate_gate.control.sessions import LocalSessions
 from stargate_gate.datadir.layout import DataDir
@@ -211,6 +212,7 @@ def _build_control(me: Member, gate: Gate, reports: NodeReports) -> ControlServe
         Reports(reports),
         NodePromotion(reports.elector, reports.mirror_status),
         RescuedCommands(me.name, parts.rescues, restorer, reports.vanished),
+        ScrubCommands(parts.scrub),
     )
     return ControlServer(parts.datadir.control_socket, commands, LocalSessions(gate))
 

@@ -31,6 +31,7 @@ from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.term_changes import LedTerm, TermChanges
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.sync_rules import Mode, carried
+from stargate_gate.replication.standby.following import Leadership, leadership_of, to_follow
 from stargate_gate.repos.durable import sync_everything
 
 log = structlog.get_logger()
@@ -338,12 +339,12 @@ class Lifecycle:
     async def _follow(self) -> NoReturn:
         """Mirror the current leader, which the record names."""
         while True:
-            target = _to_follow(self._elector.view(), self._elector.me)
+            target = _target(self._elector.view(), self._elector.me)
             if target is None:
                 await self._until_target_is_not(None)
                 continue
             try:
-                await run_until(self._until_target_is_not(_identity(target)), self._follow_one(target))
+                await run_until(self._until_target_is_not(leadership_of(target)), self._follow_one(target))
             except Exception as error:  # a bug, or a git process that does not end: others are still served
                 log.exception("mirror_failed", leader=target.leader.name, error=repr(error))
                 await asyncio.sleep(FOLLOW_AGAIN_S)
@@ -356,22 +357,13 @@ class Lifecycle:
         finally:
             self._following = None
 
-    async def _until_target_is_not(self, identity: tuple[int, Member, str] | None) -> None:
+    async def _until_target_is_not(self, known: Leadership | None) -> None:
         def other(view: LeadershipView) -> bool:
-            return _identity(_to_follow(view, self._elector.me)) != identity
+            return leadership_of(_target(view, self._elector.me)) != known
 
         while not other(await self._elector.wait_for(other, WATCH_LIMIT_S)):
             pass
 
 
-def _to_follow(view: LeadershipView, me: Member) -> ClusterRecord | None:
-    """The record of the leader that a standby should mirror, if one is named that is not itself."""
-    record = view.record
-    if view.role == "leader" or view.taking_over or record is None or not record.term or record.leader == me:
-        return None
-    return record
-
-
-def _identity(record: ClusterRecord | None) -> tuple[int, Member, str] | None:
-    """What makes it another leadership to follow; the record's other fields may change meanwhile."""
-    return None if record is None else (record.term, record.leader, record.ssh)
+def _target(view: LeadershipView, me: Member) -> ClusterRecord | None:
+    return to_follow(view.record, me, leads=view.role == "leader" or view.taking_over)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,17 +21,18 @@ from stargate_gate import __version__
 from stargate_gate.aio.sighup import Hangups
 from stargate_gate.aio.tasks import task_group
 from stargate_gate.config.model import Config
-from stargate_gate.datadir.layout import keep_name, open_data_dir
+from stargate_gate.datadir.layout import DataDir, keep_name, open_data_dir
 from stargate_gate.datadir.locks import NodeLock
 from stargate_gate.datadir.writers import WritersLock
 from stargate_gate.node.build import Parts, build_node
 from stargate_gate.node.host_keys import watch_host_keys
 from stargate_gate.node.reload import Reloader
-from stargate_gate.node.settings import next_steps
+from stargate_gate.node.settings import checks_after_unclean_end, next_steps
 from stargate_gate.node.watchdog import feed_watchdog, notify_systemd
 from stargate_gate.repos.hooks import install_hooks
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.sweep import sweep_data_dir
+from stargate_gate.scrub.progress import RunningMark, note_unclean_end
 
 log = structlog.get_logger()
 
@@ -51,12 +53,23 @@ async def run_node(config: Config, config_file: Path | None, hangups: Hangups) -
         keep_name(datadir, config.node.name, is_host_name="name" not in config.node.model_fields_set)
         install_hooks(datadir)
         writers = await WritersLock.open_exclusively_then_share(
-            datadir, lambda paths: asyncio.to_thread(sweep_data_dir, datadir, paths)
+            datadir, lambda paths: asyncio.to_thread(_clean_up, config, datadir, paths)
         )
         stack.callback(writers.close)
         processes = GitProcesses(datadir, writers)
         stack.push_async_callback(processes.end_all)
         await Node(build_node(config, datadir, processes)).run(config_file, hangups)
+        await processes.end_all()
+        RunningMark(datadir).clear()  # nothing is being written any more
+
+
+def _clean_up(config: Config, datadir: DataDir, paths: frozenset[Path] | None) -> None:
+    """After an earlier node. `paths`: where it was writing; None: that is not known."""
+    if checks_after_unclean_end(config):
+        note_unclean_end(datadir, paths, time.time())
+    else:
+        RunningMark(datadir).clear()
+    sweep_data_dir(datadir, paths)
 
 
 class Node:
@@ -107,6 +120,7 @@ class Node:
                 group.create_task(parts.repositories.housekeeping.run(), name="housekeeping"),
                 group.create_task(watch_host_keys(parts.elector, parts.fingerprints), name="host-keys"),
                 group.create_task(parts.repositories.survey.run(), name="survey"),
+                group.create_task(parts.repositories.scrub.run(), name="scrub"),
                 group.create_task(stop.wait(), name="stop"),
             ]
             lifecycle = group.create_task(parts.lifecycle.run(), name="lifecycle")

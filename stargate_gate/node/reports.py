@@ -72,6 +72,7 @@ class NodeReports:
             rescued_refs=self.repositories.rescues.count,
             differs=self._differs(),
             warnings=self._warnings(),
+            scrub=self.repositories.scrub.status(),
         )
         return Status(
             node=view.node,
@@ -93,6 +94,7 @@ class NodeReports:
             rescued_refs=situation.rescued_refs,
             addresses=situation.addresses,
             concerns=worst_first(concerns(situation)),
+            scrub=situation.scrub,
             now=time.time(),
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stargate_gate.config.model import Config
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.node.repository_survey import RepositorySurvey
+from stargate_gate.node.settings import checks_after_unclean_end, scrub_settings
 from stargate_gate.node.term_changes import DiskSync, LedTerm
 from stargate_gate.replication.rescue.journal import FILE_NAME as JOURNAL
 from stargate_gate.replication.rescue.journal import Journal, forget_journal
@@ -15,6 +16,10 @@ from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import find_all
 from stargate_gate.repos.store import Store
+from stargate_gate.scrub.checker import Checker
+from stargate_gate.scrub.progress import FILE_NAME as SCRUB
+from stargate_gate.scrub.progress import Progress, RunningMark
+from stargate_gate.scrub.scrubber import Scrubber
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Repositories:
     refs: RefReader
     housekeeping: Housekeeping
     survey: RepositorySurvey
+    scrub: Scrubber
     disk_sync: DiskSync
 
 
@@ -64,6 +70,13 @@ def open_repositories(config: Config, datadir: DataDir, processes: GitProcesses)
         refs=RefReader(processes),
         housekeeping=Housekeeping(store, processes),
         survey=RepositorySurvey(store, alone=config.cluster is None),
+        scrub=Scrubber(
+            datadir.repositories,
+            Checker(store, processes),
+            Progress.open(datadir.state / SCRUB),
+            scrub_settings(config),
+            mark=RunningMark(datadir) if checks_after_unclean_end(config) else None,
+        ),
         disk_sync=DiskSync(),
     )
 

@@ -12,6 +12,7 @@ from stargate_gate.gate.ssh.login_places import PlaceLimits
 from stargate_gate.gate.ssh.server import ServerSettings
 from stargate_gate.replication.leader.context import FeedSettings
 from stargate_gate.replication.leader.sync_rules import Limits, Mode
+from stargate_gate.scrub.scrubber import DAY_S, MEGABYTE, ScrubSettings
 
 
 def mode_in_force(config: Config) -> Mode:
@@ -39,6 +40,16 @@ def feed_settings(config: Config) -> FeedSettings:
         config.election.heartbeat_s,
         replication.full_check_s,
     )
+
+
+def scrub_settings(config: Config) -> ScrubSettings:
+    """What the check of the node's own copies needs to know."""
+    return ScrubSettings(config.scrub.interval_days * DAY_S, config.scrub.rate_mb_s * MEGABYTE)
+
+
+def checks_after_unclean_end(config: Config) -> bool:
+    """Whether a node that finds that the last one ended uncleanly checks what that was writing."""
+    return scrub_settings(config).on and config.scrub.after_unclean_stop
 
 
 def gate_settings(config: Config, datadir: DataDir) -> GateSettings:

@@ -152,6 +152,19 @@ def sync_changed_folders(path: Path, since_ns: int) -> int:
     return count
 
 
+def newest_change_ns(path: Path) -> int:
+    """When a file of the repository at `path` last came to its place; 0 if it is gone. Blocks for the disk.
+
+    git renames every file to its place, which changes the time of the folder.
+    """
+    newest = 0
+    with contextlib.suppress(OSError):
+        for folder in _folders(path):
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, folder.stat().st_mtime_ns)
+    return newest
+
+
 def _folders(path: Path) -> Iterator[Path]:
     """The folders to sync, bottom up: objects before the refs that name them.
 

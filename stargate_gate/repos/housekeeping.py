@@ -6,7 +6,6 @@ never be lost.
 
 import asyncio
 import contextlib
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from stargate_gate.aio.tasks import TaskGroup
 from stargate_gate.errors import GitFailedError, StargateError
 from stargate_gate.repos.git import repository_argv
 from stargate_gate.repos.names import RepositoryName
+from stargate_gate.repos.priority import idle_priority
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
@@ -78,7 +78,7 @@ class Housekeeping:
             argv = repository_argv(repository, "maintenance", "run", "--quiet", f"--task={task}")
             try:
                 await self._processes.run(
-                    [*_idle_priority(), *argv], limit_s=TASK_LIMIT_S, writes=repository.path
+                    [*idle_priority(), *argv], limit_s=TASK_LIMIT_S, writes=repository.path
                 )
             except GitFailedError as error:
                 log.warning(
@@ -126,13 +126,3 @@ class Housekeeping:
             except OSError as error:
                 log.warning("trash_not_emptied", error=str(error))
             await asyncio.sleep(TRASH_EVERY_S)
-
-
-def _idle_priority() -> list[str]:
-    """The command prefix that gives low priority, with the programs that this machine has."""
-    words = []
-    if shutil.which("nice"):
-        words += ["nice", "-n", "10"]
-    if shutil.which("ionice"):
-        words += ["ionice", "-c", "3"]
-    return words

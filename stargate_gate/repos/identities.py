@@ -21,15 +21,15 @@ A folder that was known and is not found stays known, because a search through a
 misses one that is moved meanwhile.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.datadir.files import fsync_dir, write_durably
-from stargate_gate.repos.repository import ID_FILE, Repository, read_id
+from stargate_gate.repos.repository import HOME_FILE, ID_FILE, Repository, read_id
 
-HOME_FILE = "stargate-folder"
 MAX_HOME_BYTES = 32
 FILE_MODE = 0o640
 
@@ -69,11 +69,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Known:
-    """The repository that has an id. `here`: the last search has found its folder."""
+    """The repository that has an id. `missed`: so many searches in a row have not found its folder."""
 
     repository: Repository
     folder: Folder
-    here: bool = True
+    missed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,12 @@ class Identities:
 
     def has(self, identity: str) -> bool:
         """Whether a repository with the id was found by the last search."""
+        return self.missed(identity) == 0
+
+    def missed(self, identity: str) -> int:
+        """So many searches in a row have not found it; very many if it was never known."""
         known = self._by_id.get(identity)
-        return known is not None and known.here
+        return known.missed if known is not None else sys.maxsize
 
     def is_known(self, repository: Repository, look: Look) -> bool:
         """Whether the repository is known with this name, folder and id: then nothing has to be decided."""
@@ -117,7 +121,11 @@ class Identities:
 
     def vanished(self) -> dict[str, Repository]:
         """Repositories that were known, were not deleted, and are not found: by id."""
-        return {identity: one.repository for identity, one in self._by_id.items() if not one.here}
+        return {identity: one.repository for identity, one in self._by_id.items() if one.missed}
+
+    def known(self) -> dict[str, Repository]:
+        """Repositories that were known and were not deleted, found or not: by id."""
+        return {identity: one.repository for identity, one in self._by_id.items()}
 
     def settle(self, found: Iterable[tuple[Repository, Look]]) -> Census:
         """Take over what a search has found; see the theory of operation."""
@@ -133,7 +141,7 @@ class Identities:
         by_id = {identity: list(folders.values()) for identity, folders in seen.items()}
         for identity, known in self._by_id.items():
             if identity not in by_id:
-                self._by_id[identity] = Known(known.repository, known.folder, here=False)
+                self._by_id[identity] = Known(known.repository, known.folder, known.missed + 1)
         census = {}
         for identity, some in by_id.items():
             repository, look = _holder(some, self._by_id.get(identity))

@@ -178,7 +178,8 @@ class Register:
         if not search and self._identities.get(identity) is None:
             return None
         async with self._turn:
-            if self._identities.has(identity) or not self._searched_just_now():  # it was there, and moves
+            # One search may have missed it because it was moved just then, also if it was for another one.
+            if self._identities.missed(identity) < ENOUGH_SEARCHES or not self._searched_just_now():
                 await self._search_twice(identity)
         return self._found(identity)
 
@@ -235,6 +236,14 @@ class Register:
     def forget(self, identity: str) -> None:
         """Forget a repository that was deleted or moved to the trash."""
         self._identities.forget(identity)
+
+    def known(self) -> dict[str, Repository]:
+        """All repositories by id, where each was last; also those that the last search did not find."""
+        return self._identities.known()
+
+    def is_at_its_place(self, identity: str) -> bool:
+        """Whether the repository of that id is still where it was last. A few stat calls."""
+        return self._found(identity) is not None
 
     def vanished(self) -> dict[str, Repository]:
         """Repositories that were known, were not deleted by this node, and are not found: by id."""

@@ -16,6 +16,7 @@ from stargate_gate.errors import BrokenRepositoryError, UnavailableError, UsageE
 from stargate_gate.repos.names import MAX_COMPONENTS, SUFFIX, RepositoryName, component_problem
 
 ID_FILE = "stargate-id"
+HOME_FILE = "stargate-folder"  # the inode of the folder that got the id: see identities.py
 MAX_CONFIG_BYTES = 1024 * 1024
 _ID = re.compile(rb"[0-9a-f]{32}\n?")
 _ID_BYTES = 64

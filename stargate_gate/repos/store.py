@@ -326,6 +326,18 @@ class Store:
                 group.create_task(adopt(repository))
         return sorted(served, key=lambda repository: repository.name)
 
+    def known(self) -> dict[str, RepositoryName]:
+        """All repositories that must be here, by id, with the name that each had last.
+
+        Also those that the last search did not find. Without those that `adopt` has refused where they are.
+        """
+        refused = self._adoption.refused
+        return {
+            identity: one.name
+            for identity, one in self.register.known().items()
+            if one.path not in refused or not self.register.is_at_its_place(identity)
+        }
+
     async def empty_trash(self, now: datetime) -> builtins.list[str]:
         """Delete from disk what users deleted more than trash_days before `now`; returns the names."""
         return await asyncio.to_thread(

@@ -67,7 +67,8 @@ def test_units_are_in_the_names() -> None:
         r"^\| `([a-z_.]+)` \|(.*)\|$", (DOCS / "configuration.md").read_text(), re.MULTILINE
     ):
         unit = cells.split("|")[1].strip()
-        assert (unit == "seconds") == key.endswith("_s")
+        assert (unit == "seconds") == (key.endswith("_s") and not key.endswith("_mb_s"))
+        assert (unit == "megabytes a second") == key.endswith("_mb_s")
         assert (unit == "days") == key.endswith("_days")
 
 

@@ -85,7 +85,7 @@ def test_json_has_these_keys_in_this_order_and_no_others() -> None:
     assert list(json.loads(LEADER.to_json())) == [
         "node", "role", "term", "leader", "mode", "ready", "version", "sync_set", "standbys", "rescued_refs",
         "reason", "cluster", "address", "position", "uptime_s", "mirror", "addresses", "concerns",
-        "recorded_leader", "warnings", "level",
+        "recorded_leader", "scrub", "warnings", "level",
     ]  # fmt: skip
     in_step = json.loads(IN_STEP.to_json())["mirror"]
     assert list(in_step.items()) == [

@@ -111,6 +111,19 @@ def test_beyond_its_bound_nothing_counts_as_held_until_the_next_list(monkeypatch
     assert backlog.held_through(2) == 0
 
 
+def test_what_a_standby_confirms_unasked_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that confirms repositories without end before its first list: the oldest are forgotten."""
+    monkeypatch.setattr(module, "MAX_REPOSITORIES", 2)
+    backlog = Backlog()
+    ids = [f"{number:032x}" for number in range(100)]
+    for identity in ids:
+        backlog.applied(identity, 1, 1.0)
+    backlog.applied(ids[-2], 2, 1.0)
+    backlog.applied(APP, 1, 1.0)
+    assert [one for one in [*ids, APP] if backlog.holds(one, 1)] == [ids[-2], APP]
+    assert len(backlog._matched) == 2
+
+
 def test_a_repository_that_matched_is_held_up_to_there_and_no_further() -> None:
     """What was dropped when the backlog overflowed may be newer than what was confirmed of it since."""
     backlog = Backlog()

@@ -186,6 +186,38 @@ async def test_what_cannot_be_completed_is_undone_and_holds_up_nothing(room: Roo
     assert await intents_of(room).all() == []
 
 
+@pytest.mark.parametrize("done", [0, 1])
+async def test_before_a_node_leads_the_values_of_an_undone_change_are_rescued(room: Room, done: int) -> None:
+    """In `async` the lost leader may have acknowledged them: `stargate rescued list` shows them here."""
+    repository, intent = await prepared(room)
+    main, new = intent.transactions[1]
+    assert new.new is not None
+    refused = RefChange(REFUSED.ref, None, new.new)
+    await intents_of(room).put(Intent(ID, intent.name, ((main,), (refused,)), intent.head))
+    if done:
+        git(repository, "update-ref", "--stdin", "-z", given=update_ref_input((main,)))
+    assert await carry_out_all(complete(rescue=True), runner(room), Progress()) == []
+    assert git(repository, "rev-parse", "refs/heads/main") == main.old
+    (listed,) = Rescues.open(room.datadir.state / "rescued").all()
+    assert [(one.value.ref, one.value.oid) for one in listed.values] == [
+        (REFUSED.ref, new.new),
+        (main.ref, new.new),
+    ]
+    assert git(repository, "rev-parse", listed.values[0].value.rescued_ref) == new.new
+
+
+async def test_values_whose_objects_are_not_here_hold_up_nothing(room: Room) -> None:
+    """They cannot be rescued; the change is undone all the same, and the log says so."""
+    repository, intent = await prepared(room)
+    await intents_of(room).put(
+        Intent(ID, intent.name, ((intent.transactions[1][0],), (REFUSED,)), intent.head)
+    )
+    assert await carry_out_all(complete(rescue=True), runner(room), Progress()) == []
+    assert git(repository, "rev-parse", "refs/heads/main") == intent.transactions[1][0].old
+    assert not Rescues.open(room.datadir.state / "rescued").all()
+    assert await intents_of(room).all() == []
+
+
 async def test_what_cannot_be_undone_either_is_given_up_and_holds_up_nothing(room: Room) -> None:
     """A damaged repository. Its intent stays until it was compared with the leader."""
     repository, intent = await prepared(room)

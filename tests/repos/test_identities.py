@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.errors import NoSuchRepositoryError
-from stargate_gate.repos.identities import HOME_FILE, Folder, Identities, Look, RepositoryIdentity, look
+from stargate_gate.repos.identities import Folder, Identities, Look, RepositoryIdentity, look
 from stargate_gate.repos.names import RepositoryName
-from stargate_gate.repos.repository import Repository
+from stargate_gate.repos.repository import HOME_FILE, Repository
 from stargate_gate.repos.store import Store
 from tests.support.git import git, make_work
 from tests.support.room import Room

@@ -1,4 +1,4 @@
-"""Which copies of this node are damaged: noted on disk before anybody hears of it, and until it is replaced."""
+"""Which copies of this node are damaged: noted on disk before anybody hears of it, until replaced."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ async def test_status_names_what_is_damaged_and_what_happens(tmp_path: Path) -> 
     for number in range(7):
         await copies.note(str(number), f"org/{number}", "a bad object")
     lines = copies.lines(leads=False)
-    assert len(lines) == 6  # noqa: PLR2004
+    assert len(lines) == 6
     assert "org/0 here is damaged (a bad object)" in lines[0]
     assert "fetched anew from the leader" in lines[0]
     assert lines[-1].startswith("2 more")

@@ -18,6 +18,8 @@ from stargate_gate.formats import (
     LAYOUT,
     READY,
     RESCUED,
+    RUNNING,
+    SCRUB,
     WRITER,
     Format,
 )
@@ -29,8 +31,8 @@ OLD = Path(__file__).parents[1] / "data" / "0.1"
 ID = "a" * 32
 
 # What a node reads at its start. The trash is in tests/repos/test_trash_formats.py.
-AT_START = (LAYOUT, ELECTION, JOURNAL, INTENT, RESCUED, IN_STEP, WRITER, READY)
-LINES = (JOURNAL, INTENT)
+AT_START = (LAYOUT, ELECTION, JOURNAL, INTENT, RESCUED, IN_STEP, SCRUB, RUNNING, WRITER, READY)
+LINES = (JOURNAL, INTENT, SCRUB)
 
 
 @pytest.fixture

@@ -411,7 +411,7 @@ def _anybody() -> None:
 def complete_intents(process: "Process", require: Callable[[], None] = _anybody) -> Steps:
     """What was received is completed, as `Mirror.finish_received` does it. Raises as that."""
     try:
-        given_up = yield from _all_of(complete(), Carrier(process, None, require), process)
+        given_up = yield from _all_of(complete(rescue=True), Carrier(process, None, require), process)
         for intent in given_up:
             process.world.cover("an intent is given up")
             process.disk.intents.pop(intent.repository_id, None)

@@ -62,7 +62,13 @@ MUTATIONS = (
     Mutation("a damaged copy that was found is forgotten", Rules(), "I9", _ROT, patches=FOUND_AND_FORGOTTEN),
     Mutation("notes of damaged copies are not read", Rules(read_notes=False), "I9", _SESSIONS),
     Mutation(
-        "a damaged copy stays if its refs are right", Rules(), "I5", _ROT, recover=True, patches=UNSOUND_STAYS, seed=18
+        "a damaged copy stays if its refs are right",
+        Rules(),
+        "I5",
+        _ROT,
+        recover=True,
+        patches=UNSOUND_STAYS,
+        seed=18,
     ),
     Mutation("the note goes before the damaged copy", Rules(), "I9", _ROT, patches=CLEARED_FIRST),
     Mutation(

@@ -85,6 +85,7 @@ ANY_TERM_IS_HEARD = (
     Patch(Link, "is_of_term", lambda *_: True),
     Patch(Connection, "close", _close_and_stray),  # no rule: it is too rare that a message turns up elsewhere
 )
+UNFOUND_IS_LEFT_OUT = (Patch(Link, "_unfound", lambda *_: []),)
 UNCOVERED_HOLDS = (Patch(link, "Backlog", broken.UncoveredHolds),)
 MATCHED_FOR_GOOD = (Patch(link, "Backlog", broken.MatchedForGood),)
 SENT_IS_HELD = (Patch(link, "Backlog", broken.SentIsHeld),)

@@ -129,9 +129,9 @@ class StandbyConnection:
             return
 
     def _list(self) -> Steps:
-        yield
         names = yield from self._shell.names()
-        self._handle(RepositoriesListed(self._engine.now, self.number, names))
+        known = self._shell.process.store.all_known()
+        self._handle(RepositoriesListed(self._engine.now, self.number, names, known))
 
     def _look_up(self, names: Iterable[Any]) -> Steps:
         """Each is looked up at a moment of its own; its line goes along, for the ledger."""

@@ -7,12 +7,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stargate_gate.aio.backoff import Backoff
-from stargate_gate.election.port import Member
+from stargate_gate.election.port import ClusterRecord
 from stargate_gate.errors import StargateError
 from stargate_gate.replication.standby import events, steps
 from stargate_gate.replication.standby import instructions as do
 from stargate_gate.replication.standby.answers import TermOverError
 from stargate_gate.replication.standby.core import StandbySession
+from stargate_gate.replication.standby.following import Attempts, leadership_of
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import (
     Applied,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 RETRY_S = 3.0  # what fails is tried again within so many seconds
+STEADY_S = 5.0
 NEVER_S = 1e9
 SEEN = {  # what the product logs of it
     "change_does_not_fit": "a change does not fit",
@@ -61,9 +63,8 @@ class Mirror:
                 yield process.view_changed, None
                 continue
             self.current = token = object()
-            forced = process.record.forced if process.record else 0
-            self.start("mirror", self._keep_following(target, forced, token))
-            while process.target() == target and self.current is token:
+            self.start("mirror", self._keep_following(target, token))
+            while leadership_of(process.target()) == leadership_of(target) and self.current is token:
                 yield process.view_changed, None
             if process.taking_over and not process.rules.end_mirror_before_claim:
                 yield process.view_changed, None
@@ -86,25 +87,22 @@ class Mirror:
             session.close()
         self.sessions.clear()
 
-    def _keep_following(self, target: tuple[int, Member], forced: int, token: object) -> Steps:
-        """`forced`: the newest forced leadership, says the record that was followed first."""
+    def _keep_following(self, record: ClusterRecord, token: object) -> Steps:
         world = self.process.world
-        failures = 0
-        backoff = Backoff(0.05, 2.0, world.engine.chance.random)
+        attempts = Attempts(Backoff(0.05, 2.0, world.engine.chance.random), steady_s=STEADY_S)
         while True:
-            began = world.engine.now
+            attempts.begin(world.engine.now)
             try:
-                yield from self._distrust(forced)
-                leader = world.leader_of(self.process, target)
+                yield from self._distrust(record.forced)
+                leader = world.leader_of(self.process, (record.term, record.leader))
             except FullError:
                 leader = None
             if leader is not None:
-                session = Session(self, target, token, leader)
+                session = Session(self, record, token, leader)
                 self.sessions.append(session)
                 yield from session.run()
                 self.sessions.remove(session)
-            failures = 1 if world.engine.now - began > 5.0 else failures + 1
-            yield None, backoff.delay_s(failures)
+            yield None, attempts.ended(world.engine.now)
 
     def _distrust(self, forced: int) -> Steps:
         """What is here counts as not known replicated, if a leadership was forced since. Raises FullError."""
@@ -118,11 +116,11 @@ class Mirror:
 class Session:
     """One connection."""
 
-    def __init__(self, mirror: Mirror, target: tuple[int, Member], token: object, leader: "Process") -> None:
+    def __init__(self, mirror: Mirror, record: ClusterRecord, token: object, leader: "Process") -> None:
         self.mirror = mirror
         self.process = mirror.process
         self.world = mirror.process.world
-        self.term = target[0]
+        self.term = record.term
         self.token = token
         self.leader = leader
         self.connection = Connection(self.world, self.process, leader, self.term)
@@ -131,7 +129,7 @@ class Session:
         self.core = StandbySession(
             me,
             mirror.instance,
-            target[1],
+            record.leader,
             self.term,
             parallel=WORKERS,
             retry_s=RETRY_S,

@@ -141,6 +141,15 @@ MUTATIONS = (
         seed=128,
     ),
     Mutation(
+        "what a list does not find is left out",
+        Rules(),
+        "I2",
+        ("mv", "swap by mv", "chain of mv", "reinstallation", "kill"),
+        gap=40,
+        patches=broken_leader.UNFOUND_IS_LEFT_OUT,
+        seed=4,
+    ),
+    Mutation(
         "who matched once holds",
         Rules(),
         "I2",

@@ -16,6 +16,7 @@ from stargate_gate.election.incarnation import noted, settled
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import Advertised
 from stargate_gate.errors import ElectionUnavailableError, LeadershipLostError
+from stargate_gate.replication.standby.following import to_follow
 from tests.simulation.applying import complete_intents
 from tests.simulation.disk import Disk, FullError, Repo
 from tests.simulation.engine import Event, Steps, Task
@@ -349,12 +350,10 @@ class Process:
             self.record, self.record_since = record, self.world.engine.now
             self.world.engine.wake(self.view_changed)
 
-    def target(self) -> tuple[int, Member] | None:
-        """Whom to mirror, and in which term."""
-        record = self.record
-        if self.leading or self.taking_over or not record or not record.term:
-            return None
-        return None if record.leader == self.node.member else (record.term, record.leader)
+    def target(self) -> ClusterRecord | None:
+        """Whom to mirror."""
+        leads = self.leading is not None or self.taking_over
+        return to_follow(self.record, self.node.member, leads=leads)
 
     # -- a leadership ---------------------------------------------------------------------------------
 

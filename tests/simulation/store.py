@@ -174,6 +174,10 @@ class Store:
         census: Census = yield from run(self.register.census())
         return census
 
+    def all_known(self) -> Mapping[str, Any]:
+        """As the product's `Store.known`: what must be here, by id."""
+        return {identity: one.name for identity, one in self.register.known().items()}
+
     def known(self, identity: str) -> Repo | None:
         """The folder that is known to have that id, where it was last; at once."""
         return self._folder(self.register._found(identity))

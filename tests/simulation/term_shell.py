@@ -330,8 +330,10 @@ class TermShell:
         return link._confirmed_check if link is not None else 0
 
     def names(self) -> Steps:
-        """All repositories here, each with an id of its own."""
-        names = tuple(sorted(self.process.disk.repos))
+        """All repositories here, each with an id of its own. What is renamed meanwhile may be missed."""
+        before = sorted(self.process.disk.repos)
+        yield
+        names = tuple(name for name in before if name in self.process.disk.repos)
         for name in names:
             yield from self.process.store.require(name)
         return names

@@ -46,6 +46,12 @@ def test_a_seed_stands_for_one_course_of_events(seed: int):
     assert len(first.trace) > 10
 
 
+@pytest.mark.parametrize("seed", [3337])
+def test_a_seed_that_has_found_a_fault_finds_none_any_more(seed: int):
+    """3337: a folder is renamed while the list for a standby that joins is made, and the leader dies."""
+    assert run_episode(make_plan(seed), Rules(), Counter()).violation is None
+
+
 def test_a_failing_seed_is_shrunk_to_what_matters():
     """Of a hundred events few are left, and the same invariant fails."""
     mutation = next(one for one in MUTATIONS if one.name == "who was not checked holds")

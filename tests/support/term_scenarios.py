@@ -10,7 +10,8 @@ are; `b2` is another connection of `b` if `member=b` says so):
     answer [sent] [reach] [list] [record]                 what is answered at once from here on
     join LINK [member=b] [dir=ID] [instance=X] [protocol=N]
     hear LINK KIND [field=value …]                        a message; KIND is its class
-    sent LINK | listed LINK [NAME …] | looked LINK [NAME=DIGEST …] | reached LINK [problem]
+    listed LINK [NAME …] [known NAME …]                   names that are found; what is known by its id
+    sent LINK | looked LINK [NAME=DIGEST …] | reached LINK [problem]
     ended LINK [reason]
     read N REPOSITORY PURPOSE                             PURPOSE as in Purpose
     refs N REPOSITORY [REF=OID …] | unreadable N REPOSITORY reason | digest N REPOSITORY DIGEST
@@ -149,7 +150,7 @@ class Scenario:
             case "sent", [name]:
                 return events.Sent(now, self._links[name])
             case "listed", [name, *names]:
-                return events.RepositoriesListed(now, self._links[name], tuple(map(_name, names)))
+                return self._listed(name, names)
             case "looked", [name, *rest]:
                 found = [messages.Listed(_name(n), _id(n), d) for n, d in _pairs(rest).items()]
                 return events.LookedUp(now, self._links[name], tuple(found))
@@ -186,6 +187,11 @@ class Scenario:
             case (("moved" | "vanished" | "disk" | "given-up" | "gone"), [number]):
                 return _NUMBERED[command](now, int(number))
         raise ValueError(f"no command: {command} {' '.join(words)}")
+
+    def _listed(self, link: str, words: list[str]) -> events.RepositoriesListed:
+        at = words.index("known") if "known" in words else len(words)
+        known = {_id(name): _name(name) for name in words[at + 1 :]}
+        return events.RepositoriesListed(self._now, self._links[link], tuple(map(_name, words[:at])), known)
 
     def _join(self, name: str, given: Mapping[str, str]) -> events.Joined:
         of = given.get("member", name)
@@ -230,7 +236,7 @@ class Scenario:
             case instructions.Reach() if "reach" in self._answers:
                 return events.ReachTried(self._now, instruction.link, None)
             case instructions.ListRepositories() if "list" in self._answers:
-                return events.RepositoriesListed(self._now, instruction.link, ())
+                return events.RepositoriesListed(self._now, instruction.link, (), {})
             case instructions.WriteRecord() if "record" in self._answers:
                 self._record.members, self._record.attempted = self.term.wanted_members(), frozenset()
                 return events.RecordWritten(self._now, self._record.in_force)

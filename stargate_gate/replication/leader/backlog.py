@@ -46,14 +46,17 @@ class Backlog:
 
     `holds` answers from what the standby said on this connection: a repository that it said nothing
     of counts as held once a full list was confirmed (`checked`), and not before. Until then it counts as
-    held up to what was confirmed of it, and no further: what `clear` dropped may be newer.
+    held up to what was confirmed of it, and no further: what `clear` dropped may be newer. Of that too only
+    MAX_REPOSITORIES are remembered, whatever a standby says; one that is forgotten waits for the list.
     """
 
     def __init__(self) -> None:
         self.covered = False  # a full list was confirmed, and nothing was dropped since
         self._unsent: OrderedDict[str, _Unsent] = OrderedDict()
         self._sent: dict[str, _Sent] = {}
-        self._matched: dict[str, int] = {}  # confirmed one by one up to there, while not covered
+        self._matched: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # confirmed one by one up to there, while not covered
 
     def add(self, news: News, now: float) -> bool:
         """One more change; False if that is too much: then `clear` and send a full list."""
@@ -81,7 +84,7 @@ class Backlog:
     def applied(self, identity: str, seq: int, now: float) -> None:
         """The standby has that change of that repository and all before it, on disk."""
         if not self.covered:
-            self._matched[identity] = max(seq, self._matched.get(identity, seq))
+            self._match(identity, seq)
         sent = self._sent.get(identity)
         if sent is None:
             return
@@ -89,6 +92,12 @@ class Backlog:
         sent.moved_at = now
         if seq >= sent.seq:
             del self._sent[identity]
+
+    def _match(self, identity: str, seq: int) -> None:
+        self._matched[identity] = max(seq, self._matched.get(identity, seq))
+        self._matched.move_to_end(identity)
+        if len(self._matched) > MAX_REPOSITORIES:
+            self._matched.popitem(last=False)
 
     def progress(self, identity: str, now: float, received: int | None = None) -> None:
         """The work on that repository for the standby gets on; bytes that have come for it, if known."""

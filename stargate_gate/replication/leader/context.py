@@ -6,6 +6,7 @@ from typing import Any
 
 from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.instructions import Instruction, Log
+from stargate_gate.replication.leader.sent_states import Gone
 from stargate_gate.replication.leader.sync_rules import Limits, Mode
 from stargate_gate.replication.ports import TermRecord
 from stargate_gate.replication.wire.about import Profile
@@ -70,6 +71,7 @@ class Context:
     out            the instructions of this event so far
     changed_ids    repositories that a standby has confirmed more of since the waiting pushes were judged
     note_replicated  SyncSet's
+    gone           repositories that this node does not have any more, for certain
     changed        the same of standbys: one has come, gone, or changed its stage
     """
 
@@ -87,4 +89,5 @@ class Context:
         self.log = Logbook(self.out)
         self.changed = False
         self.changed_ids: set[str] = set()
+        self.gone = Gone()
         self.note_replicated: Callable[[], int] = lambda: 0

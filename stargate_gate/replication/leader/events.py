@@ -6,7 +6,7 @@ of one reading of one repository, `wait` that of one push that waits. The shell 
 uses none of them twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -68,11 +68,16 @@ class ConnectionEnded:
 
 @dataclass(frozen=True, slots=True)
 class RepositoriesListed:
-    """The answer to `ListRepositories`: the names of all repositories."""
+    """The answer to `ListRepositories`: the names that were found, and the ids that should be found.
+
+    known  every repository that this node knows to have, by id, with the name that it had last; also those
+           that were not found this time. Folders may be renamed while they are listed
+    """
 
     now: float
     link: int
     names: Sequence[RepositoryName]
+    known: Mapping[str, RepositoryName]
 
 
 @dataclass(frozen=True, slots=True)

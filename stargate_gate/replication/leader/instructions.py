@@ -63,7 +63,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class ListRepositories:
-    """Find all repositories for a full list; then `RepositoriesListed`."""
+    """Find all repositories for a full list; then `RepositoriesListed`. A renamed folder may be missed."""
 
     link: int
 

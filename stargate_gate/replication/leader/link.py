@@ -11,10 +11,20 @@ One `Send` at a time is under way. When the shell says that it was written, `pum
 
 So a slow connection delays no other standby. Changes wait in the backlog, where those of one repository
 become one. A heartbeat says what was sent before it, never what is still waiting.
+
+A full list names every repository that the leader knows to have, whether it was found or not. Folders are
+looked through one after the other, and meanwhile an operator may rename some: then neither the old name nor
+the new one may be found, and no read fails. A standby without that repository would confirm the list, join
+the sync set, and lack acknowledged pushes. So what is known by its id and was not found is in the list
+without a digest: the standby asks for it by its id, and the leader searches every folder for it. It is left
+out only after such a search has found nothing, or if a user has deleted it.
+
+Rejected: to drop a list in which a name was not found, and to make a new one. A search can miss a folder
+without any name that is not found; and folders that are renamed all the time would keep every standby out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stargate_gate.replication.leader.backlog import Backlog
 from stargate_gate.replication.leader.context import Context
@@ -54,18 +64,24 @@ AGAIN_S = 300.0  # a standby that was found is looked for again: routes and fire
 class _FullList:
     """A full list that is being sent.
 
-    names   what is in it; None: not known yet
-    asked   so many of them were looked up, or are being looked up
+    names   what is looked up for it; None: not known yet
+    known   what the leader knows to have, by id
+    asked   so many names were looked up, or are being looked up
     looking whether some are being looked up
-    count   so many were found
+    ids     what was found
+    unfound what was not found, and is not in a piece yet; None: names are still looked up
+    count   so many are in the pieces so far
     ready   the piece that is sent next
     """
 
     check: int
     begun: bool = False
     names: Sequence[RepositoryName] | None = None
+    known: Mapping[str, RepositoryName] = field(default_factory=dict)
     asked: int = 0
     looking: bool = False
+    ids: set[str] = field(default_factory=set)
+    unfound: list[Listed] | None = None
     count: int = 0
     ready: ListPart | ListEnd | None = None
 
@@ -148,14 +164,14 @@ class Link:
 
     def wake_at(self) -> float:
         """When time alone makes a difference to it."""
-        at = self._silent_at()
+        times = [self._silent_at()]
         if not self._sending:
-            at = min(at, self._beat_at)
-            if self._list is None and self._list_due < at:
-                at = self._list_due
-        if self.about is not None and not self._reaching and self._reach_at < at:
-            at = self._reach_at
-        return at
+            times.append(self._beat_at)
+            if self._list is None:
+                times.append(self._list_due)
+        if self.about is not None and not self._reaching:
+            times.append(self._reach_at)
+        return min(times)
 
     def is_sound(self) -> bool:
         """The invariants: for `LeaderTerm` to check.
@@ -336,11 +352,13 @@ class Link:
             self._context.out.append(ListRepositories(self.number))
         return True
 
-    def repositories_listed(self, names: Sequence[RepositoryName]) -> bool:
-        """What is in the full list; False if that was not asked."""
+    def repositories_listed(
+        self, names: Sequence[RepositoryName], known: Mapping[str, RepositoryName]
+    ) -> bool:
+        """What is in the full list, as in `RepositoriesListed`; False if that was not asked."""
         if self._list is None or not self._list.begun or self._list.names is not None:
             return False
-        self._list.names = names
+        self._list.names, self._list.known = names, known
         self._look_up(self._list)
         return True
 
@@ -350,8 +368,8 @@ class Link:
         if full is None or not full.looking:
             return False
         full.looking = False
-        full.count += len(listed)
-        full.ready = ListPart(self._context.term, full.check, listed)
+        full.ids.update(one.id for one in listed)
+        self._add_part(full, listed)
         return True
 
     def pump(self) -> None:
@@ -420,14 +438,33 @@ class Link:
         return (piece,)
 
     def _look_up(self, full: _FullList) -> None:
-        """Have the next names looked up, or end the list."""
+        """Have the next names looked up; after the last one, add what was not found, and end the list."""
         part = tuple((full.names or ())[full.asked : full.asked + LIST_PART])
         if part:
             full.asked += len(part)
             full.looking = True
             self._context.out.append(LookUp(self.number, part))
+            return
+        if full.unfound is None:
+            full.unfound = self._unfound(full)
+        if full.unfound:
+            some, full.unfound = full.unfound[:LIST_PART], full.unfound[LIST_PART:]
+            self._add_part(full, tuple(some))
         else:
             full.ready = ListEnd(self._context.term, full.check, full.count)
+
+    def _add_part(self, full: _FullList, listed: tuple[Listed, ...]) -> None:
+        full.count += len(listed)
+        full.ready = ListPart(self._context.term, full.check, listed)
+
+    def _unfound(self, full: _FullList) -> list[Listed]:
+        """What the leader knows to have, and was not found for this list."""
+        gone = self._context.gone
+        return [
+            Listed(name, identity, None)
+            for identity, name in full.known.items()
+            if identity not in full.ids and identity not in gone
+        ]
 
     def _silent_at(self) -> float:
         return self._heard_at + MISSED_BEATS * self._context.settings.heartbeat_s

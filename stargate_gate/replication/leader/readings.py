@@ -164,6 +164,7 @@ class Readings:
         if wanted.purpose is Purpose.DELETE and wanted.name is not None:
             self.sent_states.forget(wanted.id)
             self._deleted.add(wanted.id)
+            self._context.gone.add(wanted.id)
             self._send(Deleted(self._context.term, self._context.position + 1, wanted.name, wanted.id))
             self._done(reading, Numbered(self._context.position))
             return
@@ -235,12 +236,14 @@ class Readings:
 
     def _digest_read(self, reading: _Reading, event: DigestRead) -> None:
         identity = reading.wanted.id
+        self._context.gone.discard(identity)
         self.last_read.note(identity, event.digest, whole=event.whole)
         self._context.out.append(Note(event.name, None))
         self.sent_states.shown(event.name, identity, event.digest)
         self._done(reading, Listed(event.name, identity, event.digest))
 
     def _was_read(self, state: State, *, whole: bool) -> None:
+        self._context.gone.discard(state.id)
         self.last_read.note(state.id, state.snapshot.digest, whole=whole)
         self._context.out.append(Note(state.name, None))
 
@@ -281,6 +284,7 @@ class Readings:
         identity = reading.wanted.id
         if reading.wanted.purpose is Purpose.SHOW:
             self.sent_states.forget(identity)
+            self._context.gone.add(identity)
             if identity not in self._deleted:
                 self._lost(identity)
         self._missing(reading)

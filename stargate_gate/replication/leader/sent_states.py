@@ -81,6 +81,32 @@ class LastRead:
         return self._last.get(identity)
 
 
+class Gone:
+    """Ids of repositories that this node does not have any more.
+
+    It has searched every folder for each of them, or a user has deleted it. Beyond the limit the oldest are
+    forgotten: those are searched for again.
+    """
+
+    def __init__(self, *, max_repositories: int = MAX_REPOSITORIES) -> None:
+        self._max_repositories = max_repositories
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, identity: str) -> None:
+        """It is not here."""
+        self._ids[identity] = None
+        self._ids.move_to_end(identity)
+        if len(self._ids) > self._max_repositories:
+            self._ids.popitem(last=False)
+
+    def discard(self, identity: str) -> None:
+        """It was read: it is here."""
+        self._ids.pop(identity, None)
+
+    def __contains__(self, identity: str) -> bool:
+        return identity in self._ids
+
+
 class SentStates:
     """What was sent last of each repository, by id, in one term. Beyond the limits the oldest are removed."""
 

@@ -131,7 +131,8 @@ class StandbyConnection:
             match await self._to_look_up.get():
                 case ListRepositories():
                     self._listed = {one.name: one for one in await self._store.list()}
-                    self._handle(RepositoriesListed(now(), self.number, tuple(self._listed)))
+                    known = self._store.known()
+                    self._handle(RepositoriesListed(now(), self.number, tuple(self._listed), known))
                 case LookUp(names=names):
                     listed = await self._look_up(names)
                     self._handle(LookedUp(now(), self.number, listed))

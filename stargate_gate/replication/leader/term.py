@@ -284,7 +284,7 @@ class LeaderTerm:
                 if not link.sent():
                     raise IllegalEventError(event, "nothing was being sent")
             case RepositoriesListed():
-                if not link.repositories_listed(event.names):
+                if not link.repositories_listed(event.names, event.known):
                     raise IllegalEventError(event, "no list waits for names")
             case LookedUp():
                 if not link.looked_up(event.listed):
@@ -311,12 +311,7 @@ class LeaderTerm:
 
     def _each(self, act: Callable[[Link], object]) -> None:
         for link in list(self._links.values()):
-            try:
-                act(link)
-            except IllegalEventError:
-                raise
-            except Exception as error:  # noqa: BLE001 - as in `_attempt`, without a call for each standby
-                self._fail(link, repr(error))
+            self._attempt(link, act)
 
     def _attempt(self, link: Link, act: Callable[[Link], object]) -> None:
         """A bug that shows in one standby's connection ends that connection, and nothing else."""
@@ -412,8 +407,7 @@ class LeaderTerm:
         """Whatever is due by now, whichever event it was."""
         context = self._context
         self._each(self._end_if_silent)
-        overdue = [one for one in self._asking.values() if context.now >= one.until] if self._asking else ()
-        for asking in overdue:
+        for asking in [one for one in self._asking.values() if context.now >= one.until]:
             if (former := self._by_number.get(asking.former)) is not None:
                 self._end(former, "another start of the same standby takes its place")
         while True:
@@ -434,8 +428,7 @@ class LeaderTerm:
 
     def _wake_at(self) -> float | None:
         times = [link.wake_at() for link in self._links.values()]
-        if self._asking:
-            times += [one.until for one in self._asking.values() if one.former in self._by_number]
+        times += [one.until for one in self._asking.values() if one.former in self._by_number]
         if (when := self.sync_set.wake_at()) is not None:
             times.append(when)
         if self._catching is not None:

@@ -41,7 +41,8 @@ class Rescued:
     """A rescued value.
 
     leader       name of the node whose value came over it, or that has no such repository
-    leader_term  the term that it led
+    leader_term  the term that it led; 0: `leader` is this node, which received the value before it led and
+                 could not apply it
     rescued_at   UTC, ISO 8601
     """
 

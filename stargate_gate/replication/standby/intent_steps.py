@@ -7,6 +7,10 @@ Of each repository with an intent, one of these becomes true, on disk:
                 change is there: what other nodes have acknowledged before it is whole again
     given up    it cannot be undone either. That is logged, and the caller is told
 
+Before this node leads, the new values of a change that is not completed are kept as rescued refs. The lost
+leader may have acknowledged them alone (mode `async`), and this node may be the only one that has them.
+Otherwise there is a leader, and the comparison with it follows.
+
 One repository holds up no other: a standby follows all the same, and compares with the leader whatever was
 given up; a node may lead all the same. But an error of the disk itself is an error of this node: then
 the caller is told that it cannot be done now.
@@ -19,15 +23,26 @@ import re
 from collections.abc import Callable, Mapping
 
 from stargate_gate.errors import GitFailedError, StargateError
-from stargate_gate.replication.standby.answers import NOTED_BEFORE_THE_CRASH, Copy, OnDisk, TermOverError
+from stargate_gate.replication.rescue.values import Value, lacking
+from stargate_gate.replication.standby.answers import (
+    NOTED_BEFORE_THE_CRASH,
+    Copy,
+    Histories,
+    OnDisk,
+    TermOverError,
+)
 from stargate_gate.replication.standby.apply_steps import cut
 from stargate_gate.replication.standby.intent import Intent, Remaining, remaining, undoing
+from stargate_gate.replication.standby.rescue_steps import NOBODY_KNOWS
 from stargate_gate.replication.standby.steps import (
     ChangeHead,
     ChangeRefs,
+    CompareHistories,
     Compute,
     Find,
+    KeepRefs,
     Log,
+    NoteRescued,
     ReadIntents,
     ReadRefs,
     RemoveIntent,
@@ -54,15 +69,16 @@ def prepare() -> Steps[list[Intent]]:
     return (yield from complete())
 
 
-def complete() -> Steps[list[Intent]]:
+def complete(*, rescue: bool = False) -> Steps[list[Intent]]:
     """Finish every intent. For when nothing else works on the repositories.
 
+    rescue  keep the values of what is not completed: there is no leader to get them from
     Returns those that were given up. They are still written down.
     """
     given_up = []
     intents: list[Intent] = yield ReadIntents()
     for intent in intents:
-        synced = yield from _finish(intent)
+        synced = yield from _finish(intent, rescue=rescue)
         if synced is None:
             given_up.append(intent)
         else:
@@ -70,7 +86,7 @@ def complete() -> Steps[list[Intent]]:
     return given_up
 
 
-def _finish(intent: Intent) -> Steps[OnDisk | None]:
+def _finish(intent: Intent, *, rescue: bool) -> Steps[OnDisk | None]:
     """Completed, or undone; None: given up."""
     why: Exception | None = None
     for _ in range(ATTEMPTS):
@@ -83,18 +99,59 @@ def _finish(intent: Intent) -> Steps[OnDisk | None]:
         synced, undone = yield from _change(intent, undoing)
     except (StargateError, ValueError) as error:
         _raise_if_not_of_one_repository(error)
+        rescued = (yield from _rescue(intent)) if rescue else 0
         yield Log.of(
             "error",
             "intent_given_up",
             repository=intent.name,
             error=str(why),
             undo=str(error),
+            rescued=rescued,
             remedy="compare this repository with the other nodes' copies",
         )
         return None
+    rescued = (yield from _rescue(intent)) if rescue else 0
     values = [f"{change.ref} {change.old}" for change in undone or () if change.old is not None]
-    yield Log.of("error", "intent_undone", repository=intent.name, error=str(why), values=values[:SHOWN])
+    yield Log.of(
+        "error",
+        "intent_undone",
+        repository=intent.name,
+        error=str(why),
+        values=values[:SHOWN],
+        rescued=rescued,
+    )
     return synced
+
+
+def _rescue(intent: Intent) -> Steps[int]:
+    """Keep the new values of the change as rescued refs, unless other refs here reach them; how many.
+
+    0 also if the objects are damaged. The intent must still be on disk: after a crash this is done again.
+    """
+    copy: Copy | None = yield Find(intent.repository_id)
+    if copy is None:
+        return 0
+    changes = {change for transaction in intent.transactions for change in transaction}
+    try:
+        refs: Mapping[str, str] = (yield ReadRefs(copy)).refs
+        values = tuple(
+            sorted(
+                Value(change.ref, change.new, NOBODY_KNOWS)
+                for change in changes
+                if change.new is not None and refs.get(change.ref) != change.new
+            )
+        )
+        tips = frozenset(refs.values())
+        histories: Histories = yield CompareHistories(copy, values, tips)
+        lost = lacking(values, histories.kinds, histories.beyond, tips)
+        if not lost:
+            return 0
+        kept: OnDisk = yield KeepRefs(copy, lost)
+    except (StargateError, ValueError) as error:
+        _raise_if_not_of_one_repository(error)
+        return 0
+    yield NoteRescued(intent.repository_id, copy.name, lost, in_trash=False, kept=kept)
+    return len(lost)
 
 
 def _complete(intent: Intent) -> Steps[OnDisk]:

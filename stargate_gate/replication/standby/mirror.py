@@ -29,6 +29,7 @@ from stargate_gate.replication.peer.connection import Credentials, Peer
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
 from stargate_gate.replication.standby.equality import InStep
+from stargate_gate.replication.standby.following import Attempts
 from stargate_gate.replication.standby.intent_files import Intents
 from stargate_gate.replication.standby.intent_steps import complete
 from stargate_gate.replication.standby.progress import Progress
@@ -48,7 +49,6 @@ log = structlog.get_logger()
 
 # a leader that restarts is back in a second; one that is gone may wait
 CONNECT_BACKOFF = Backoff(0.05, 5.0, random.random)
-STEADY_S = 10.0  # a session that lasted so long was none that failed
 
 CANCEL_AGAIN_S = 1.0  # a cancellation can get lost in a task that ends a wait for another reason just then
 
@@ -158,18 +158,19 @@ class Mirror:
         """Complete what `end` has cut: a change of several refs is there as a whole before this node leads.
 
         And it is on disk: this node acknowledges whatever it shows as a leader. What can be neither completed
-        nor undone in one repository holds up no other: this node leads with what is there.
+        nor undone in one repository holds up no other: this node leads with what is there. Received values
+        that are not put in place are rescued.
 
         Raises:
             ElectionUnavailableError: it cannot be done now; then this node must not lead.
         """
         here = self._here
         notes = Notes("repository_not_as_on_the_leader", time.monotonic)
-        runner = here.step_runner(0, None, "", notes, lambda: True)
+        runner = here.step_runner(0, None, here.me.name, notes, lambda: True)
         try:
             await here.folders.settle(here.store.root)
             here.folders.distrust()  # from now on, pushes write here
-            for intent in await carry_out_all(complete(), runner, Progress()):
+            for intent in await carry_out_all(complete(rescue=True), runner, Progress()):
                 await here.intents.remove(intent.repository_id)  # from now on, pushes write there
         except (StargateError, OSError, NotReapedError) as error:
             if isinstance(error, NotReapedError):
@@ -234,9 +235,9 @@ class Mirror:
         loop = asyncio.get_running_loop()
         self._record, self._error, self._behind = record, None, ()
         self._changed()
-        failures = 0
+        attempts = Attempts(CONNECT_BACKOFF)
         while True:
-            began = loop.time()
+            attempts.begin(loop.time())
             try:
                 await self._follow_once(record)
             except (StargateError, SessionEndedError, NotReapedError) as error:
@@ -245,8 +246,7 @@ class Mirror:
                     self._lingering.append(error.process)
                 if _is_ending(asyncio.current_task()):
                     raise asyncio.CancelledError from error
-            failures = 1 if loop.time() - began > STEADY_S else failures + 1
-            delay_s = CONNECT_BACKOFF.delay_s(failures)
+            delay_s = attempts.ended(loop.time())
             report = log.debug if reason == self._error else log.warning
             report(
                 "mirror_not_connected", leader=record.leader.name, reason=reason, retry_s=round(delay_s, 3)

@@ -83,7 +83,8 @@ class Listed:
     """One repository of the leader's. `digest` is RefSnapshot's. None: the leader does not know it.
 
     unreadable  why the leader cannot read it now; id and digest are then what it was when it was read last
-                in this term. None: it can
+                in this term. None: it can; or, without a digest, it was not found under `name` just now: the
+                standby asks for it by its id
     """
 
     name: RepositoryName
