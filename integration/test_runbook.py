@@ -89,6 +89,7 @@ def test_day_two(pair: Cluster) -> None:
     assert len(records) >= 2
     assert f'"sync_set":[["{standby.name}",' in records[-1]
     assert '"highest_term": 1' in on(standby, "day2-disk").out
+    assert "repositories" in on(leader, "disk-usage").out
     assert on(leader, "stale-locks").out == ""
     assert "exit" not in on(leader, "verify").out
     assert "sync set" in on(standby, "standby-behind").out
@@ -175,6 +176,7 @@ def test_a_leader_that_was_alone_is_lost_and_comes_back(cluster: Cluster) -> Non
     alone = client.commit("app", "on the leader alone")
     client.push("app")
     assert "the sync set is empty" in on(leader, "standby-behind").out
+    assert "app []" in on(leader, "only-copy").out
     leader.kill()
     standby.mend()
     told = on(standby, "why-not").out

@@ -55,6 +55,8 @@ class StandbyStatus:
     refill   how far it is, while it is being checked
     problem  why it is not found where it says that it is; None if it is, or nobody has looked yet
     differs  values that should be the same on both nodes and are not, one line each
+    heard_s  for how many seconds it has said nothing: the age of all that is known of it
+    tried_s  how long ago the leader looked whether `problem` is so
     """
 
     name: str
@@ -64,6 +66,8 @@ class StandbyStatus:
     refill: Refill | None = None
     problem: str | None = None
     differs: tuple[str, ...] = ()
+    heard_s: float | None = None
+    tried_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ class MirrorStatus:
     differs          values that should be the same on both nodes and are not, one line each
     notes            what is wrong with single repositories, though they hold up nothing; a line each
     orphans          names of repositories that are here, and that the leader has lost
+    heard_s          for how many seconds the leader has said nothing, while it is connected: the age of all
+                     that is known of it
+    tried_s          how many seconds ago `last_error` was found
     """
 
     connected: bool
@@ -114,6 +121,100 @@ class MirrorStatus:
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    heard_s: float | None = None
+    tried_s: float | None = None
+
+
+@dataclass(frozen=True)
+class AwayStatus:
+    """A member of the sync set that is not connected to this leader.
+
+    heard_s  how many seconds ago it said something; None: never in this term
+    """
+
+    name: str
+    heard_s: float | None = None
+
+
+@dataclass(frozen=True)
+class OpenChanges:
+    """Changes of one repository that not every member of the sync set has confirmed.
+
+    changes    how many, at least; 0: not known, they are from before this term
+    since      seconds since 1970 of the oldest; 0: before this term
+    elsewhere  names of the connected standbys that have confirmed all of it
+    """
+
+    repository: str
+    changes: int
+    since: float
+    elsewhere: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnreplicatedStatus:
+    """What of this leader's data other nodes may lack.
+
+    repositories  oldest change first
+    unknown       nobody knows what was replicated before this term, and no standby was compared since
+    """
+
+    repositories: tuple[OpenChanges, ...] = ()
+    unknown: bool = False
+
+
+ALL_REPLICATED = UnreplicatedStatus()
+
+
+@dataclass(frozen=True)
+class AsideStatus:
+    """One repository that not every node of the sync set holds: see docs/guarantees.md.
+
+    repository  its name; its id if the name is not known
+    holders     names of the nodes that hold every acknowledged push of it
+    lacking     names of those that do not
+    why         one line; "" if this node does not know
+    since       seconds since 1970; 0: not known
+    here        this node is a holder
+    served      here: "normally", "read-only", or "refused" (exit 69)
+    """
+
+    repository: str
+    id: str
+    holders: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+    why: str = ""
+    since: float = 0.0
+    here: bool = True
+    served: Literal["normally", "read-only", "refused"] = "normally"
+
+
+@dataclass(frozen=True)
+class ExpiringKey:
+    """The last key of a user, which ends at `at`, in seconds since 1970. `line`: in authorized_keys."""
+
+    user: str
+    line: int
+    at: float
+
+
+@dataclass(frozen=True)
+class VolumeStatus:
+    """How much room a volume has. None: not known.
+
+    what        "data_dir" or "lock volume"
+    measured_s  how many seconds ago that was found; None: never since this node was started
+    problem     why the last look failed
+    """
+
+    what: str
+    path: str
+    measured_s: float | None = None
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    free_inodes: int | None = None
+    total_inodes: int | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

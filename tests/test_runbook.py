@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stargate_gate.config.load import load_config
-from stargate_gate.health.concerns import LEVELS
+from stargate_gate.health.concerns import LEVELS, TABLE
 from tests.support.cluster import running_cluster
 from tests.support.runbook import NOT_RUN, RUNBOOK, blocks, script
 
@@ -73,10 +73,21 @@ def test_what_is_to_be_monitored_and_looked_for_exists(tmp_path: Path) -> None:
     assert [event for event in events if f'"{event}"' not in code] == []
 
 
-def test_the_levels_of_status_are_those_of_the_code() -> None:
-    """Every word, and its level."""
-    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (critical|warning|unknown) \|", TEXT, re.MULTILINE))
-    assert rows == {kind: level.word for kind, level in LEVELS.items()}
+def test_each_kind_of_concern_has_its_row() -> None:
+    """Word, level, what it says (as tests/node shows it), and what to do. Its link leads to a heading."""
+    found = re.findall(
+        r"^\| `([a-z_]+)` \| (critical|warning|unknown) \| (.*) \| (.*) \|$", TEXT, re.MULTILINE
+    )
+    assert {kind: level for kind, level, _, _ in found} == {
+        kind: level.word for kind, level in LEVELS.items()
+    }
+    shown = " ".join((ROOT / "tests" / "node" / "testdata" / "status.txt").read_text().split())
+    for kind, _, says, todo in found:
+        for words in re.findall(r"`([^`]+)`", says):
+            assert words.replace("…", "").strip() in shown, f"{kind}: {words}"
+        assert todo, kind
+    missing = {about.runbook for about in TABLE.values()} - anchors(TEXT)
+    assert missing == set()
 
 
 def test_readme_runbook_and_samples_set_up_one_and_the_same_pair(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ sshd(8); which options have an effect is in key_options.py.
 import base64
 import binascii
 import hashlib
+import math
 import struct
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from stargate_gate.access.identity import MAX_USER_LENGTH, Identity
 from stargate_gate.access.key_blocks import UTF8_BOM, Block, block_at
 from stargate_gate.access.key_options import KeyOptions, parse_options, split_options
 from stargate_gate.printable import printable
+from stargate_gate.status import ExpiringKey
 
 MIN_RSA_BITS = 2048  # what NIST SP 800-131A still allows
 KEY_TYPE_PREFIXES = ("ssh-", "ecdsa-", "sk-")  # no option begins like these
@@ -28,6 +31,7 @@ MAX_LINE_BYTES = 16 * 1024  # a 16384 bit RSA key with generous options is a qua
 MAX_PROBLEMS = 50  # lines that are described one by one; more would not fit on a status page
 CHUNK_LINES = 100  # between two calls of `pause`: about a millisecond of work
 
+NEVER = ExpiringKey("", 0, -math.inf)
 NO_OPTIONS = KeyOptions()  # shared by all lines without options, to save memory
 
 
@@ -40,6 +44,11 @@ class KeyEntry:
     blob: bytes
     comment: str
     options: KeyOptions
+
+    @property
+    def user(self) -> str:
+        """Who uses the key."""
+        return printable(self.options.user or self.comment or fingerprint_of(self.blob), MAX_USER_LENGTH)
 
     def allows(self, source: str, now: datetime) -> bool:
         """Whether `from=` and `expiry-time=` let a client at `source` use this key at `now` (aware)."""
@@ -54,9 +63,7 @@ class KeyEntry:
 
     def identity(self, source: str) -> Identity:
         """The identity of a client that has proved this key."""
-        fingerprint = fingerprint_of(self.blob)
-        user = printable(self.options.user or self.comment or fingerprint, MAX_USER_LENGTH)
-        return Identity(user, self.options.access, fingerprint, source)
+        return Identity(self.user, self.options.access, fingerprint_of(self.blob), source)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class AuthorizedKeys:
     lines     how many lines are neither blank nor a comment, usable or not
     digest    a text for people: the same for two files that let in the same keys with the same options.
               Comments count only where they name the user. It reveals nothing of the keys
+    last_keys  of each user whose keys all have an expiry-time, the one that ends last; sorted by time
     """
 
     entries: tuple[KeyEntry, ...] = ()
@@ -74,6 +82,11 @@ class AuthorizedKeys:
     lines: int = 0
     _by_blob: Mapping[bytes, tuple[KeyEntry, ...]] = field(default_factory=dict, repr=False, compare=False)
     digest: str = field(default="0 keys", compare=False)
+    last_keys: tuple[ExpiringKey, ...] = field(default=(), repr=False, compare=False)
+
+    def expiring(self, before: float) -> tuple[ExpiringKey, ...]:
+        """Users whose last key ends before that time, in seconds since 1970; who is first comes first."""
+        return self.last_keys[: bisect_left(self.last_keys, before, key=lambda one: one.at)]
 
     def find(self, blob: bytes, source: str, now: datetime) -> KeyEntry | None:
         """The first line with this key that `source` may use at `now`, as in sshd."""
@@ -163,7 +176,29 @@ class _Lines:
         if self._not_described:
             self._problems.append(f"{self._not_described} more lines have problems")
         digest = digest_of(self._known)
-        return AuthorizedKeys(tuple(self._entries), tuple(self._problems), self._lines, self._by_blob, digest)
+        return AuthorizedKeys(
+            tuple(self._entries),
+            tuple(self._problems),
+            self._lines,
+            self._by_blob,
+            digest,
+            last_keys_of(self._entries),
+        )
+
+
+def last_keys_of(entries: Sequence[KeyEntry]) -> tuple[ExpiringKey, ...]:
+    """Of each user whose keys all end some time, the one that ends last; sorted by that time."""
+    if all(entry.options.valid_before is None for entry in entries):
+        return ()  # as in most files
+    last: dict[str, ExpiringKey | None] = {}
+    for entry in entries:
+        user = entry.user
+        if entry.options.valid_before is None:
+            last[user] = None
+        elif (before := last.get(user, NEVER)) is not None:
+            at = entry.options.valid_before.timestamp()
+            last[user] = ExpiringKey(user, entry.line, at) if at > before.at else before
+    return tuple(sorted((one for one in last.values() if one is not None), key=lambda one: one.at))
 
 
 def digest_of_entry(entry: KeyEntry) -> int:

@@ -72,6 +72,8 @@ class Elector:
         self._disk = Worker("election-state")
         self._record: ClusterRecord | None = None
         self._record_since = clock()
+        self._read_at: float | None = None
+        self._term_since = clock()
         self._checked: tuple[int, int] | None = None  # newer than what is on disk
         self._aside: tuple[str, float] | None = None  # why, and until when
         self._override_until = 0.0
@@ -100,6 +102,7 @@ class Elector:
                 self._reason,
                 self._trouble,
                 taking_over=self._taking_over,
+                record_age_s=self._clock() - self._read_at if self._read_at is not None else None,
             )
         proved = term.valid()
         accepting = term.is_open and proved
@@ -113,6 +116,8 @@ class Elector:
             reason,
             self._trouble,
             proved=proved,
+            record_age_s=0.0,
+            term_age_s=self._clock() - self._term_since,
         )
 
     async def wait_for(self, predicate: Callable[[LeadershipView], bool], limit_s: float) -> LeadershipView:
@@ -239,8 +244,10 @@ class Elector:
 
     async def _look(self) -> bool:
         """Read the record, keep the view fresh, and say whether to try for the lock."""
+        asked_at = self._clock()
         record = await self._engine.read()
         await self._admit(record)
+        self._read_at = asked_at
         decision = self._decide(record)
         if isinstance(decision, Unavailable):
             raise ElectionUnavailableError(decision.reason)
@@ -293,6 +300,7 @@ class Elector:
         await self._disk.call(self._state.note, claimed)
         term = Term(lease, claimed, self._pulse)
         self._term, self._override_until, self._aside = term, 0.0, None
+        self._term_since = self._clock()
         self._show(record=claimed, reason="not open yet", trouble=None)
         log.info("leadership_won", term=claimed.term, sync_set=[member.name for member in claimed.sync_set])
         return term
@@ -310,6 +318,7 @@ class Elector:
         self._taking_over = False
         if term is not None:
             term.close()
+            self._read_at = self._clock()  # it has written the record itself
             reason = f"leadership lost: {lost}" if lost is not None else "stepped down"
             self._show(record=term.record, reason=reason, trouble=self._trouble)
             log.info("leadership_ended", term=term.number, clean=term.record.clean)

@@ -40,6 +40,8 @@ class LeadershipView:
     taking_over  holds the lock and has not claimed its term yet: it follows nobody any more
     proved     leads, and its lease is valid at the moment of asking; also before it has opened and
                while it steps down
+    record_age_s  how many seconds ago `record` was read or written, for certain; None: never
+    term_age_s  for how long this node has led its term; None: it does not
     """
 
     role: Literal["leader", "standby"]
@@ -51,3 +53,5 @@ class LeadershipView:
     trouble: str | None
     taking_over: bool = False
     proved: bool = False
+    record_age_s: float | None = None
+    term_age_s: float | None = None

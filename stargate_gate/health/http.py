@@ -124,7 +124,12 @@ class HealthServer:
 
     def _healthz(self, _request: web.BaseRequest) -> Answer:
         health = self._source.health()
-        return OK if health.ok else UNAVAILABLE, JSON, health.to_json().encode()
+        try:
+            body = health.to_json(self._source.status())
+        except Exception:  # the node serves all the same, and a load balancer wants to know only that
+            log.exception("health_request_failed", path="/healthz")
+            body = health.to_json()
+        return OK if health.ok else UNAVAILABLE, JSON, body.encode()
 
     def _readyz(self, _request: web.BaseRequest) -> Answer:
         readiness = self._source.ready()

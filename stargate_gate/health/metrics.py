@@ -4,6 +4,7 @@ The node calls the methods that count events. What describes a state is read fro
 scrape, so metrics and status never differ.
 """
 
+from collections import Counter as Counted
 from collections.abc import Iterator
 
 from prometheus_client import (
@@ -17,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from stargate_gate.health.concerns import LEVELS
 from stargate_gate.health.report import Status, StatusSource
 from stargate_gate.status import ScrubStatus
 
@@ -128,7 +130,10 @@ class _StatusCollector(Collector):
         yield _gauge("stargate_warnings", "Warnings in the status report.", len(status.concerns))
         connected = status.mirror is not None and status.mirror.connected
         yield _gauge("stargate_mirror_connected", "1 if this standby follows the leader, else 0.", connected)
+        yield from _concern_gauges(status)
         yield from _standby_gauges(status)
+        yield from _copy_gauges(status)
+        yield from _volume_gauges(status)
         yield from _address_gauges(status)
         yield from _scrub_gauges(status.scrub)
 
@@ -140,6 +145,64 @@ def _build_info(status: Status) -> Metric:
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _concern_gauges(status: Status) -> Iterator[Metric]:
+    """Every kind, also with 0, so that a first one is a rise."""
+    found = GaugeMetricFamily(
+        "stargate_concerns", "Things to look at, by kind, as in the status report.", labels=["kind", "level"]
+    )
+    count = Counted(one.kind for one in status.concerns)
+    for kind, level in LEVELS.items():
+        found.add_metric([kind, level.word], count[kind])
+    yield found
+
+
+def _copy_gauges(status: Status) -> Iterator[Metric]:
+    """What is on fewer nodes than it should be."""
+    waiting = status.unreplicated.repositories
+    yield _gauge(
+        "stargate_unreplicated_repositories",
+        "Repositories with changes that not every member of the sync set has confirmed.",
+        len(waiting),
+    )
+    yield _gauge(
+        "stargate_only_copy_repositories",
+        "The same, where no other connected node has them.",
+        sum(not one.elsewhere for one in waiting),
+    )
+    oldest = min((one.since for one in waiting if one.since), default=status.now)
+    yield _gauge(
+        "stargate_unreplicated_seconds", "Age of the oldest such change.", max(0.0, status.now - oldest)
+    )
+    yield _gauge("stargate_aside_repositories", "Repositories that are set aside.", len(status.aside))
+    refused = sum(one.served != "normally" for one in status.aside)
+    yield _gauge(
+        "stargate_aside_refused_repositories", "Of these, the ones that take no pushes here.", refused
+    )
+    if status.expiring_keys:
+        first = min(one.at for one in status.expiring_keys)
+        yield _gauge(
+            "stargate_next_key_expiry_timestamp_seconds",
+            "When the first user's last key ends, if one does within 30 days.",
+            first,
+        )
+
+
+def _volume_gauges(status: Status) -> Iterator[Metric]:
+    families = {
+        "free_bytes": "Free bytes of the volume.",
+        "total_bytes": "Size of the volume.",
+        "free_inodes": "Free inodes of the volume.",
+        "measured_s": "Age of these figures.",
+    }
+    names = {"measured_s": "measured_seconds"}
+    for key, text in families.items():
+        found = GaugeMetricFamily(f"stargate_volume_{names.get(key, key)}", text, labels=["volume"])
+        for volume in status.volumes:
+            if (value := getattr(volume, key)) is not None:
+                found.add_metric([volume.what], float(value))
+        yield found
 
 
 def _standby_gauges(status: Status) -> Iterator[Metric]:

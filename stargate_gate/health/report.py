@@ -6,26 +6,35 @@ node/reports.py fills in a `Status`; this module only formats it.
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 from stargate_gate.health.concerns import Concern, Level, counted, level_of
 from stargate_gate.health.scrub_text import scrub_text
-from stargate_gate.health.wording import behind, catching_up, duration, time_of_day
+from stargate_gate.health.sentences import mirror_text, standby_text
+from stargate_gate.health.wording import aged, amount, duration
 from stargate_gate.printable import printable
 from stargate_gate.status import (
+    ALL_REPLICATED,
     NO_SCRUB,
     AddressReport,
-    Equality,
+    AsideStatus,
+    AwayStatus,
+    ExpiringKey,
     MirrorStatus,
-    Refill,
     ScrubStatus,
     StandbyStatus,
+    UnreplicatedStatus,
+    VolumeStatus,
 )
 
 TEXT_COLUMNS = 80  # what a plain terminal, a pager and a paste into a ticket all show unbroken
 LABEL_COLUMNS = 11
+WELL = "all is well"
+UNBROKEN = WELL.replace(" ", "\N{NO-BREAK SPACE}")
 IN_THE_HEADLINE = frozenset({"nobody_leads", "no_writes", "starting", "cannot_follow", "cut_off"})
+
+ADDED = ("record_age_s", "away", "unreplicated", "aside", "volumes", "expiring_keys")
 
 Role = Literal["leader", "standby"]
 
@@ -50,6 +59,12 @@ class Status:
     concerns    what an operator should look at, worst first
     scrub       what is known of this node's own copies
     now         seconds since 1970
+    record_age_s  how many seconds ago the cluster record was read; None: never
+    away        members of the sync set that are not connected to this leader
+    unreplicated  what of this leader's data other nodes may lack
+    aside       repositories that not every node holds
+    volumes     how much room there is
+    expiring_keys  users whose last key ends soon
     """
 
     node: str
@@ -73,6 +88,12 @@ class Status:
     recorded_leader: str | None = None
     scrub: ScrubStatus = NO_SCRUB
     now: float = 0.0
+    record_age_s: float | None = None
+    away: tuple[AwayStatus, ...] = ()
+    unreplicated: UnreplicatedStatus = ALL_REPLICATED
+    aside: tuple[AsideStatus, ...] = ()
+    volumes: tuple[VolumeStatus, ...] = ()
+    expiring_keys: tuple[ExpiringKey, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -86,14 +107,14 @@ class Status:
 
     def to_json(self) -> str:
         """One JSON object with a final newline; numbers are finite, seconds have three decimals."""
-        value = asdict(self)
-        del value["now"]
+        value = asdict(replace(self, unreplicated=ALL_REPLICATED))
+        moved = {key: value.pop(key) for key in ADDED}  # what came later stands last
+        del value["now"], moved["unreplicated"]
         value["standbys"] = [_standby_json(one) for one in self.standbys]
         value["mirror"] = _mirror_json(self.mirror) if self.mirror is not None else None
-        value["concerns"] = [
-            {"kind": one.kind, "level": one.level.word, "text": one.text} for one in self.concerns
-        ]
+        value["concerns"] = [_concern_json(one) for one in self.concerns]
         value["warnings"], value["level"] = self.warnings, self.level.word
+        value.update(headline=self.headline(), **moved, unreplicated=_unreplicated_json(self.unreplicated))
         return json.dumps(_rounded(value), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
@@ -105,18 +126,23 @@ class Status:
         """Who leads, and is all well? One line, however long."""
         where = f" {self.cluster}" if self.cluster else ""
         well = counted(self.concerns)
+        others = [one for one in self.concerns if one.kind not in IN_THE_HEADLINE]
+        also = f"; also {counted(others)}" if others else ""
         if self.leader is not None:
             leads = f"{self.leader} leads{where} in term {self.term}"
             if self.role == "standby":
-                return f"{leads}; this is {self.node}, a standby; {well}"
-            return f"{leads}; {well}" if self.ready else f"{leads} but takes no writes: {self.reason}"
+                heard_s = self.mirror.heard_s if self.mirror is not None else None
+                age = f", heard {duration(heard_s)} ago" if heard_s is not None else ""
+                return f"{leads}{age}; this is {self.node}, a standby; {well}"
+            return f"{leads}; {well}" if self.ready else f"{leads} but takes no writes: {self.reason}{also}"
         why = next((one.text for one in self.concerns if one.kind in IN_THE_HEADLINE), self.reason)
         if self.recorded_leader is not None:
+            read = f", read {duration(self.record_age_s)} ago" if self.record_age_s is not None else ""
             return (
-                f"{self.recorded_leader} leads{where} in term {self.term} (says the record); this node, "
-                f"{self.node}, cannot follow it: {why or 'it has not connected yet'}"
+                f"{self.recorded_leader} leads{where} in term {self.term} (says the record{read}); "
+                f"this node, {self.node}, cannot follow it: {why or 'it has not connected yet'}{also}"
             )
-        return f"nobody leads{where}: {why or 'no leader is known'}"
+        return f"nobody leads{where}: {why or 'no leader is known'}{also}"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "node", f"{self.node}, {self.role}, up {duration(self.uptime_s)}, stargate {self.version}"
@@ -130,23 +156,34 @@ class Status:
         width = max((len(standby.name) for standby in self.standbys), default=0)
         for index, standby in enumerate(self.standbys):
             state = "in sync    " if standby.in_sync else "not in sync"
-            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {standby_text(standby)}"
+            text = aged(standby_text(standby), "heard", standby.heard_s)
+            yield "" if index else "standbys", f"{standby.name:{width}}  {state}  {text}"
         if self.mirror is not None:
             yield "mirror", mirror_text(self.mirror, self.now)
         if self.rescued_refs or self.cluster:
             yield "rescued", f"{self.rescued_refs} ref{'' if self.rescued_refs == 1 else 's'}"
         if self.scrub.on or self.scrub.total:
             yield "scrub", scrub_text(self.scrub)
-        for concern in self.concerns:
+        for index, volume in enumerate(self.volumes):
+            yield "" if index else "room", _room_text(volume)
+        yield from self._concern_rows()
+
+    def _concern_rows(self) -> Iterator[tuple[str, str]]:
+        """Each concern; what to do once for those of a kind that follow each other."""
+        for number, concern in enumerate(self.concerns, start=1):
             if concern.kind not in IN_THE_HEADLINE:
                 yield f"! {concern.level.word}", concern.text
+            if number == len(self.concerns) or self.concerns[number].kind != concern.kind:
+                yield "  do", f"{concern.about.todo} [runbook: {concern.about.runbook}]"
 
     def _sync_set(self) -> str:
         members = [f"{name} (this node)" if name == self.node else name for name in self.sync_set]
         text = ", ".join(members) or "empty"
-        if self.role == "standby" and self.node not in self.sync_set and self.term:
-            return f"{text}; this node is not in it"
-        return text
+        if self.role == "leader":
+            return text
+        if self.node not in self.sync_set and self.term:
+            text = f"{text}; this node is not in it"
+        return aged(text, "record read", self.record_age_s)
 
 
 @dataclass(frozen=True)
@@ -176,9 +213,16 @@ class Health:
             return "; but ".join(["healthy", *self.warnings])
         return "not healthy: " + "; ".join(f"{name}: {text}" for name, text in self.failing.items())
 
-    def to_json(self) -> str:
-        """One JSON object with a final newline."""
-        said = {"failing": self.failing, "warnings": list(self.warnings), "checks": sorted(self.checks)}
+    def to_json(self, status: Status | None = None) -> str:
+        """One JSON object with a final newline. With `status`: what that says in short, too."""
+        said: dict[str, Any] = {
+            "failing": self.failing,
+            "warnings": list(self.warnings),
+            "checks": sorted(self.checks),
+        }
+        if status is not None:
+            concerns = [_concern_json(one) for one in status.concerns]
+            said |= {"level": status.level.word, "headline": status.headline(), "concerns": concerns}
         return json.dumps({"healthy": self.ok, **said}) + "\n"
 
 
@@ -243,48 +287,44 @@ class Reports:
         return int(status.level), status.to_json() if as_json else status.to_text()
 
 
-def standby_text(standby: StandbyStatus) -> str:
-    """How far a standby is, in words."""
-    if standby.refill is not None:
-        return _refill_text(standby.refill)
-    if standby.lag_changes == 0 and not standby.in_sync:
-        return (
-            "has everything, joins soon" if standby.problem is None else "has everything, cannot be reached"
-        )
-    return behind(standby.lag_changes, standby.lag_s)
-
-
-def mirror_text(mirror: MirrorStatus, now: float) -> str:
-    """How a standby follows, in words; `now` in seconds since 1970."""
-    if not mirror.connected:
-        since = f" for {duration(mirror.not_connected_s)}" if mirror.not_connected_s is not None else ""
-        return f"not connected{since}; {_in_step_text(mirror.in_step, now)}"
-    link = f"connected to {mirror.leader}"
-    if mirror.level:
-        return f"{link}, up to date"
-    if mirror.refill is not None:
-        return f"{link}, {_refill_text(mirror.refill)}"
-    return f"{link}, {behind(mirror.behind_changes, mirror.behind_s)}"
-
-
-def _in_step_text(in_step: Equality | None, now: float) -> str:
-    if in_step is None:
-        return "never in step with a leader"
-    place = f"term {in_step.term}, position {in_step.position}"
-    if not in_step.at:
-        return f"last in step at an unknown time ({place})"
-    return f"last in step {time_of_day(in_step.at, now)} ({place})"
-
-
-def _refill_text(refill: Refill) -> str:
-    return catching_up(refill.done, refill.total, refill.received_bytes, refill.bytes_per_s)
-
-
 def _standby_json(standby: StandbyStatus) -> dict[str, Any]:
     """The documented keys. Differences between nodes are in the concerns."""
     value = asdict(standby)
     del value["differs"]
     return value
+
+
+def _concern_json(concern: Concern) -> dict[str, Any]:
+    return {
+        "kind": concern.kind,
+        "level": concern.level.word,
+        "text": concern.text,
+        "todo": concern.about.todo,
+        "runbook": concern.about.runbook,
+    }
+
+
+def _unreplicated_json(unreplicated: UnreplicatedStatus) -> dict[str, Any]:
+    """All of them, however many: people get the first few in a concern."""
+    return {
+        "unknown": unreplicated.unknown,
+        "repositories": [
+            {
+                "repository": one.repository,
+                "changes": one.changes,
+                "since": one.since,
+                "elsewhere": one.elsewhere,
+            }
+            for one in unreplicated.repositories
+        ],
+    }
+
+
+def _room_text(volume: VolumeStatus) -> str:
+    if volume.free_bytes is None or volume.total_bytes is None or volume.measured_s is None:
+        return f"{volume.what}: not measured yet"
+    room = f"{amount(volume.free_bytes)} of {amount(volume.total_bytes)} free"
+    return aged(f"{volume.what}: {room}", "measured", volume.measured_s)
 
 
 def _mirror_json(mirror: MirrorStatus) -> dict[str, Any]:
@@ -304,6 +344,8 @@ def _mirror_json(mirror: MirrorStatus) -> dict[str, Any]:
         "in_step_term": in_step.term if in_step is not None else 0,
         "refill": asdict(mirror.refill) if mirror.refill is not None else None,
         "problem": mirror.problem,
+        "heard_s": mirror.heard_s,
+        "tried_s": mirror.tried_s,
     }
 
 
@@ -322,12 +364,13 @@ def _row(label: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
+    """Lines of TEXT_COLUMNS. The words that scripts search for stay on one of them."""
     lines = textwrap.wrap(
-        printable(text, instead=" "),
+        printable(text, instead=" ").replace(WELL, UNBROKEN),
         TEXT_COLUMNS,
         initial_indent=indent,
         subsequent_indent=indent,
         break_on_hyphens=False,
         drop_whitespace=True,
     )
-    return lines or [indent]
+    return [line.replace(UNBROKEN, WELL) for line in lines] or [indent]

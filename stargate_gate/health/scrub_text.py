@@ -30,9 +30,10 @@ def scrub_text(scrub: ScrubStatus) -> str:
 def scrub_concerns(scrub: ScrubStatus) -> Iterator[Concern]:
     """What an operator should look at."""
     for one in scrub.damaged[:MAX_DAMAGED]:
-        yield Concern("copy_damaged", f"this node's copy of {one.name} is damaged: {one.why}; {one.remedy}")
+        text = f"this node's copy of {one.name} is damaged: {one.why}; {one.remedy}"
+        yield Concern("copy_damaged", text, one.name)
     if (more := len(scrub.damaged) - MAX_DAMAGED) > 0:
-        yield Concern("copy_damaged", f"and {more} more copies of this node are damaged: see the log")
+        yield Concern("copy_damaged", f"and {more} more copies of this node are damaged: see the log", "more")
     if scrub.late and scrub.oldest_check_s is not None:
         yield Concern(
             "scrub_late",

@@ -1,10 +1,12 @@
 """Times, amounts and lags in words. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 KIBI = 1024
+MAX_LISTED = 10  # names in a sentence; programs get all of them
 
 
 def duration(seconds: float) -> str:
@@ -49,3 +51,20 @@ def catching_up(done: int, total: int, received_bytes: int, bytes_per_s: int) ->
         f"catching up: {done} of {total} {'repository' if total == 1 else 'repositories'}, "
         f"{amount(received_bytes)} at {amount(bytes_per_s)}/s"
     )
+
+
+def aged(text: str, what: str, age_s: float | None) -> str:
+    """`text`, and how old that knowledge is: "… (heard 12 s ago)"."""
+    return text if age_s is None else f"{text} ({what} {duration(age_s)} ago)"
+
+
+def plural(count: int, one: str, more: str = "") -> str:
+    """A number and its noun: "1 repository", "3 repositories"; `more` if it is no "-y" or "-s"."""
+    regular = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{count} {one if count == 1 else more or regular}"
+
+
+def listed(items: Sequence[str], most: int = MAX_LISTED) -> str:
+    """The first few, and how many more there are: "a, b, and 8 more"."""
+    shown = ", ".join(items[:most])
+    return f"{shown}, and {len(items) - most} more" if len(items) > most else shown

@@ -1,20 +1,55 @@
-"""What an operator should look at: turns the state of a node into `Concern`s. Pure."""
+"""What an operator should look at: turns the state of a node into `Concern`s, and into a `Status`. Pure.
+
+Headline, exit status, text, JSON, /healthz, metrics and log all follow from `status_of`. A sentence about
+another node says how old that knowledge is.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stargate_gate.election.port import ClusterRecord, Member
 from stargate_gate.election.status import LeadershipView
-from stargate_gate.health.concerns import Concern
-from stargate_gate.health.report import Health, mirror_text, standby_text
+from stargate_gate.health.concerns import Concern, worst_first
+from stargate_gate.health.report import Health, Status
+from stargate_gate.health.room import shortages
 from stargate_gate.health.scrub_text import scrub_concerns
+from stargate_gate.health.sentences import aside_text, keys_text, mirror_text, open_changes_text, standby_text
+from stargate_gate.health.wording import aged, duration, plural
 from stargate_gate.replication.leader.sync_rules import Mode
-from stargate_gate.status import NO_SCRUB, AddressReport, MirrorStatus, ScrubStatus, StandbyStatus
+from stargate_gate.status import (
+    ALL_REPLICATED,
+    NO_SCRUB,
+    AddressReport,
+    AsideStatus,
+    AwayStatus,
+    ExpiringKey,
+    MirrorStatus,
+    ScrubStatus,
+    StandbyStatus,
+    UnreplicatedStatus,
+    VolumeStatus,
+)
+
+OPEN_S = 10.0  # a change that waits for its replica for longer is named; commonly it takes milliseconds
+EXPIRES_SOON_S = 30 * 86_400.0
+EXPIRED_S = 7 * 86_400.0  # an expired key is named for so long; after that nobody seems to miss it
 
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a node knows of itself at one moment. Filled by `reports.NodeReports.status`."""
+    """All that a node knows of itself at one moment. Filled by `reports.NodeReports.status`.
+
+    differs      values that should be the same on all nodes, as the mirror has them; a leader's are with
+                 its standbys
+    away         members of the sync set that are not connected to this leader
+    vanished     repositories that are gone without a deletion, here or on the leader; a line each
+    notes        what is wrong with single repositories, here or on the leader; a line each
+    not_served   folders that are not served; a line each
+    policies     settings that only this node has; a line each
+    keys         what is wrong with authorized_keys; a line each
+    warnings     anything else; a line each
+    now          seconds since 1970
+    """
 
     me: Member
     view: LeadershipView
@@ -26,9 +61,59 @@ class Situation:
     addresses: tuple[AddressReport, ...]
     health: Health
     rescued_refs: int
-    differs: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    away: tuple[AwayStatus, ...] = ()
+    unreplicated: UnreplicatedStatus = ALL_REPLICATED
+    aside: tuple[AsideStatus, ...] = ()
     scrub: ScrubStatus = NO_SCRUB
+    volumes: tuple[VolumeStatus, ...] = ()
+    expiring_keys: tuple[ExpiringKey, ...] = ()
+    vanished: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    not_served: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    version: str = ""
+    cluster_name: str | None = None
+    address: str | None = None
+    reason: str = ""
+    position: int = 0
+    up_s: float = 0.0
+    now: float = 0.0
+
+
+def status_of(now: Situation) -> Status:
+    """The whole report."""
+    known_sync_set = now.view.record.sync_set if now.view.record else ()
+    return Status(
+        node=now.me.name,
+        role=now.view.role,
+        term=now.view.term,
+        leader=living_leader(now),
+        recorded_leader=recorded_leader(now),
+        mode=now.mode,
+        ready=now.ready,
+        version=now.version,
+        sync_set=tuple(member.name for member in known_sync_set),
+        standbys=now.standbys,
+        reason=now.reason,
+        cluster=now.cluster_name,
+        address=now.address,
+        position=now.position,
+        uptime_s=now.up_s,
+        mirror=now.mirror,
+        rescued_refs=now.rescued_refs,
+        addresses=now.addresses,
+        concerns=worst_first(concerns(now)),
+        now=now.now,
+        record_age_s=now.view.record_age_s,
+        away=now.away,
+        unreplicated=now.unreplicated,
+        aside=now.aside,
+        scrub=now.scrub,
+        volumes=now.volumes,
+        expiring_keys=now.expiring_keys,
+    )
 
 
 def living_leader(now: Situation) -> str | None:
@@ -50,24 +135,28 @@ def concerns(now: Situation) -> Iterator[Concern]:
     """Everything that an operator should look at, in no particular order."""
     yield from _of_leading(now)
     yield from _of_the_sync_set(now)
+    yield from _of_copies(now)
     yield from _of_following(now)
     for name, text in now.health.failing.items():
-        yield Concern("unhealthy", f"{name}: {text}")
+        yield Concern("unhealthy", f"{name}: {text}", name)
     for text in now.health.warnings:
         yield Concern("nobody_can_log_in", text)
     for address in now.addresses:
         if (trouble := address.trouble()) is not None:
             claimed = address.wanted == "claimed"
-            yield Concern("address_not_claimed" if claimed else "address_not_released", trouble)
+            yield Concern("address_not_claimed" if claimed else "address_not_released", trouble, address.name)
     if now.rescued_refs:
         one = now.rescued_refs == 1
         values = "value that only this node had is" if one else "values that only this node had are"
         yield Concern("rescued_refs", f"{now.rescued_refs} {values} kept: see `stargate rescued list`")
     yield from scrub_concerns(now.scrub)
-    for text in now.differs:
-        yield Concern("nodes_differ", text)
+    yield from _of_differences(now)
+    yield from _of_repositories(now)
+    for volume in now.volumes:
+        yield from shortages(volume, now.up_s)
+    yield from _of_keys(now)
     for text in now.warnings:
-        yield Concern("other", text)
+        yield Concern("other", text, text)
 
 
 def _of_leading(now: Situation) -> Iterator[Concern]:
@@ -80,17 +169,24 @@ def _of_leading(now: Situation) -> Iterator[Concern]:
             yield Concern("no_writes", view.reason or "it is stepping down")
         return
     if view.trouble is not None:
-        yield Concern("nobody_leads", view.trouble)
+        last = f"; the record was read last {duration(view.record_age_s)} ago" if view.record_age_s else ""
+        yield Concern("nobody_leads", f"{view.trouble}{last}")
     elif view.record is None:
         yield Concern("starting", view.reason)
     elif recorded_leader(now) is not None:
-        why = (now.mirror.last_error if now.mirror is not None else None) or "it has not connected yet"
+        why = _why_not_connected(now.mirror)
         if now.me in view.record.sync_set:  # it would lead if nobody else held the lock
             yield Concern("cannot_follow", why)
         else:
             yield Concern("cut_off", f"{why}; it does not take over either: it is not in the sync set")
     else:
-        yield Concern("nobody_leads", view.reason)
+        yield Concern("nobody_leads", aged(view.reason, "record read", view.record_age_s))
+
+
+def _why_not_connected(mirror: MirrorStatus | None) -> str:
+    if mirror is None or mirror.last_error is None:
+        return "it has not connected yet"
+    return aged(mirror.last_error, "tried", mirror.tried_s)
 
 
 def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
@@ -110,23 +206,72 @@ def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
     for standby in now.standbys:
         if standby.problem is not None:
             member = "" if standby.in_sync else f"{standby.name} is not in sync: "
-            yield Concern("not_reached", f"{member}{standby.problem}")
+            text = aged(f"{member}{standby.problem}", "tried", standby.tried_s)
+            yield Concern("not_reached", text, standby.name)
         elif not standby.in_sync:
-            yield Concern("not_in_sync", f"{standby.name} is not in sync: {standby_text(standby)}")
+            text = aged(f"{standby.name} is not in sync: {standby_text(standby)}", "heard", standby.heard_s)
+            yield Concern("not_in_sync", text, standby.name)
 
 
 def _of_absent_members(now: Situation, record: ClusterRecord) -> Iterator[Concern]:
     """Members of the record that are not here: carried over, or kept by mode strict."""
     connected = {standby.name for standby in now.standbys}
-    absent = [member.name for member in record.sync_set if member.name not in connected]
+    heard_s = {one.name: one.heard_s for one in now.away}
+    absent = {
+        member.name: _last_heard(heard_s.get(member.name), now.view.term_age_s)
+        for member in record.sync_set
+        if member.name not in connected
+    }
     if not absent:
         return
     if now.mode == "strict" and len(absent) == len(record.sync_set):
-        text = f"no member of the sync set is connected ({', '.join(absent)}): pushes are refused with 75"
+        named = ", ".join(f"{name}: {when}" for name, when in absent.items())
+        text = f"no member of the sync set is connected ({named}): pushes are refused with 75"
         yield Concern("sync_set_gone", f"{text} (mode strict)")
         return
-    for name in absent:
-        yield Concern("member_absent", f"{name} is in the sync set, and is not connected")
+    for name, when in absent.items():
+        yield Concern("member_absent", f"{name} is in the sync set, and is not connected; {when}", name)
+
+
+def _last_heard(heard_s: float | None, term_age_s: float | None) -> str:
+    if heard_s is not None:
+        return f"last heard {duration(heard_s)} ago"
+    since = f", which began {duration(term_age_s)} ago" if term_age_s is not None else ""
+    return f"never heard in this term{since}"
+
+
+def _of_copies(now: Situation) -> Iterator[Concern]:
+    """What is on fewer nodes than it should be."""
+    alone = now.view.record is not None and not now.view.record.sync_set
+    if now.view.role == "leader" and now.cluster:
+        late = now.now - OPEN_S
+        waiting = [one for one in now.unreplicated.repositories if alone or one.since <= late]
+        here = [one for one in waiting if not one.elsewhere]
+        if here:
+            text = f"only {now.me.name} is known to have changes in {plural(len(here), 'repository')}"
+            yield Concern("only_copy", f"{text}: {open_changes_text(here, now.now)}")
+        if elsewhere := [one for one in waiting if one.elsewhere]:
+            text = (
+                f"changes in {plural(len(elsewhere), 'repository')} are not on every member of the sync set"
+            )
+            text = f"{text}: {open_changes_text(elsewhere, now.now)}"
+            yield Concern("not_replicated", f"{text}; {_of_whom(now.standbys)}")
+        if now.unreplicated.unknown and alone:
+            text = f"what other nodes have of the pushes before this term is not known to {now.me.name}"
+            yield Concern("only_copy", text, "before this term")
+    refused = [one for one in now.aside if one.served != "normally" and now.view.role == "leader"]
+    others = [one for one in now.aside if one not in refused]
+    if refused:
+        yield Concern("aside_refused", aside_text(refused, now.me.name, now.now))
+    if others:
+        text = aside_text(others, now.me.name, now.now)
+        if now.view.role != "leader":
+            text = aged(text, "record read", now.view.record_age_s)
+        yield Concern("set_aside", text)
+
+
+def _of_whom(standbys: tuple[StandbyStatus, ...]) -> str:
+    return ", ".join(f"{one.name} heard {duration(one.heard_s or 0.0)} ago" for one in standbys)
 
 
 def _of_following(now: Situation) -> Iterator[Concern]:
@@ -135,10 +280,44 @@ def _of_following(now: Situation) -> Iterator[Concern]:
         return
     member = record is not None and now.me in record.sync_set
     if mirror.problem is not None:
-        yield Concern(
-            "not_reached", mirror.problem if member else f"this node is not in sync: {mirror.problem}"
-        )
+        problem = mirror.problem if member else f"this node is not in sync: {mirror.problem}"
+        yield Concern("not_reached", aged(problem, f"{mirror.leader} heard", mirror.heard_s))
     elif not member:
-        yield Concern("not_in_sync", f"this node is not in sync: it is {mirror_text(mirror, 0.0)}")
+        text = f"this node is not in sync: it is {mirror_text(mirror, 0.0)}"
+        yield Concern("not_in_sync", aged(text, "record read", now.view.record_age_s))
     if mirror.last_error is not None:
         yield Concern("mirror_error", f"mirror: {mirror.last_error}")
+
+
+def _of_differences(now: Situation) -> Iterator[Concern]:
+    """Values that should be the same on all connected nodes and are not."""
+    for standby in now.standbys:
+        for text in standby.differs:
+            yield Concern("nodes_differ", aged(text, f"{standby.name} heard", standby.heard_s), text)
+    if now.mirror is not None:
+        for text in now.mirror.differs:
+            said = aged(text, f"{now.mirror.leader} heard", now.mirror.heard_s)
+            yield Concern("nodes_differ", said, text)
+
+
+def _of_repositories(now: Situation) -> Iterator[Concern]:
+    """Single repositories; what is said of the leader's is as old as what was heard from it last."""
+    when = now.mirror.heard_s if now.mirror is not None else None
+    for text in now.vanished:
+        yield Concern("vanished", aged(text, "leader heard", when), text)
+    for text in now.notes:
+        yield Concern("repository_problem", aged(text, "leader heard", when), text)
+    for text in now.not_served:
+        yield Concern("not_served", text, text)
+    for text in now.policies:
+        yield Concern("settings_alone", text, text)
+    for text in now.keys:
+        yield Concern("keys_ignored", text, text)
+
+
+def _of_keys(now: Situation) -> Iterator[Concern]:
+    """Users whose last key ends soon, or has ended a short time ago."""
+    soon = [one for one in now.expiring_keys if now.now - EXPIRED_S < one.at <= now.now + EXPIRES_SOON_S]
+    if soon:
+        ends = plural(len(soon), "user has", "users have")
+        yield Concern("key_expires", f"{ends} no key that lasts: {keys_text(soon, now.now)}")

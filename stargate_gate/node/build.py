@@ -1,12 +1,13 @@
 """Builds a node from its configuration: each part is built when all that it needs is there.
 
-    Listeners (empty yet) → repositories → elector → mirror → leadership → address → checks → reports
+    Listeners (empty yet) → repositories → elector → mirror → leadership → address → checks, volumes → reports
     → metrics → gate → SSH server (now known to Listeners) → HTTP server, control socket → lifecycle
 
 Nothing listens, and nothing runs, when `build_node` returns: see `node.Node.run`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -35,6 +36,8 @@ from stargate_gate.health.checks import Checks, data_dir_probe, git_probe, ssh_p
 from stargate_gate.health.http import HealthServer
 from stargate_gate.health.metrics import Metrics
 from stargate_gate.health.report import Reports
+from stargate_gate.health.volumes import Volumes
+from stargate_gate.node.concern_log import ConcernLog
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.lifecycle import Lifecycle, NobodyToFollow
 from stargate_gate.node.listeners import Listeners
@@ -47,9 +50,10 @@ from stargate_gate.node.settings import (
     server_settings,
     timings,
 )
-from stargate_gate.node.term_changes import PeerCommands, TermChanges
+from stargate_gate.node.term_changes import PeerCommands, TermChanges, WatchedJournal
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import Dialler, no_peers
+from stargate_gate.replication.leader.unconfirmed import Unconfirmed
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.rescue.restore import Restorer
 from stargate_gate.replication.standby.equality import FILE_NAME as IN_STEP
@@ -80,6 +84,8 @@ class Parts:
     leadership: NodeLeadership
     address: FloatingAddress
     checks: Checks
+    volumes: Volumes
+    concern_log: ConcernLog
     ssh: SshServer
     http: HealthServer
     control: ControlServer
@@ -113,7 +119,10 @@ def build_node(config: Config, datadir: DataDir, processes: GitProcesses) -> Par
             ssh_probe(listeners.bound),
         ]
     )
-    reports = NodeReports(config, elector, leadership, repositories, mirror, address, listeners, checks)
+    volumes = Volumes(_volumes_of(config, datadir))
+    reports = NodeReports(
+        config, elector, leadership, repositories, mirror, address, listeners, checks, volumes
+    )
     metrics = Metrics(reports)
     gate = _build_gate(me, reports, metrics)
     ssh = SshServer(gate, host_keys, server_settings(config, address.hosts))
@@ -130,6 +139,8 @@ def build_node(config: Config, datadir: DataDir, processes: GitProcesses) -> Par
         leadership=leadership,
         address=address,
         checks=checks,
+        volumes=volumes,
+        concern_log=ConcernLog(reports.status),
         ssh=ssh,
         http=HealthServer(reports, metrics, config.health.listen),
         control=_build_control(me, gate, reports),
@@ -148,6 +159,14 @@ def build_node(config: Config, datadir: DataDir, processes: GitProcesses) -> Par
             on_leading=start.leading,
         ),
     )
+
+
+def _volumes_of(config: Config, datadir: DataDir) -> dict[str, Path]:
+    """What each volume that this node needs is for, and a path on it."""
+    paths = {"data_dir": datadir.root}
+    if config.cluster is not None and config.election.flock.path is not None:
+        paths["lock volume"] = config.election.flock.path.parent
+    return paths
 
 
 def _build_elector(
@@ -234,6 +253,7 @@ class _TermStart:
     def changes(self, term: Term) -> TermChanges:
         """The changes of `term`. The store reports new repositories to them from now on."""
         parts = self._parts
+        unconfirmed = self._unconfirmed()
         feed = Feed(
             term,
             self._me,
@@ -241,13 +261,21 @@ class _TermStart:
             parts.refs,
             self._settings,
             parts.disk_sync.on_disk,
-            self._journal if self._journal is not None else NoJournal(),
+            WatchedJournal(self._journal, unconfirmed) if self._journal is not None else NoJournal(),
             profile=self._profile,
             reach=self._reach,
         )
-        changes = TermChanges(feed, parts.store, parts.housekeeping)
+        changes = TermChanges(feed, parts.store, parts.housekeeping, record=term, unconfirmed=unconfirmed)
         parts.store.report_new_to(changes)
         return changes
+
+    def _unconfirmed(self) -> Unconfirmed:
+        """Begins with what terms before have left, as far as it is still here."""
+        if self._journal is None:
+            return Unconfirmed()
+        name_of, known = self._parts.store.register.name_of, self._journal.known
+        before = [(one, str(name)) for one, _ in known.repositories() if (name := name_of(one)) is not None]
+        return Unconfirmed(before, unknown=known.nothing_known)
 
     def leading(self, term: int) -> None:
         """The term is open. What is here counts from now on; whether others have it all is not known yet."""

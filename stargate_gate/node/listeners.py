@@ -15,6 +15,7 @@ from stargate_gate.election.status import Advertised
 from stargate_gate.gate.ssh.server import SshServer
 from stargate_gate.node.settings import mode_in_force
 from stargate_gate.replication.wire.about import Profile, settings_of
+from stargate_gate.status import ExpiringKey
 
 
 class Listeners:
@@ -72,6 +73,10 @@ class Listeners:
     def problems(self) -> tuple[str, ...]:
         """What operators should know of authorized_keys."""
         return self._serving().problems
+
+    def expiring_keys(self, before: float) -> tuple[ExpiringKey, ...]:
+        """Users whose last key ends before that time, in seconds since 1970."""
+        return self._serving().expiring_keys(before)
 
     def locked_out(self) -> str | None:
         """Why nobody can log in, in one line; None if somebody can."""

@@ -107,6 +107,8 @@ class Node:
         await parts.repositories.store.census()  # before any push: what was there before is known
         parts.checks.start()
         stack.callback(parts.checks.stop)
+        parts.volumes.start()
+        stack.callback(parts.volumes.stop)
         stack.push_async_callback(parts.engine.close)
         stack.callback(parts.elector.close)
 
@@ -120,6 +122,7 @@ class Node:
                 group.create_task(parts.repositories.housekeeping.run(), name="housekeeping"),
                 group.create_task(watch_host_keys(parts.elector, parts.fingerprints), name="host-keys"),
                 group.create_task(parts.repositories.survey.run(), name="survey"),
+                group.create_task(parts.concern_log.run(), name="concern-log"),
                 group.create_task(parts.repositories.scrub.run(), name="scrub"),
                 group.create_task(stop.wait(), name="stop"),
             ]

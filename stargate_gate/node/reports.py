@@ -14,15 +14,15 @@ from stargate_gate.control.rescued import vanished
 from stargate_gate.election.elector import Elector
 from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.checks import Checks
-from stargate_gate.health.concerns import worst_first
 from stargate_gate.health.report import Health, Readiness, Status
-from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
+from stargate_gate.health.volumes import Volumes
+from stargate_gate.node.assessment import EXPIRES_SOON_S, Situation, status_of
 from stargate_gate.node.leadership import NodeLeadership
 from stargate_gate.node.listeners import Listeners
 from stargate_gate.node.repositories import Repositories
 from stargate_gate.node.settings import mode_in_force
 from stargate_gate.replication.standby.mirror import Mirror
-from stargate_gate.status import MirrorStatus, StandbyStatus
+from stargate_gate.status import ALL_REPLICATED, MirrorStatus
 
 
 @dataclass
@@ -37,6 +37,7 @@ class NodeReports:
     address: FloatingAddress
     listeners: Listeners
     checks: Checks
+    volumes: Volumes
     started_s: float = field(default_factory=time.monotonic)
 
     def ready(self) -> Readiness:
@@ -54,48 +55,43 @@ class NodeReports:
 
     def status(self) -> Status:
         """The whole report, as of now."""
-        view, readiness = self.elector.view(), self.ready()
-        leads = view.role == "leader"
-        mirror = None if leads else self.mirror_status()
-        standbys = self._standbys() if leads else ()
-        known_sync_set = view.record.sync_set if view.record else ()
-        situation = Situation(
+        return status_of(self.situation())
+
+    def situation(self) -> Situation:
+        """All that `status` follows from, as of now."""
+        parts, view, readiness = self.repositories, self.elector.view(), self.ready()
+        changes = parts.led.changes if view.role == "leader" else None
+        mirror = None if view.role == "leader" else self.mirror_status()
+        cluster, now = self.config.cluster, time.time()
+        return Situation(
             me=self.elector.me,
             view=view,
             ready=readiness.ready,
             mode=mode_in_force(self.config),
-            cluster=self.config.cluster is not None,
+            cluster=cluster is not None,
             mirror=mirror,
-            standbys=standbys,
+            standbys=changes.standbys() if changes is not None else (),
             addresses=self.address.reports(),
             health=self.health(),
-            rescued_refs=self.repositories.rescues.count,
-            differs=self._differs(),
-            warnings=self._warnings(),
-            scrub=self.repositories.scrub.status(),
-        )
-        return Status(
-            node=view.node,
-            role=view.role,
-            term=view.term,
-            leader=living_leader(situation),
-            recorded_leader=recorded_leader(situation),
-            mode=situation.mode,
-            ready=readiness.ready,
+            rescued_refs=parts.rescues.count,
+            warnings=parts.rescues.problems,
+            away=changes.away(time.monotonic()) if changes is not None else (),
+            unreplicated=changes.unreplicated() if changes is not None else ALL_REPLICATED,
+            scrub=parts.scrub.status(),
+            volumes=self.volumes.status(),
+            expiring_keys=self.listeners.expiring_keys(now + EXPIRES_SOON_S),
+            vanished=tuple(self.vanished()),
+            notes=(*self._notes(), *parts.store.unsound.lines(leads=view.role == "leader")),
+            not_served=parts.survey.not_served(),
+            policies=parts.survey.policies(),
+            keys=self.listeners.problems(),
             version=__version__,
-            sync_set=tuple(member.name for member in known_sync_set),
-            standbys=standbys,
+            cluster_name=cluster.name if cluster is not None else None,
+            address=str(cluster.address) if cluster is not None else None,
             reason=readiness.reason,
-            cluster=self.config.cluster.name if self.config.cluster else None,
-            address=str(self.config.cluster.address) if self.config.cluster else None,
             position=mirror.position if mirror is not None else self._position(),
-            uptime_s=time.monotonic() - self.started_s,
-            mirror=mirror,
-            rescued_refs=situation.rescued_refs,
-            addresses=situation.addresses,
-            concerns=worst_first(concerns(situation)),
-            scrub=situation.scrub,
-            now=time.time(),
+            up_s=time.monotonic() - self.started_s,
+            now=now,
         )
 
     def mirror_status(self) -> MirrorStatus | None:
@@ -115,33 +111,9 @@ class NodeReports:
         ssh = view.record.ssh if view.record is not None else ""
         return Endpoint.parse(ssh) if leads and ssh else None
 
-    def _standbys(self) -> tuple[StandbyStatus, ...]:
-        """As this leader's feed sees them."""
-        feed = self.repositories.led.feed
-        return feed.standbys() if feed is not None else ()
-
     def _position(self) -> int:
         feed = self.repositories.led.feed
         return feed.position if feed is not None else 0
-
-    def _differs(self) -> tuple[str, ...]:
-        """Values that should be the same on all connected nodes and are not, one line each."""
-        if self.repositories.led.leads():
-            return tuple(text for one in self._standbys() for text in one.differs)
-        mirror = self.mirror_status()
-        return mirror.differs if mirror is not None else ()
-
-    def _warnings(self) -> tuple[str, ...]:
-        """What an operator should look at besides."""
-        parts = self.repositories
-        return (
-            *parts.rescues.problems,
-            *self.listeners.problems(),
-            *self.vanished(),
-            *self._notes(),
-            *parts.store.unsound.lines(leads=parts.led.leads()),
-            *parts.survey.warnings(),
-        )
 
     def _notes(self) -> tuple[str, ...]:
         """What is wrong with single repositories, here or on the leader."""

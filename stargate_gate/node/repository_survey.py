@@ -1,4 +1,4 @@
-"""Lists all repositories from time to time, for warnings that `status` shows.
+"""Lists all repositories from time to time, for what `status` shows.
 
 It finds folders that are not served, with the reason, and repository settings that only this node has.
 """
@@ -19,7 +19,7 @@ MAX_SHOWN = 5  # of a kind, in status; all are in the log
 
 
 class RepositorySurvey:
-    """One per node. `run` until cancelled; `warnings` from memory.
+    """One per node. `run` until cancelled; all else is from memory.
 
     alone  a single node: there is no other node that could lack a setting
     """
@@ -39,15 +39,18 @@ class RepositorySurvey:
             self._tell()
             await asyncio.sleep(SURVEY_EVERY_S)
 
-    def warnings(self) -> tuple[str, ...]:
-        """What an operator should know, a line each."""
-        found = _shown("not served: ", self._store.not_served, "")
-        if not self._alone:
-            what_to_do = (
-                "; set them on every node, and stargate.setOnEveryNode=true beside them (see the runbook)"
-            )
-            found += _shown("settings that a failover loses: ", self._policies(), what_to_do)
-        return tuple(found)
+    def not_served(self) -> tuple[str, ...]:
+        """Folders that are not served, and why; a line each."""
+        return tuple(_shown("not served: ", self._store.not_served, ""))
+
+    def policies(self) -> tuple[str, ...]:
+        """Repositories with settings that only this node has; a line each."""
+        if self._alone:
+            return ()
+        what_to_do = (
+            "; set them on every node, and stargate.setOnEveryNode=true beside them (see the runbook)"
+        )
+        return tuple(_shown("settings that a failover loses: ", self._policies(), what_to_do))
 
     def _policies(self) -> Sequence[str]:
         return self._store.local_policies

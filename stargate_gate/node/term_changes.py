@@ -6,7 +6,8 @@ to the leadership meanwhile. After the end of a term its object sends nothing: t
 any more, and every wait ends with LeadershipLostError.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -18,12 +19,16 @@ from stargate_gate.gate.ports import Channel
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import COMMAND as WHOAMI
 from stargate_gate.replication.leader.reach import answer_whoami
+from stargate_gate.replication.leader.standby_status import away_of
+from stargate_gate.replication.leader.unconfirmed import Unconfirmed
+from stargate_gate.replication.ports import LeaderJournal, TermRecord
 from stargate_gate.repos.durable import FolderSyncs
 from stargate_gate.repos.housekeeping import Housekeeping
 from stargate_gate.repos.identities import RepositoryIdentity
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
+from stargate_gate.status import AwayStatus, StandbyStatus, UnreplicatedStatus
 
 log = structlog.get_logger()
 
@@ -34,10 +39,20 @@ class TermChanges:
     Errors are those of `Feed`'s methods of the same names.
     """
 
-    def __init__(self, feed: Feed, store: Store, housekeeping: Housekeeping) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        store: Store,
+        housekeeping: Housekeeping,
+        *,
+        record: TermRecord,
+        unconfirmed: Unconfirmed,
+    ) -> None:
         self.feed = feed
         self._store = store
         self._housekeeping = housekeeping
+        self._record = record
+        self._unconfirmed = unconfirmed
 
     async def writing(self, identity: RepositoryIdentity) -> None:
         """Note in the journal, durably, that its refs may get values that others lack."""
@@ -59,6 +74,7 @@ class TermChanges:
 
     async def deleted(self, name: RepositoryName, identity: str) -> int:
         """Tell the standbys that a user has deleted it; the position that covers that."""
+        self._unconfirmed.deleted(identity)
         return await self.feed.deleted(name, identity)
 
     async def replicated(self, identity: str, position: int) -> None:
@@ -81,6 +97,49 @@ class TermChanges:
         """It has got its id: tell the standbys."""
         await self.written(identity)
 
+    # -- for status ------------------------------------------------------------------------------------
+
+    def standbys(self) -> tuple[StandbyStatus, ...]:
+        """The connected standbys, by name."""
+        return self.feed.standbys()
+
+    def away(self, now: float) -> tuple[AwayStatus, ...]:
+        """The members of the sync set that are not connected. `now`: the clock of the event loop."""
+        core = self.feed.core
+        return away_of(core.links, self._record.in_force, core.heard_at, now)
+
+    def unreplicated(self) -> UnreplicatedStatus:
+        """What others may lack of what is here."""
+        return self._unconfirmed.status(self.feed.core.links, self._record.in_force, time.time())
+
+
+class WatchedJournal:
+    """The journal of one term, as the feed writes it; `unconfirmed` is told of what it is told."""
+
+    def __init__(self, journal: LeaderJournal, unconfirmed: Unconfirmed) -> None:
+        self._journal = journal
+        self._unconfirmed = unconfirmed
+
+    async def mark(
+        self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None
+    ) -> None:
+        """As `LeaderJournal.mark`."""
+        await self._journal.mark(term, seq, repository_id, name, refs)
+
+    def told(self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None) -> None:
+        """As `LeaderJournal.told`."""
+        self._unconfirmed.told(repository_id, name, seq, time.time())
+        self._journal.told(term, seq, repository_id, name, refs)
+
+    def refine(self, repository_id: str, term: int, seq: int, refs: Collection[str] | None) -> None:
+        """As `LeaderJournal.refine`."""
+        self._journal.refine(repository_id, term, seq, refs)
+
+    def replicated(self, term: int, seq: int) -> None:
+        """As `LeaderJournal.replicated`."""
+        self._unconfirmed.replicated(seq)
+        self._journal.replicated(term, seq)
+
 
 class LedTerm:
     """The term that this node leads now, if any. One per node; the lifecycle sets it.
@@ -95,6 +154,11 @@ class LedTerm:
     def feed(self) -> Feed | None:
         """Its feed; None while this node does not lead."""
         return self._changes.feed if self._changes is not None else None
+
+    @property
+    def changes(self) -> TermChanges | None:
+        """The term's changes, for status; None while this node does not lead."""
+        return self._changes
 
     def leads(self) -> bool:
         """Whether there is one."""

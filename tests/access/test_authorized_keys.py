@@ -1,6 +1,7 @@
 """authorized_keys: one broken line costs that line, and every restriction is honoured or refused."""
 
 import base64
+import math
 import os
 import subprocess
 import sys
@@ -48,6 +49,22 @@ def test_options_give_user_and_access(options: str, user: str, access: str) -> N
     assert keys.problems == ()
     identity = keys.entries[0].identity("192.0.2.1")
     assert (identity.user, identity.access, identity.source) == (user, access, "192.0.2.1")
+
+
+def test_users_whose_last_key_ends_soon_are_known() -> None:
+    """The one that ends last counts; who has a key without an end is not named. A file may hold neither."""
+    keys = parse(
+        f'expiry-time="20300602Z" {ed25519()} alice\n'
+        f'expiry-time="20300610Z" {ed25519()} alice\n'
+        f'expiry-time="20300603Z" {ed25519()} bob\n'
+        f"{ed25519()} bob\n"
+        f'expiry-time="20300601Z",environment="STARGATE_USER=carol" {ed25519()} work\n'
+    )
+    assert [(one.user, one.line) for one in keys.expiring(math.inf)] == [("carol", 5), ("alice", 2)]
+    june_10 = datetime(2030, 6, 10, tzinfo=UTC).timestamp()
+    assert [one.user for one in keys.expiring(june_10)] == ["carol"]
+    assert [one.at for one in keys.expiring(june_10 + 1)][1:] == [june_10]
+    assert parse(f"{ed25519()} dave").expiring(math.inf) == ()
 
 
 def test_without_a_name_the_user_is_the_fingerprint(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_json_has_the_keys_of_the_contract() -> None:
     assert report["sync_set"] == ["node-b"]
     assert report["standbys"][1] == {
         "name": "node-c", "in_sync": False, "lag_changes": 12, "lag_s": 3.142,
-        "refill": None, "problem": None,
+        "refill": None, "problem": None, "heard_s": None, "tried_s": None,
     }  # fmt: skip
     assert report["rescued_refs"] == 0
     assert report["mode"] == "async"
@@ -85,7 +85,8 @@ def test_json_has_these_keys_in_this_order_and_no_others() -> None:
     assert list(json.loads(LEADER.to_json())) == [
         "node", "role", "term", "leader", "mode", "ready", "version", "sync_set", "standbys", "rescued_refs",
         "reason", "cluster", "address", "position", "uptime_s", "mirror", "addresses", "concerns",
-        "recorded_leader", "scrub", "warnings", "level",
+        "recorded_leader", "scrub", "warnings", "level", "headline", "record_age_s", "away", "aside",
+        "volumes", "expiring_keys", "unreplicated",
     ]  # fmt: skip
     in_step = json.loads(IN_STEP.to_json())["mirror"]
     assert list(in_step.items()) == [
@@ -93,6 +94,7 @@ def test_json_has_these_keys_in_this_order_and_no_others() -> None:
         ("last_error", "gone"), ("level", False), ("position", 4), ("not_connected_s", 42.3),
         ("in_step_at", NOON), ("in_step_position", 4), ("in_step_term", 7),
         ("refill", {"done": 3, "total": 40, "received_bytes": 8, "bytes_per_s": 6}), ("problem", "no answer"),
+        ("heard_s", None), ("tried_s", None),
     ]  # fmt: skip
     never = json.loads(STANDBY.to_json())["mirror"]
     assert [never[key] for key in ("in_step_at", "in_step_position", "in_step_term")] == [None, 0, 0]
@@ -116,7 +118,7 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
     assert first(LEADER) == "node-a leads prod in term 7; all is well"
     assert first(replace(LEADER, concerns=(WARNING, WARNING))) == "node-a leads prod in term 7; 2 warnings"
     assert first(replace(LEADER, concerns=(EMPTY, WARNING))) == (
-        "node-a leads prod in term 7; 1 critical problem, 1 warning"
+        "node-a leads prod in term 7; 1 critical problem (sync set empty), 1 warning"
     )
     assert first(replace(LEADER, ready=False, reason="it steps down")) == (
         "node-a leads prod in term 7 but takes no writes: it steps down"
@@ -131,7 +133,7 @@ def test_the_first_line_says_who_leads_and_whether_all_is_well() -> None:
 def test_text_is_short_and_aligned() -> None:
     """The whole report, as people see it."""
     assert replace(LEADER, concerns=(EMPTY, WARNING)).to_text() == (
-        "node-a leads prod in term 7; 1 critical problem, 1 warning\n"
+        "node-a leads prod in term 7; 1 critical problem (sync set empty), 1 warning\n"
         "\n"
         "node       node-a, leader, up 3 h 25 min, stargate 1.2.3\n"
         "address    stargate.local:2222\n"
@@ -141,7 +143,10 @@ def test_text_is_short_and_aligned() -> None:
         "           node-c  not in sync  12 changes, 3.1 s behind\n"
         "rescued    0 refs\n"
         "! critical the sync set is empty\n"
+        "  do       get a standby back; do not stop this node before that [runbook:\n"
+        "           the-sync-set-is-empty]\n"
         "! warning  look at this\n"
+        "  do       see to what it says [runbook: what-status-says]\n"
     )
 
 
@@ -209,6 +214,7 @@ def test_each_concern_has_a_level_and_the_worst_is_the_exit_status() -> None:
     assert report["warnings"] == ["the sync set is empty", "look at this"]
     assert report["concerns"][0] == {
         "kind": "sync_set_empty", "level": "critical", "text": "the sync set is empty",
+        "todo": "get a standby back; do not stop this node before that", "runbook": "the-sync-set-is-empty",
     }  # fmt: skip
 
 

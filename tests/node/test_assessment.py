@@ -4,37 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from stargate_gate.election.port import ClusterRecord, Member
-from stargate_gate.election.status import LeadershipView
 from stargate_gate.health.concerns import level_of
 from stargate_gate.health.report import Health
 from stargate_gate.node.assessment import Situation, concerns, living_leader, recorded_leader
-from stargate_gate.status import AddressReport, MirrorStatus, StandbyStatus
+from stargate_gate.status import AddressReport, StandbyStatus
 
-A, B, C = (Member(f"node-{letter}", letter * 32) for letter in "abc")
-RECORD = ClusterRecord("cluster", 5, 2, A, mode="sync", sync_set=(B,), position=10)
-FRESH = replace(RECORD, term=0, sync_set=())
-LEADING = LeadershipView("leader", "node-a", RECORD, 5, True, "", None)
-FOLLOWING = LeadershipView("standby", "node-b", RECORD, 5, False, "node-a leads, says the record", None)
-IN_SYNC = StandbyStatus("node-b", True, 0, 0.0)
-WELL = Health({"git": None})
-LEADER = Situation(A, LEADING, True, "sync", True, None, (IN_SYNC,), (), WELL, 0, (), ())
-STANDBY = Situation(
-    B,
-    FOLLOWING,
-    False,
-    "sync",
-    True,
-    MirrorStatus(True, "node-a", 0, 0.0, level=True),
-    (),
-    (),
-    WELL,
-    0,
-    (),
-    (),
-)
-ALONE = replace(LEADING, record=replace(RECORD, sync_set=()))
-CUT = MirrorStatus(False, "node-a", last_error="no answer")
+from .situations import ALONE as ALONE_NODE
+from .situations import CUT, FOLLOWING, FRESH, IN_SYNC, LEADER, LEADING, STANDBY, A, C
+
+ALONE = ALONE_NODE.view
+DIFFERS = replace(IN_SYNC, differs=("x",))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +35,7 @@ CUT = MirrorStatus(False, "node-a", last_error="no answer")
         (replace(LEADER, addresses=(AddressReport("vip", "claiming", "x"),)), ["address_not_claimed"], 2),
         (replace(STANDBY, addresses=(AddressReport("vip", "releasing", "x"),)), ["address_not_released"], 1),
         (replace(LEADER, rescued_refs=2), ["rescued_refs"], 1),
-        (replace(LEADER, differs=("x",), warnings=("y",)), ["nodes_differ", "other"], 1),
+        (replace(LEADER, standbys=(DIFFERS,), warnings=("y",)), ["nodes_differ", "other"], 1),
         (replace(STANDBY, mirror=CUT), ["cannot_follow"], 1),
         (replace(STANDBY, me=C, mirror=CUT), ["cut_off"], 2),
         (replace(STANDBY, me=C), ["not_in_sync"], 1),

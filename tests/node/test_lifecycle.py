@@ -29,6 +29,7 @@ from stargate_gate.replication.leader.context import FeedSettings
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import no_peers
 from stargate_gate.replication.leader.sync_rules import Limits
+from stargate_gate.replication.leader.unconfirmed import Unconfirmed
 from stargate_gate.replication.rescue.journal import NoJournal
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.repos.durable import FolderSyncs
@@ -78,7 +79,7 @@ class Candidate:
                 term, B, room.store, room.refs, settings, on_disk, NoJournal(),
                 profile=Profile, reach=no_peers,
             )  # fmt: skip
-            return TermChanges(feed, room.store, housekeeping)
+            return TermChanges(feed, room.store, housekeeping, record=term, unconfirmed=Unconfirmed())
 
         self.lifecycle = Lifecycle(
             Config.model_validate({"election": {"handover_wait_s": 0.2, "drain_s": 2.0}}),

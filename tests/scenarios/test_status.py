@@ -1,18 +1,21 @@
 """What `status` says when something is wrong: the truth, and the same on both nodes."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import STARGATE, Cluster, NodeProcess, eventually, free_port
+from tests.support.cluster import STARGATE, Cluster, NodeProcess, eventually, free_port, make_cluster
 from tests.support.gitlog import GitLog
+from tests.support.small_disk import small_disk
 
 Make = Callable[..., Cluster]
 
@@ -121,7 +124,8 @@ def test_a_standby_that_is_cut_off_says_when_it_was_last_in_step(cluster: Cluste
         b.start().wait_healthy()
         eventually(lambda: b.status()["mirror"]["last_error"], "it tries to connect")
         page = flat(status_of(b).stdout)
-        assert "node-a leads test in term 1 (says the record); this node, node-b, cannot follow it" in page
+        said = r"node-a leads test in term 1 \(says the record, read \d+ s ago\); this node, node-b, cannot"
+        assert re.match(rf"{said} follow it: .* \(tried \d+ s ago\)", page)
         assert "last in step" in page
         assert "UTC (term 1, position" in page
         assert "up to date" not in page
@@ -248,6 +252,123 @@ def test_different_authorized_keys_are_noticed_and_never_shown(cluster: Cluster)
     assert "1 key" in warning
     assert shared.read_text().split()[-2] not in json.dumps(a.status())
     eventually(lambda: "nodes_differ" in kinds(b), "the standby says so, too")
+
+
+# -- what only one node has, who is away, how much room there is ------------------------------------------
+
+
+def text_of(node: NodeProcess, kind: str) -> str | None:
+    """What the node says of that kind; None: nothing."""
+    return next((one["text"] for one in node.status().get("concerns", ()) if one["kind"] == kind), None)
+
+
+def metric(node: NodeProcess, name: str) -> float:
+    """One sample, by its name with labels."""
+    lines = node.get("/metrics")[1].decode().splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[-1])
+
+
+def test_what_only_the_leader_has_is_named_until_a_standby_has_it(cluster: Cluster) -> None:
+    """Everywhere the same: page, JSON, /healthz, metric, log. Also after a restart of that leader."""
+    a, b = cluster.nodes
+    tree = cluster.client.work_tree("app")
+    cluster.client.git("push", "-q", cluster.client.url(a, "org/both"), "main", cwd=tree)
+    eventually(lambda: not kinds(a), "all is well")
+    journal = a.data_dir / "state" / "unreplicated.log"
+    noted = re.compile(rf'"replicated", ?1, ?{a.status()["position"]}\]')
+    eventually(lambda: noted.search(journal.read_text(errors="replace")), "it is noted that node-b has it")
+    b.terminate()
+    eventually(lambda: not a.status()["sync_set"], "the sync set is empty")
+    assert "only_copy" not in kinds(a)
+    for number in range(2):
+        cluster.client.commit(tree, f"more {number}")
+        cluster.client.git("push", "-q", cluster.client.url(a, "org/only"), "main", cwd=tree)
+
+    said = text_of(a, "only_copy")
+    assert said is not None
+    assert re.fullmatch(
+        r"only node-a is known to have changes in 1 repository: org/only\.git since \d+ s \(3 changes\)", said
+    )
+    page = flat(status_of(a).stdout)
+    assert "1 critical problem (sync set empty), 1 warning (only copy here)" in page
+    assert "only node-a is known to have changes in 1 repository: org/only.git" in page
+    (one,) = a.status()["unreplicated"]["repositories"]
+    assert (one["repository"], one["elsewhere"]) == ("org/only", [])
+    assert one["changes"] == 3, "made, and two pushes"
+    assert time.time() - 600 < one["since"] <= time.time()
+    code, body = a.get("/healthz")
+    assert code == 200
+    detail = json.loads(body)
+    assert detail["level"] == "critical"
+    assert {one["kind"] for one in detail["concerns"]} == {"sync_set_empty", "only_copy"}
+    assert metric(a, "stargate_only_copy_repositories") == 1
+    assert metric(a, 'stargate_concerns{kind="only_copy",level="warning"}') == 1
+    eventually(lambda: '"only_copy"' in a.log() or "kind=only_copy" in a.log(), "the log has it")
+
+    a.terminate()
+    a.start().wait_ready()
+    again = eventually(lambda: text_of(a, "only_copy"), "it is known after a restart")
+    assert again == (
+        "only node-a is known to have changes in 1 repository: org/only.git since before this term"
+    )
+    b.start().wait_healthy()
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: not kinds(a), "node-b has it")
+    assert a.status()["unreplicated"] == {"unknown": False, "repositories": []}
+    assert metric(a, "stargate_only_copy_repositories") == 0
+    eventually(lambda: "concern_over" in a.log(), "the log says that it is over")
+
+
+def test_a_member_that_has_gone_was_last_heard_some_time_ago(unstarted: Make) -> None:
+    """In strict it stays a member, and nothing is said of it without the age of that."""
+    cluster = unstarted(overrides={"replication": {"mode": "strict"}})
+    cluster.start()
+    a, b = cluster.nodes
+    a.wait_in_sync_set("node-b")
+    (standby,) = a.status()["standbys"]
+    assert 0 <= standby["heard_s"] < 60
+    b.kill()
+    said = eventually(lambda: text_of(a, "sync_set_gone"), "it is missed")
+    assert re.search(r"\(node-b: last heard \d+ s ago\): pushes are refused with 75", said or "")
+    (away,) = a.status()["away"]
+    assert away["name"] == "node-b"
+    assert away["heard_s"] >= 0
+
+
+def test_a_disk_that_fills_up_is_a_concern_before_pushes_fail(tmp_path: Path) -> None:
+    """Of the leader and of a standby alike; each names its own volume. The check of /healthz passes still."""
+    cluster = make_cluster(tmp_path)
+    a, b = cluster.nodes
+    with small_disk(b.data_dir, megabytes=200):
+        try:
+            cluster.start()
+            eventually(
+                lambda: metric(b, 'stargate_volume_total_bytes{volume="data_dir"}') == 200 * 2**20, "size"
+            )
+            assert not kinds(b)
+            with (b.data_dir / "ballast").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 194 * 2**20)
+            said = eventually(lambda: text_of(b, "disk_full"), "it is noticed", 30.0)
+            assert re.match(r"data_dir: [456]\.\d MiB of 200\.0 MiB free \([23] %\) on ", said or "")
+            assert "disk nearly full" in flat(status_of(b).stdout)
+            assert status_of(b).returncode == 2
+            assert "disk_full" not in kinds(a)
+            assert b.get("/healthz")[0] == 200
+            (b.data_dir / "ballast").unlink()
+            eventually(lambda: not kinds(b), "there is room again", 30.0)
+        finally:
+            cluster.end()
+
+
+def test_a_key_that_ends_soon_is_named(cluster: Cluster) -> None:
+    """On every node whose file has it."""
+    a, _ = cluster.nodes
+    keys = a.data_dir.parent / "keys" / "authorized_keys"
+    soon = datetime.now(UTC) + timedelta(days=3, hours=1)
+    keys.write_text(f'expiry-time="{soon:%Y%m%d%H%M}Z",{keys.read_text()}')
+    said = eventually(lambda: text_of(a, "key_expires"), "it is read", 30.0)
+    assert re.match(r"1 user has no key that lasts: .* ends in 3 d 0 h \(line 1\)", said or "")
+    assert a.status()["expiring_keys"][0]["line"] == 1
 
 
 # -- what promote says -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from stargate_gate.gate.ssh.proxied import ProxiedConnection, Source
 from stargate_gate.net.algorithms import CIPHERS, HOST_KEY_FIRST, KEY_EXCHANGES, MACS, available
 from stargate_gate.net.listening import cannot_listen
 from stargate_gate.net.peer_pass import Passes
+from stargate_gate.status import ExpiringKey
 
 log = structlog.get_logger()
 
@@ -121,6 +122,10 @@ class SshServer:
     def keys_digest(self) -> str:
         """The same on two nodes that let in the same keys with the same rights. Reveals no key."""
         return self._keys.keys.digest
+
+    def expiring_keys(self, before: float) -> tuple[ExpiringKey, ...]:
+        """Users whose last key ends before that time, in seconds since 1970."""
+        return self._keys.keys.expiring(before)
 
     async def reload_keys(self) -> int:
         """Read authorized_keys again, even if it seems unchanged. For SIGHUP.

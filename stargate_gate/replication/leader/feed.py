@@ -167,6 +167,11 @@ class Feed:
         self._handle(Tick(now()))
 
     @property
+    def core(self) -> LeaderTerm:
+        """The term, for status: to be looked at only."""
+        return self._core
+
+    @property
     def position(self) -> int:
         """The newest change's sequence number; FIRST_POSITION before the first one of this term."""
         return self._core.position

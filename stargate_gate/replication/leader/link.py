@@ -94,6 +94,8 @@ class Link:
     problem      why the leader does not find it where it says that it is; None: not tried yet; "": found
     refilling    how far it is, while it is being checked
     incarnation  the one that it has noted, since it was last behind
+    heard_at     when it said something last
+    tried_at     when the leader looked for it last, and knew the result
     carried      it is a member of the sync set from the term before, whether it can be reached or not
     """
 
@@ -110,7 +112,8 @@ class Link:
         self.backlog = Backlog()
         self._context = context
         self._reached = carried
-        self._began = self._behind_from = self._heard_at = context.now
+        self._began = self._behind_from = self.heard_at = context.now
+        self.tried_at = context.now
         self._position = 0  # up to which the standby says it has everything
         self._level_from = 0  # what has to be confirmed before it is level
         self._offered: str | None = None  # the incarnation that it is asked to note before it is level
@@ -216,7 +219,7 @@ class Link:
 
     def hear(self, message: FromStandby) -> None:
         """One message of this term, which `disbelief` has passed."""
-        now = self._heard_at = self._context.now
+        now = self.heard_at = self._context.now
         match message:
             case About():
                 if self.about is None or self.about.ssh != message.ssh:
@@ -319,7 +322,7 @@ class Link:
 
     def reach_tried(self, problem: str | None) -> None:
         """The leader has looked for it where it says that it is."""
-        self._reaching = False
+        self._reaching, self.tried_at = False, self._context.now
         self._times_not_reached = self._times_not_reached + 1 if problem is not None else 0
         delay_s = (
             self._context.outside.reach_delay_s(self._times_not_reached) if problem is not None else AGAIN_S
@@ -467,4 +470,4 @@ class Link:
         ]
 
     def _silent_at(self) -> float:
-        return self._heard_at + MISSED_BEATS * self._context.settings.heartbeat_s
+        return self.heard_at + MISSED_BEATS * self._context.settings.heartbeat_s

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from stargate_gate.election.port import Member
 from stargate_gate.replication.leader.link import Link
 from stargate_gate.replication.wire.about import Settings, differences
-from stargate_gate.status import StandbyStatus
+from stargate_gate.status import AwayStatus, StandbyStatus
 
 
 def standbys_of(
@@ -15,6 +15,17 @@ def standbys_of(
     return tuple(
         _standby(member, link, mine, now, in_sync=member in in_force)
         for member, link in sorted(links.items())
+    )
+
+
+def away_of(
+    links: Collection[Member], in_force: Collection[Member], heard_at: Mapping[Member, float], now: float
+) -> tuple[AwayStatus, ...]:
+    """The members of the sync set that are not connected, by name. `heard_at`: see `LeaderTerm`."""
+    away = sorted(member for member in in_force if member not in links)
+    return tuple(
+        AwayStatus(member.name, max(0.0, now - heard_at[member]) if member in heard_at else None)
+        for member in away
     )
 
 
@@ -29,4 +40,6 @@ def _standby(member: Member, link: Link, mine: Settings, now: float, *, in_sync:
         problem=link.problem or None,
         refill=link.refilling.status() if link.refilling is not None else None,
         differs=differences(mine, about.settings, member.name, keys=link.keys.lasts(now)) if about else (),
+        heard_s=max(0.0, now - link.heard_at),
+        tried_s=max(0.0, now - link.tried_at) if link.problem else None,
     )

@@ -100,12 +100,14 @@ class LeaderTerm:
     record    the cluster record of the term. It is only looked at; `WriteRecord` asks for a write
     me        this node
     now       the clock, in seconds, as in every event
+    heard_at  when each standby that has gone since said something last, for status
     """
 
     def __init__(
         self, record: TermRecord, me: Member, settings: FeedSettings, outside: Outside, now: float
     ) -> None:
         self._context = Context(record, me, settings, outside, now)
+        self.heard_at: dict[Member, float] = {}
         self._links: dict[Member, Link] = {}
         self._by_number: dict[int, Link] = {}
         self._asking: dict[int, _Asking] = {}
@@ -337,6 +339,7 @@ class LeaderTerm:
         self._forget(link)
 
     def _forget(self, link: Link) -> None:
+        self.heard_at[link.join.member] = link.heard_at
         del self._by_number[link.number], self._links[link.join.member]
         self.sync_set.gone(link.join.member)
 

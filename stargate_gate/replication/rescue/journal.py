@@ -87,6 +87,11 @@ class Journal:
         """What of the repository is not known replicated, of terms older than `before`."""
         return self._known.kept(repository_id, before)
 
+    @property
+    def known(self) -> Unreplicated:
+        """What is not known replicated; to be looked at only."""
+        return self._known
+
     async def mark(
         self, term: int, seq: int, repository_id: str, name: str, refs: Collection[str] | None
     ) -> None:

@@ -170,6 +170,16 @@ class Unreplicated:
         return sum(1 + marks.open for _, _, marks in self._all()) + len(self._known) + 2
 
     @property
+    def nothing_known(self) -> bool:
+        """Whether every value counts as not known replicated."""
+        return self._unknown is not None
+
+    def repositories(self) -> Iterator[tuple[str, str]]:
+        """(id, name) of those with values that are not known replicated, one by one."""
+        for identity, terms in self._marks.items():
+            yield identity, next(iter(terms.values())).name
+
+    @property
     def forced_term(self) -> int:
         """The newest forced leadership that was taken account of; 0: none."""
         return self._forced

@@ -127,6 +127,7 @@ class Mirror:
         self._alone_since = time.monotonic()
         self._checked: tuple[int, int] | None = None
         self._error: str | None = None
+        self._tried_at = time.monotonic()
         self._behind: tuple[str, ...] = ()
         self._lingering: list[GitProcess] = []
 
@@ -203,6 +204,8 @@ class Mirror:
             differs=self._differs(session),
             notes=session.notes.lines if session is not None else (),
             orphans=tuple(sorted(map(str, session.core.orphans.values()))) if session is not None else (),
+            heard_s=time.monotonic() - session.heard_at if session is not None and self._connected else None,
+            tried_s=time.monotonic() - self._tried_at if error is not None and not self._connected else None,
         )
 
     def _position(self) -> int:
@@ -251,7 +254,7 @@ class Mirror:
             report(
                 "mirror_not_connected", leader=record.leader.name, reason=reason, retry_s=round(delay_s, 3)
             )
-            self._error = reason
+            self._error, self._tried_at = reason, time.monotonic()
             await asyncio.sleep(delay_s)
 
     async def _follow_once(self, record: ClusterRecord) -> None:

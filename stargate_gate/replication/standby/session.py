@@ -143,8 +143,9 @@ class Callbacks:
 class Session:
     """Made for one connection; `run` lasts as long as it.
 
-    core   decides; the mirror reads from it how this session gets on
-    notes  what is wrong with single repositories
+    core      decides; the mirror reads from it how this session gets on
+    notes     what is wrong with single repositories
+    heard_at  when the leader said something last, as of time.monotonic()
     """
 
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
@@ -160,6 +161,7 @@ class Session:
             },
         )
         self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
+        self.heard_at = time.monotonic()
         self._peer = peer
         self._here = here
         self._callbacks = callbacks
@@ -295,6 +297,7 @@ class Session:
             lines = LineReader(channel)
             while True:
                 message = decode(await lines.line())
+                self.heard_at = time.monotonic()
                 if isinstance(message, Welcome | Heartbeat):
                     self._tell(Measured(now(), self._here.profile(), self._peer.received_bytes))
                 self._tell(Heard(now(), message))
