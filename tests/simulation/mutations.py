@@ -386,6 +386,15 @@ MUTATIONS = (
         seed=1,
     ),
     Mutation(
+        "a folder gets the id of its inode number",
+        Rules(),
+        "I3 I7",
+        ("rm", "folder appears", "read"),
+        gap=60,
+        patches=broken_ids.ID_BY_INODE_NUMBER,
+        seed=1,
+    ),
+    Mutation(
         "the newest of two folders keeps the id",
         Rules(),
         "I2 I7",
