@@ -1,6 +1,6 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken, broken_ids, broken_leader, broken_standby
+from tests.simulation import broken, broken_copies, broken_ids, broken_leader, broken_standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -473,4 +473,5 @@ MUTATIONS = (
         patches=broken_leader.VANISHED_IS_CONFIRMED,
         seed=2,
     ),
+    *broken_copies.MUTATIONS,
 )
