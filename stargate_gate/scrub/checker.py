@@ -88,7 +88,9 @@ class Checker:
         return look.folder, Verdict("unverified", why="it changes while it is being checked")
 
     async def _look(self, repository: Repository, rate: float, reading: Reading, before: Look | None) -> Look:
-        only = [one.where for one in before.findings if one.kind in _SECOND_LOOK] if before else []
+        only = None
+        if before is not None:  # the rest was whole a moment ago
+            only = [one.where for one in before.findings if one.kind in _SECOND_LOOK]
         try:
             folder = repository.path.lstat().st_ino
             found, undone = await self._read(repository.path, rate, only, reading)
@@ -102,7 +104,7 @@ class Checker:
         return Look(folder, combined(found, walked), undone)
 
     async def _read(
-        self, path: Path, rate: float, only: list[str], reading: Reading
+        self, path: Path, rate: float, only: list[str] | None, reading: Reading
     ) -> tuple[list[Finding], str | None]:
         package = Path(stargate_gate.__file__).parent.parent
         process = await self._processes.start(
