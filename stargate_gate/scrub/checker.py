@@ -46,7 +46,7 @@ FSCK_CONFIG = ("core.commitGraph=false", "core.multiPackIndex=false")
 
 LOOKS = 4  # at most, at a copy that looks different each time
 AGAIN_S = 2.0  # between two looks: a push or a task of the housekeeping has gone on by then
-MAX_WALK_BYTES = 2 * 2**30  # git keeps some 80 bytes for each object: 25 million of them
+MAX_WALK_BYTES = 2 * 2**30  # git keeps some 130 bytes for each object: 16 million of them
 MAX_OUTPUT_BYTES = 64 * 1024  # of git's messages
 THROTTLE_S = 0.2  # how often git's reading is compared with the rate
 MAX_FINDINGS_READ = 1000  # of one look; a disk that has lost more than that is not described by a list
