@@ -5,7 +5,7 @@
     ├── UsageError                     64   an invalid command, name or argument
     ├── NoSuchRepositoryError          66
     ├── UnavailableError               69   something this node needs is not available (now)
-    │   ├── BrokenRepositoryError      69   a folder that should be a repository, and parts of it are missing
+    │   ├── BrokenRepositoryError      69   a folder that should be a repository and cannot be served
     │   ├── ElectionUnavailableError   69   the lock or the cluster record cannot be trusted or reached
     │   └── AddressError               69   the floating address cannot be claimed or released (now)
     ├── GitFailedError                 70   a git command of ours failed; carries its stderr
@@ -69,7 +69,16 @@ class UnavailableError(StargateError):
 
 
 class BrokenRepositoryError(UnavailableError):
-    """There is a folder of that name that should be a repository, and parts of it are missing."""
+    """A folder should be a repository, and cannot be served as it is: somebody has to repair it.
+
+    Trying again does not help. A standby puts such a copy into the trash, and fetches it anew.
+
+    problem  what is wrong with it, without the name
+    """
+
+    def __init__(self, message: str, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or message
 
 
 class ElectionUnavailableError(UnavailableError):

@@ -92,6 +92,7 @@ JOURNAL = Format("journal", "state/unreplicated.log")
 INTENT = Format("intent", "state/intents/<repository id>")
 RESCUED = Format("rescued values", "state/rescued/<repository id>.json")
 IN_STEP = Format("in step", "state/in_step.json")
+UNSOUND = Format("unsound copies", "state/unsound.json")
 SCRUB = Format("scrub", "state/scrub.log")
 RUNNING = Format("running", "state/running.json")
 WRITER = Format("writer", "run/writers/<random>")
@@ -113,6 +114,7 @@ FORMATS = (
     INTENT,
     RESCUED,
     IN_STEP,
+    UNSOUND,
     SCRUB,
     RUNNING,
     WRITER,

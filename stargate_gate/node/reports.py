@@ -81,7 +81,7 @@ class NodeReports:
             volumes=self.volumes.status(),
             expiring_keys=self.listeners.expiring_keys(now + EXPIRES_SOON_S),
             vanished=tuple(self.vanished()),
-            notes=self._notes(),
+            notes=(*self._notes(), *parts.store.unsound.lines(leads=view.role == "leader")),
             not_served=parts.survey.not_served(),
             policies=parts.survey.policies(),
             keys=self.listeners.problems(),

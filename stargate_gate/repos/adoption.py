@@ -26,13 +26,13 @@ import structlog
 from stargate_gate.aio.foreign_files import read_file, reason_of
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
-from stargate_gate.errors import GitFailedError, UnavailableError
+from stargate_gate.errors import BrokenRepositoryError, GitFailedError, UnavailableError
 from stargate_gate.repos import gitconfig
 from stargate_gate.repos.git import git_argv
 from stargate_gate.repos.inspection import inspect
 from stargate_gate.repos.names import SUFFIX
 from stargate_gate.repos.process import GitProcesses
-from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there, leads_away
+from stargate_gate.repos.repository import MAX_CONFIG_BYTES, Repository, is_there, leads_away, what_is_wrong
 
 log = structlog.get_logger()
 
@@ -123,7 +123,8 @@ class Adoption:
         Idempotent; many tasks may call it at once.
 
         Raises:
-            UnavailableError: it must not be served, or its config cannot be read or written.
+            BrokenRepositoryError: it must not be served as it is, or its config is damaged or gone.
+            UnavailableError: its config cannot be read or written now.
         """
         turn = self._turns.setdefault(repository.path, asyncio.Lock())
         async with turn:
@@ -135,11 +136,17 @@ class Adoption:
             except FileNotFoundError as error:
                 if is_there(renamed := _with_suffix(repository.path)) and not is_there(repository.path):
                     return Repository(repository.name, renamed)  # another task did it first
+                if (problem := await asyncio.to_thread(_remains_without, repository.path)) is not None:
+                    self._report(repository, problem)
+                    raise BrokenRepositoryError(
+                        f"repository {repository.name} is damaged ({problem}): ask its operator", problem
+                    ) from error
                 raise self._not_now(repository, error) from error
             except GitFailedError as error:
                 self._report(repository, str(error))
-                raise UnavailableError(
-                    f"repository {repository.name} is damaged: ask its operator"
+                raise BrokenRepositoryError(
+                    f"repository {repository.name} is damaged: ask its operator",
+                    f"git cannot read its config: {error.message}",
                 ) from error
             except OSError as error:
                 raise self._not_now(repository, error) from error
@@ -161,9 +168,9 @@ class Adoption:
         self._refused.pop(path, None)
         return Repository(repository.name, await asyncio.to_thread(_give_suffix, path))
 
-    def _refuse(self, repository: Repository, problem: str) -> UnavailableError:
+    def _refuse(self, repository: Repository, problem: str) -> BrokenRepositoryError:
         self._report(repository, problem)
-        return UnavailableError(f"repository {repository.name} cannot be served: {problem}")
+        return BrokenRepositoryError(f"repository {repository.name} cannot be served: {problem}", problem)
 
     def _report(self, repository: Repository, error: str) -> None:
         """Log each repository and reason once: repositories are listed every minute."""
@@ -203,6 +210,14 @@ def seal_key(datadir: DataDir) -> bytes:
     if not is_there(path):
         write_durably(path, secrets.token_bytes(SEAL_KEY_BYTES))
     return path.read_bytes()
+
+
+def _remains_without(path: Path) -> str | None:
+    """What the folder at `path` lacks of a repository; None if it is a whole one, or no folder is there."""
+    try:
+        return what_is_wrong(path) if path.is_dir() else None
+    except OSError:
+        return None
 
 
 def _signature(info: os.stat_result) -> Signature:

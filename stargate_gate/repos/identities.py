@@ -13,6 +13,10 @@ is another one. If two folders have the same id, the one that keeps it is
        time at which the id file was written to this disk
     4. else the older one, by the same time
 
+A folder that is known and has lost its id, or has a damaged id file, gets the same id again. The inode number
+alone does not show that it is that folder: after `rm -r`, a file system gives the number to the next folder
+that is made. HOME_FILE shows it, since a folder that somebody else has made has none.
+
 Some file systems change inode numbers with each mount. Then no folder fits rule 3, and rule 4 decides. A node
 reads all of its folders when it starts, so rules 1 and 2 are valid also for the first push after it has taken
 over.
@@ -55,7 +59,7 @@ class Look:
     """What was found in a folder about its id.
 
     id         None: it has none, or the id file is damaged
-    home       whether HOME_FILE says that the id was given to this folder
+    home       whether HOME_FILE says that an id was given to this folder
     since      when the id file was written to this disk (ctime, ns)
     signature  the stat of what this was read from
     """
@@ -178,7 +182,7 @@ def look(path: Path, before: Look | None = None) -> Look:
     try:
         id_file = (path / ID_FILE).lstat()
     except FileNotFoundError:
-        return Look(None, folder, home=False, since=0, signature=signature)
+        return Look(None, folder, home=_home(path) == folder.inode, since=0, signature=signature)
     since = id_file.st_ctime_ns
     signature += (id_file.st_ino, id_file.st_size, id_file.st_mtime_ns, id_file.st_ctime_ns)
     if before is not None and before.signature == signature:

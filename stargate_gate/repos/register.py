@@ -296,8 +296,9 @@ class Register:
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)
         # A known folder without a readable id: its file was damaged, and is written again with the same id. A
-        # new id would make it another repository for every standby.
-        elif (former := self._identities.id_of(seen.folder)) is not None:
+        # new id would make it another repository for every standby. Without `home` it may be another folder
+        # with the inode number of one that was removed.
+        elif seen.home and (former := self._identities.id_of(seen.folder)) is not None:
             await self._files.give_id(repository.path, former)
             self._identities.put(former, repository, seen.folder)
             return None

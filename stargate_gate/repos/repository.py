@@ -135,6 +135,23 @@ def is_remains(path: Path) -> bool:
     return is_there(path / ID_FILE) or (is_there(path / "objects") and is_there(path / "config"))
 
 
+def is_in_the_way(path: Path) -> bool:
+    """Whether something else is where a repository should be: a file, or a folder with anything in it.
+
+    Not a link, which an operator may have put there on purpose.
+
+    Raises:
+        OSError: it cannot be looked at, for any reason but that nothing is there.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISDIR(mode):
+        return any(path.iterdir()) and not is_repository(path)
+    return not stat.S_ISLNK(mode)
+
+
 def is_there(path: Path) -> bool:
     """Whether anything is at `path`, including a link to nothing."""
     try:

@@ -31,15 +31,20 @@ from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.register import IdFiles, NewRepositories, Register
 from stargate_gate.repos.repository import (
+    ID_FILE,
     Repository,
     candidates,
     find_all,
+    is_in_the_way,
     is_remains,
+    is_there,
     locate,
     read_head,
     read_id,
     read_object_format,
 )
+from stargate_gate.repos.unsound import FILE_NAME as UNSOUND
+from stargate_gate.repos.unsound import UnsoundCopies
 
 log = structlog.get_logger()
 
@@ -54,7 +59,10 @@ _SYMBOLIC_HEAD = re.compile(r"ref: refs/[^\x00-\x20\x7f]+")
 
 
 class Store:
-    """All repositories of this node. There is one per node; many tasks may use it at once."""
+    """All repositories of this node. There is one per node; many tasks may use it at once.
+
+    unsound  copies in which damage was found, and that were not replaced yet
+    """
 
     def __init__(
         self,
@@ -70,6 +78,9 @@ class Store:
 
         must_stay  called with the id of a repository in the trash: whether it must be kept, whatever its age
         leads      whether this node leads, and so gives ids to repositories without one
+
+        Raises:
+            NewerFormatError: a newer version has noted which copies are unsound.
         """
         self._datadir = datadir
         self._processes = processes
@@ -79,6 +90,7 @@ class Store:
         self._adoption = Adoption(processes, datadir)
         self._by_name: WeakValueDictionary[RepositoryName, asyncio.Lock] = WeakValueDictionary()
         self._folders = asyncio.Lock()  # held while folders of repositories are made, moved or removed
+        self.unsound = UnsoundCopies.open(datadir.state / UNSOUND)
         self.register = Register(IdFiles(self._find_all), leads)
         self._skipped: dict[str, str] = {}  # by the last search: path → reason
 
@@ -129,13 +141,14 @@ class Store:
 
         Raises:
             NoSuchRepositoryError: there is none.
-            UsageError, UnavailableError: as `find`; or it is damaged.
+            UsageError, UnavailableError: as `find`; or it is damaged, or noted as unsound.
         """
         repository = self.find(name)
         if repository is None:
             raise _missing(name)
         repository = await self.adopt(repository)
         await self.register.identify(repository)
+        self._require_sound(repository)
         return repository
 
     async def by_id(self, identity: str, *, search: bool = False) -> Repository | None:
@@ -144,7 +157,8 @@ class Store:
         search  look in every folder before returning None, because an operator may have moved it
 
         Raises:
-            UnavailableError: it is damaged.
+            BrokenRepositoryError: it is damaged.
+            UnavailableError: it cannot be adopted now.
         """
         repository = await self.register.by_id(identity, search=search)
         return None if repository is None else await self.adopt(repository)
@@ -153,7 +167,8 @@ class Store:
         """Make it safe to run git in the repository; returns it, because its folder may be renamed.
 
         Raises:
-            UnavailableError: it must not be served, or it is damaged.
+            BrokenRepositoryError: it must not be served, or it is damaged.
+            UnavailableError: it cannot be adopted now.
         """
         adopted = await self._adoption.adopt(repository)
         if adopted != repository:
@@ -248,15 +263,18 @@ class Store:
             return await finish(self._place_made(made, name, instead_of))
 
     def remains(self, name: RepositoryName) -> Repository | None:
-        """The remains of a repository of that name that is not complete any more; a few stat calls.
+        """What is left of a repository of that name that cannot be served any more; a few stat calls.
 
         A folder with an id or with most parts of a repository. A power cut, or a backup without empty
-        folders, can lose HEAD or refs/. Such a folder must not count as a deleted repository.
+        folders, can lose HEAD or refs/. Such a folder must not count as a deleted repository. Or anything
+        else, also a file, in the place of a repository: no other one could come there. Or a repository whose
+        id file is damaged; one without an id file is none of this node's.
         """
-        for path in candidates(self._datadir.repositories, name):
-            if is_remains(path):
+        place, other = candidates(self._datadir.repositories, name)
+        for path in (place, other):
+            if is_remains(path) or _has_damaged_id(path):
                 return Repository(name, path)
-        return None
+        return Repository(name, place) if is_in_the_way(place) else None
 
     async def move(self, repository: Repository, name: RepositoryName) -> Repository:
         """Give it another name, which must be free, durably.
@@ -362,6 +380,12 @@ class Store:
         )
         return (await self._processes.complete(argv, limit_s=REFS_LIMIT_S)).status == 0
 
+    def _require_sound(self, repository: Repository) -> None:
+        """Raises BrokenRepositoryError if it is noted as unsound."""
+        if self.unsound.notes():
+            with contextlib.suppress(OSError, ValueError):  # without an id nothing was noted of it
+                self.unsound.require_sound(repository.id())
+
     async def _create(
         self, name: RepositoryName, object_format: str, head: str | None, identity: str | None
     ) -> Repository:
@@ -409,7 +433,8 @@ class Store:
         await asyncio.to_thread(mark_complete, made.path, name)
         identity = self.register.identity(made)
         if instead_of is not None:
-            await self._to_trash(instead_of, deleted=False)
+            own = await asyncio.to_thread(_readable_id, instead_of.path)
+            await self._to_trash(instead_of, deleted=False, entry_id=own or identity.id)
         repository = Repository(name, await self._move_in(made.path, name))
         await asyncio.to_thread(trash.forget_deletion, self._datadir.trash, identity.id)
         await asyncio.to_thread(remove_beside, made.path.parent)
@@ -492,6 +517,22 @@ def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, 
 def _is_begun(path: Path, identity: str, object_format: str) -> bool:
     try:
         return read_id(path) == identity and read_object_format(path) == object_format
+    except OSError:
+        return False
+
+
+def _readable_id(path: Path) -> str | None:
+    """What its id file says, if that can be read."""
+    try:
+        return read_id(path)
+    except OSError:
+        return None
+
+
+def _has_damaged_id(path: Path) -> bool:
+    """Whether the folder has a file for its id, and that does not contain one."""
+    try:
+        return is_there(path / ID_FILE) and read_id(path) is None
     except OSError:
         return False
 

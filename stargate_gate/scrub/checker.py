@@ -6,9 +6,10 @@ Theory of operation. Two child processes, one after the other, at the lowest pri
     git fsck     --connectivity-only: that every object is there which the refs need. It also computes the ids
                  of commits and trees anew. It is stopped and continued by signals to limit its rate
 
-Neither writes, and neither holds a lock, so pushes, fetches and housekeeping never wait for them. What they
-change meanwhile is no damage: findings.judge. Commit-graph and multi-pack-index are switched off for git: it
-would take their word for it that an object is there.
+Both end with the node, also if it is killed while git is stopped. Neither writes, and neither holds a lock,
+so pushes, fetches and housekeeping never wait for them. What they change meanwhile is no damage:
+findings.judge. Commit-graph and multi-pack-index are switched off for git: it would take their word for it
+that an object is there.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ import stargate_gate
 from stargate_gate.aio.tasks import TaskGroup, run_until
 from stargate_gate.errors import GitFailedError, StargateError, UnavailableError
 from stargate_gate.repos.git import git_environment, repository_argv
-from stargate_gate.repos.priority import LOWEST, bounded_memory, idle_priority
+from stargate_gate.repos.priority import LOWEST, bounded_memory, ends_with_parent, idle_priority
 from stargate_gate.repos.process import DEVNULL, GitProcess, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
@@ -105,7 +106,7 @@ class Checker:
     ) -> tuple[list[Finding], str | None]:
         package = Path(stargate_gate.__file__).parent.parent
         process = await self._processes.start(
-            [*idle_priority(LOWEST), sys.executable, *READER],
+            [*idle_priority(LOWEST), *ends_with_parent(), sys.executable, *READER],
             writes=None,
             env=git_environment(extra={"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}),
         )
@@ -139,6 +140,7 @@ class Checker:
         argv = [
             *idle_priority(LOWEST),
             *bounded_memory(MAX_WALK_BYTES),
+            *ends_with_parent(),
             *repository_argv(repository, *FSCK, config=FSCK_CONFIG),
         ]
         process = await self._processes.start(argv, writes=None, stdin=DEVNULL)

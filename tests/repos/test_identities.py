@@ -202,6 +202,22 @@ async def test_a_damaged_id_file_of_a_known_folder_gets_the_same_id_again(room: 
     assert (await room.store.require(APP)).id() == identity
 
 
+async def test_another_folder_with_the_inode_number_of_a_removed_one_gets_an_id_of_its_own(
+    room: Room,
+) -> None:
+    """A file system gives the number of a removed folder to the next one that is made.
+
+    Else the standbys would take what was removed here for renamed, and overwrite their copies of it.
+    """
+    repository = await room.store.create(APP)
+    identity = repository.id()
+    (repository.path / "stargate-folder").unlink()  # the same inode number, and nothing that this node wrote
+    (repository.path / "stargate-id").unlink()
+    path = renamed(room, APP, RENAMED)
+    assert (await room.store.require(RENAMED)).id() != identity
+    assert Repository(RENAMED, path).id() != identity
+
+
 async def test_whereabouts_is_of_the_folder_and_not_of_the_name(room: Room) -> None:
     """Of a push's repository: renamed it is found, copied back over its name it is not taken for it."""
     repository = await room.store.create(APP)

@@ -25,6 +25,7 @@ from stargate_gate.replication.standby.answers import (
     LeaderRepository,
     Occupant,
     OnDisk,
+    Unsound,
     Walked,
 )
 from stargate_gate.replication.standby.intent_steps import complete
@@ -33,6 +34,7 @@ from stargate_gate.repos.snapshot import RefSnapshot
 from tests.simulation.disk import Line, Repo, fits
 from tests.simulation.engine import Steps
 from tests.simulation.feeding import Shown
+from tests.simulation.invariants import ViolationError
 from tests.simulation.store import run, where
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 NOTHING: Line = frozenset()
+HALF = 0.5
 
 
 @dataclass
@@ -62,6 +65,7 @@ class Carrier:
         self.leader_disk = session.leader.disk if session is not None else process.disk
         self._session = session
         self._require_current = require
+        self._made: list[Repo] = []
         self._shown: dict[str, Shown] = {}  # what the leader has shown, by id
 
     def carry_out(self, step: do.Step) -> Steps:
@@ -168,8 +172,13 @@ class Carrier:
         self.disk.write()
         self.world.cover("a repository is created by the mirror")
         made = Repo(str(step.name), step.id)  # beside, until it is complete
+        self._made.append(made)
         made.inode = made.home = made.safe_home = self.disk.new_inode()
         return (yield from self._at_once(made))
+
+    def _is_beside(self, repo: Repo) -> bool:
+        """Whether it was made by this session, and did not come to its place yet."""
+        return self.disk.repos.get(repo.name) is not repo and any(one is repo for one in self._made)
 
     def _fetch_objects(self, step: do.FetchObjects) -> Steps:
         """The journal's disk works while the objects come; both are done when this returns."""
@@ -177,6 +186,7 @@ class Carrier:
             self.disk.journal.mark(mark.term, mark.seq, mark.repository_id, mark.name, mark.refs)
         if _repo(step.copy).id in self._shown:
             self.world.cover("a repository is compared")
+        yield from self._fetch_whole(_repo(step.copy))
         for value in sorted(step.oids):
             if value in self.disk.objects:
                 continue
@@ -191,6 +201,42 @@ class Carrier:
             return NOTHING_MARKED
         yield from self.process.sync_journal()
         return OnDisk("marked")
+
+    def _fetch_whole(self, repo: Repo) -> Steps:
+        """What has its place has most objects, which hides that the leader's are damaged."""
+        there = self.leader_disk.by_id(repo.id)
+        if not self._is_beside(repo):
+            if repo.rotten and self.world.engine.chance.random() < HALF:
+                raise GitFailedError(["git", "fetch"], 128, b"fatal: bad object")
+        elif there is not None and there.rotten:
+            if not self.world.healing:
+                self.world.cover("the leader's copy is damaged, too")
+                raise UnavailableError("the leader says: fatal: unable to read")
+            there.rotten = False  # an operator has repaired it
+        return
+        yield  # a generator
+
+    def _note_unsound(self, step: do.NoteUnsound) -> Steps:
+        yield
+        self.disk.write()
+        self.disk.unsound.setdefault(step.id, Unsound(step.name, step.why))
+        if (repo := self.disk.by_id(step.id)) is not None:
+            repo.noted = True
+
+    def _clear_unsound(self, step: do.ClearUnsound) -> Steps:
+        yield
+        self.disk.write()
+        self.world.cover("a damaged copy is replaced")
+        del self.disk.unsound[step.id]
+        repo = self.disk.by_id(step.id)
+        if repo is not None and repo.rotten and repo.noted:
+            raise ViolationError("I9", f"{self.process.node}: {repo.name} counts as sound, and is damaged")
+
+    def _walk(self, step: do.Walk) -> Steps:
+        yield
+        if _repo(step.copy).rotten:
+            return Walked(1, UnavailableError("a bad object"))
+        return Walked(0, UnavailableError("it is whole"))
 
     def _keep_refs(self, _: do.KeepRefs) -> Steps:
         yield
@@ -226,7 +272,8 @@ class Carrier:
         yield
         self.disk.write()
         unfit = not fits(repo.refs, step.changes) and self.world.rules.check_old_values
-        if unfit or self.process.store.known(repo.id) not in {None, repo}:
+        elsewhere = not self._is_beside(repo) and self.process.store.known(repo.id) not in {None, repo}
+        if unfit or elsewhere:
             raise GitFailedError(["git", "update-ref"], 1, b"fatal: cannot lock ref")
         shown = self._shown.get(repo.id)
         line = shown.line if shown is not None else frozenset(one.old for one in step.changes if one.old)
@@ -266,8 +313,13 @@ class Carrier:
 
     def _complete(self, step: do.Complete) -> Steps:
         self._require_current()
-        repo = _repo(step.made)
-        yield from run(self.process.store.complete(repo, step.name, None))
+        repo, former = _repo(step.made), step.instead_of
+        if former is not None:
+            self._require_there(_repo(former))
+            line = self._shown[repo.id].line | self.leader_disk.line(repo.id)
+            self.world.ledger.replaces(self, _repo(former), line)
+        place = None if former is None else where(_repo(former).name)
+        yield from run(self.process.store.complete(repo, step.name, place))
         self.world.ledger.equal(self.disk, repo.id, self._shown[repo.id].line, self.leader_disk)
         return repo
 
@@ -316,6 +368,9 @@ _METHODS: Mapping[type, Callable[[Carrier, Any], Steps]] = {
     do.CompareHistories: Carrier._compare_histories,
     do.ReadIntents: Carrier._read_intents,
     do.SettleFolders: Carrier._settle_folders,
+    do.NoteUnsound: Carrier._note_unsound,
+    do.ClearUnsound: Carrier._clear_unsound,
+    do.Walk: Carrier._walk,
     do.BeginCopy: Carrier._begin_copy,
     do.FetchObjects: Carrier._fetch_objects,
     do.KeepRefs: Carrier._keep_refs,
@@ -332,13 +387,13 @@ _METHODS: Mapping[type, Callable[[Carrier, Any], Steps]] = {
     do.LookAfter: Carrier._look_after,
     do.Pause: Carrier._pause,
     do.ReadHead: lambda carrier, _: carrier._at_once(""),
+    do.HasRescued: lambda carrier, _: carrier._at_once(False),
     do.Inspect: lambda carrier, _: carrier._at_once("sha1"),
     do.FindRemains: lambda carrier, _: carrier._at_once(None),
     do.ReadId: lambda carrier, step: carrier._at_once(_repo(step.copy).id or None),
     do.Adopt: lambda carrier, step: carrier._at_once((step.copy, True)),
     do.ChangeHead: lambda carrier, _: carrier._at_once(True),
     do.NewId: lambda carrier, _: carrier._at_once(carrier.world.new_id("r")),
-    do.Walk: lambda carrier, _: carrier._at_once(Walked(0, UnavailableError("it is whole"))),
     do.Compute: lambda carrier, step: carrier._at_once(step.function(*step.arguments)),
 }
 

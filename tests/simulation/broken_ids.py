@@ -40,6 +40,20 @@ async def _keep_any_id(self: Register, repository: Repository) -> RepositoryIden
     return await self._take_for(repository, seen, is_new=self._identities.get(seen.id) is None)
 
 
+async def _by_inode_number(self: Register, repository: Repository) -> RepositoryIdentity | None:
+    """A folder without an id gets that of the folder that had its inode number before."""
+    seen = self._look(repository.path)
+    former = self._identities.id_of(seen.folder) if seen.id is None else None
+    if former is None:
+        return await _settle(self, repository)
+    await self._files.give_id(repository.path, former)
+    self._identities.put(former, repository, seen.folder)
+    return None
+
+
+_settle = Register._settle
+
+
 def _the_newest(some: list[Any], _: Any) -> Any:
     """Of two folders with one id, not the one that was known, but the one whose id file is newer."""
     return max(some, key=lambda one: (one[1].since, one[0].name))
@@ -48,6 +62,7 @@ def _the_newest(some: list[Any], _: Any) -> Any:
 NOT_IDENTIFIED = (Patch(Register, "identify", _leave_it),)
 STANDBY_GIVES_IDS = (Patch(Register, "identify", _always),)
 COPY_KEEPS_ID = (Patch(Register, "_settle", _keep_any_id),)
+ID_BY_INODE_NUMBER = (Patch(Register, "_settle", _by_inode_number),)
 NEWEST_KEEPS_ID = (Patch(identities, "_holder", _the_newest),)
 
 

@@ -92,7 +92,7 @@ MARKED_AFTER = (
 # -- what is rescued -----------------------------------------------------------------------------------
 
 
-def _keep_nothing(*_: Any, **__: Any) -> Steps[OnDisk]:
+def keep_nothing(*_: Any, **__: Any) -> Steps[OnDisk]:
     yield from _nothing()
     return NOTHING_TO_RESCUE
 
@@ -124,11 +124,11 @@ def _overwrite_and_keep(self: ApplySteps, copy: Any, wanted: Any, *others: Any, 
 
 class _Careless:
     def keep(self, *_: Any) -> Steps[OnDisk]:
-        return _keep_nothing()
+        return keep_nothing()
 
 
 NO_RESCUE = (
-    Patch(RescueSteps, "keep", _keep_nothing),
+    Patch(RescueSteps, "keep", keep_nothing),
     Patch(RescueSteps, "keep_whole", _keep_no_whole),
 )
 RESCUE_AFTER = (Patch(ApplySteps, "_overwrite", _overwrite_and_keep),)

@@ -14,6 +14,7 @@ from random import Random
 
 from stargate_gate.election.eligibility import Known
 from stargate_gate.election.port import Member
+from stargate_gate.replication.standby.answers import Unsound
 from stargate_gate.replication.standby.intent import Intent
 from stargate_gate.repos.plan import RefChange
 from stargate_gate.repos.snapshot import RefSnapshot
@@ -39,10 +40,13 @@ class Repo:
     original  whether it is what it says: a copy of another folder is not, until it has an id of its own.
               The simulator's knowledge, not the node's
     own       pushes have changed it since the last sync
+    rotten    an object of it is damaged, whether anybody knows it or not. The simulator's knowledge
+    noted     this node has noted that it is damaged; another folder with its id may be fresh
     """
 
     __slots__ = (
-        "_snapshot", "home", "id", "inode", "name", "original", "own", "refs", "safe_home", "since", "stable"
+        "_snapshot", "home", "id", "inode", "name", "noted", "original", "own", "refs", "rotten",
+        "safe_home", "since", "stable",
     )  # fmt: skip
 
     def __init__(self, name: str, identity: str, *, since: int = 0) -> None:
@@ -54,6 +58,8 @@ class Repo:
         self.since = since
         self.original = True
         self.own = False
+        self.rotten = False
+        self.noted = False
         self.refs: dict[str, str] = {}
         self.stable: dict[str, str] = {}
         self._snapshot: RefSnapshot | None = None
@@ -69,6 +75,7 @@ class Repo:
         copy = Repo(name, self.id, since=since)
         copy.home = copy.safe_home = self.home
         copy.original = False
+        copy.rotten = self.rotten
         copy.refs, copy.stable = dict(self.refs), dict(self.refs)
         return copy
 
@@ -101,6 +108,7 @@ class Disk:
     lines: dict[str, Line] = field(default_factory=dict)
     journal: JournalFile = field(default_factory=JournalFile)
     intents: dict[str, Intent] = field(default_factory=dict)
+    unsound: dict[str, Unsound] = field(default_factory=dict)  # the notes of damaged copies
     kept: set[str] = field(default_factory=set)  # rescued, or in the trash
     deleted: set[str] = field(default_factory=set)  # ids of repositories in the trash that a user has deleted
     vanished: set[str] = field(default_factory=set)

@@ -199,6 +199,10 @@ def _are_equal(nodes: "Iterable[Node]") -> bool:
     for node in nodes:
         if node is leaders[0]:
             continue
+        if any(
+            identity in ids and not leaders[0].disk.by_id(identity).rotten for identity in node.disk.unsound
+        ):
+            return False
         here = {repo.name: (repo.id, repo.stable) for repo in node.disk.repos.values()}
         more = here.keys() - wanted.keys()
         if any(here[name][0] in ids or here[name][0] in leaders[0].disk.deleted for name in more):

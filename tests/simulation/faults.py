@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from stargate_gate.replication.standby.answers import Unsound
+from stargate_gate.repos.names import RepositoryName
 from tests.simulation.client import KINDS
 from tests.simulation.engine import Steps
 from tests.simulation.events import REPOS, Event
@@ -47,7 +49,7 @@ FAULTS = (
     "full check",
 )
 # Chosen without a draw of the episode's chance: seeds that are known to find a mutation go on finding it.
-LATER_FAULTS = ("not reached",)
+LATER_FAULTS = ("not reached", "bit rot", "scrub")
 OPERATORS_SHARE = 0.4  # of the episodes in which folders are moved by hand
 OVERRIDE_S = 60.0
 RARE = {
@@ -402,6 +404,32 @@ def _arm(fault: str) -> Callable[["World", Event], bool]:
     return arm
 
 
+def _rot(world: "World", event: Event) -> bool:
+    """An object of some copy is damaged; nobody knows."""
+    repos = [repo for _, repo in sorted(world.nodes[event.node].disk.repos.items()) if repo.id]
+    if not repos:
+        return False
+    repos[event.seed % len(repos)].rotten = True
+    return True
+
+
+def _scrub(world: "World", event: Event) -> bool:
+    """A node looks at all of its copies: each damaged one is noted on disk, and then told of."""
+    node = world.nodes[event.node]
+    process = node.process
+    if process is None or process.frozen or node.disk.full:
+        return False
+    found = [repo for _, repo in sorted(node.disk.repos.items()) if repo.rotten and repo.original]
+    for repo in found:
+        if node.disk.by_id(repo.id) is repo:
+            world.cover("a damaged copy is found")
+            repo.noted = True
+            node.disk.unsound.setdefault(repo.id, Unsound(RepositoryName(repo.name), "a bad object"))
+            for session in list(process.mirror.sessions):
+                session.found_unsound(repo, "a bad object")
+    return bool(found)
+
+
 def _land(world: "World", *, lost: bool) -> bool:
     found = bool(world.volume.late)
     world.volume.land(lost=lost)
@@ -474,5 +502,7 @@ _PERFORM: dict[str, Callable[["World", Event], bool]] = {
     "crash in the journal": _crash_in_journal,
     "full check": _check_now,
     "not reached": _hide,
+    "bit rot": _rot,
+    "scrub": _scrub,
     **BY_HAND,
 }

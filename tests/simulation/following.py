@@ -16,14 +16,17 @@ from stargate_gate.replication.standby.core import StandbySession
 from stargate_gate.replication.standby.following import Attempts, leadership_of
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import (
+    Applied,
     Heartbeat,
     Join,
     ListEnd,
     Welcome,
 )
+from stargate_gate.repos.names import RepositoryName
 from tests.simulation.applying import Carrier
 from tests.simulation.disk import FullError, Line, Repo
 from tests.simulation.engine import Event, Steps, Task
+from tests.simulation.invariants import ViolationError
 from tests.simulation.network import BrokenError, Connection
 
 if TYPE_CHECKING:
@@ -124,7 +127,13 @@ class Session:
         self.world.network.stray(self.connection, self.connection.leader)
         me = self.process.node.member
         self.core = StandbySession(
-            me, mirror.instance, record.leader, self.term, parallel=WORKERS, retry_s=RETRY_S
+            me,
+            mirror.instance,
+            record.leader,
+            self.term,
+            parallel=WORKERS,
+            retry_s=RETRY_S,
+            unsound=self.process.disk.unsound if self.process.rules.read_notes else {},
         )
         self.ended = False
         self.over = Event()
@@ -133,6 +142,7 @@ class Session:
         self._jobs: dict[int, Task] = {}
         self._events: deque[events.Event] = deque()
         self._lines: dict[str, Line] = {}  # of the last list, by id
+        self._listed: dict[int, set[str]] = {}  # ids of each list
         self._wake_at = NEVER_S
         self._wake = Event()
 
@@ -200,7 +210,7 @@ class Session:
                     self._see_to(instruction)
         return next_step
 
-    def _see_to(self, instruction: do.Instruction) -> None:  # noqa: C901 - one case for each
+    def _see_to(self, instruction: do.Instruction) -> None:  # noqa: C901, PLR0912 - one case for each
         match instruction:
             case do.Do():
                 self._jobs[instruction.job] = self.mirror.start("job", self._work_off(instruction))
@@ -226,6 +236,8 @@ class Session:
                 self.process.disk.journal.settle(*settled)  # type: ignore[arg-type]
             case steps.NoteReplicated():
                 self.process.note_replicated(instruction.term, instruction.seq)
+            case steps.Log(event="mirror_checked"):
+                self._require_sound(self._listed[int(str(instruction.fields["check"]))])
             case steps.Log() if instruction.event in SEEN:
                 self.world.cover(SEEN[instruction.event])
 
@@ -235,11 +247,25 @@ class Session:
                 if isinstance(message, Join):
                     self._join()
                 else:
+                    if isinstance(message, Applied):
+                        self._require_sound({message.id})
                     self.connection.send(self.connection.standby, message)
         except BrokenError:
             self._events.append(events.ConnectionEnded(self._now, "the connection has ended"))
             return
         self._events.append(events.Sent(self._now))
+
+    def _require_sound(self, told: set[str]) -> None:
+        """I9: nothing is confirmed of a copy that is noted as damaged."""
+        unsound = self.process.disk.unsound
+        if wrong := {one for one in told & unsound.keys() if self.leader.disk.by_id(one) is not None}:
+            what = f"{self.process.node} confirms {min(wrong)}, whose copy it has noted as damaged"
+            raise ViolationError("I9", what)
+
+    def found_unsound(self, repo: Repo, why: str) -> None:
+        """The note is on disk."""
+        if not self.ended:
+            self._tell(events.FoundUnsound(self._now, repo.id, RepositoryName(repo.name), why))
 
     def _join(self) -> None:
         """The leader takes in whoever introduces itself."""
@@ -285,6 +311,7 @@ class Session:
     def _hear(self, message: Any) -> None:
         if isinstance(message, ListEnd):
             lines, check = self.connection.lines, message.check
+            self._listed[check] = {one for (of, one) in lines if of == check}
             self._lines = {one: line for (of, one), line in lines.items() if of == check}
         if isinstance(message, Welcome | Heartbeat):
             self._events.append(events.Measured(self._now, Profile(), 0))

@@ -13,6 +13,8 @@ I7  of two folders with one id the node serves one, the original, under that id;
     acknowledgements of the original. An id is given by a leader, and by nobody else
 I8  what has merely vanished on the leader, and is known replicated, stays on the standbys: it goes to the
     trash only if a user has deleted it, or something of it may be there alone, which is rescued
+I9  nothing is confirmed of a copy that is noted as damaged; the note goes when a sound copy is in its place,
+    and once the faults have stopped every standby's note goes, if the leader's copy is sound (episode.py)
 
 All of this is said of a repository's id; a name is only where it lies. What an operator takes away (rm) is
 not asked of that node any more, nor of those that lack it at that moment; all others have to keep it.
@@ -358,6 +360,12 @@ class Ledger:
             elif value not in disk.kept:
                 what = f"{value}, which was {repo.name} {ref}, vanishes unrescued"
                 raise ViolationError("I4", f"{applier.process.node}: {what}, and the leader has lost it")
+
+    def replaces(self, applier: "Applier", repo: "Repo", line: "Line") -> None:
+        """A standby puts a damaged copy away, and a fresh one in its place."""
+        self.dirty = True
+        for ref, value in (*repo.refs.items(), *repo.stable.items()):
+            self._kept(applier, repo, ref, value, line)
 
     def _kept(self, applier: "Applier", repo: "Repo", ref: str, old: str, line: "Line") -> None:
         node, leader = applier.process.node, applier.leader_disk

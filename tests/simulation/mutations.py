@@ -1,6 +1,6 @@
 """One rule broken at a time: for each, the simulator has to find an invariant that does not hold."""
 
-from tests.simulation import broken, broken_ids, broken_leader, broken_standby
+from tests.simulation import broken, broken_copies, broken_ids, broken_leader, broken_standby
 from tests.simulation.mutation import Mutation
 from tests.simulation.rules import Rules
 
@@ -386,6 +386,15 @@ MUTATIONS = (
         seed=1,
     ),
     Mutation(
+        "a folder gets the id of its inode number",
+        Rules(),
+        "I3 I7",
+        ("rm", "folder appears", "read"),
+        gap=60,
+        patches=broken_ids.ID_BY_INODE_NUMBER,
+        seed=1,
+    ),
+    Mutation(
         "the newest of two folders keeps the id",
         Rules(),
         "I2 I7",
@@ -464,4 +473,5 @@ MUTATIONS = (
         patches=broken_leader.VANISHED_IS_CONFIRMED,
         seed=2,
     ),
+    *broken_copies.MUTATIONS,
 )

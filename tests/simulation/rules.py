@@ -40,3 +40,4 @@ class Rules:
     mark_before_push: bool = True
     carry_forced: bool = True
     distrust_forced: bool = True
+    read_notes: bool = True

@@ -225,9 +225,10 @@ class Store:
 
     async def complete(self, made: Any, name: Any, instead_of: Repository | None) -> Repository:
         """What was made beside comes to its place. Raises OSError, UnavailableError."""
-        assert instead_of is None
         await Waiting(_one_step())
         self.disk.write()
+        if instead_of is not None:
+            self.put_away_now(instead_of, deleted=False)  # in one step: a starting node does the rest
         if str(name) in self.disk.repos:
             raise UnavailableError(f"there is already something called {name}")
         for other in self.disk.repos.values():

@@ -1,7 +1,8 @@
 """A `StandbySession` by commands of text; see datadriven.py, and tests/replication/standby/testdata/.
 
     at 3.5                      what follows happens at that time
-    session parallel=1          a new one, of node-b with node-a, in term 4
+    session parallel=1          a new one, of node-b with node-a, in term 4; unsound=app:why is noted before
+    unsound app why             that copy was found damaged
     begin, connected, sent, tick, ended REASON
     hear KIND …                 a message of the leader's
     done JOB …                  a step is done; then its answer
@@ -30,6 +31,7 @@ from stargate_gate.replication.standby.answers import (
     Occupant,
     OnDisk,
     TermOverError,
+    Unsound,
     Walked,
 )
 from stargate_gate.replication.standby.core import StandbySession
@@ -86,8 +88,11 @@ class SessionText:
             self.now = float(words[0])
             return []
         if word == "session":
-            parallel = int(dict(one.split("=") for one in words).get("parallel", "2"))
-            self.session = StandbySession(ME, "instance", LEADER, TERM, parallel=parallel)
+            given = dict(one.split("=") for one in words)
+            parallel = int(given.get("parallel", "2"))
+            name, _, why = given.get("unsound", "").partition(":")
+            unsound = {_id(name): Unsound(RepositoryName(name), why)} if name else {}
+            self.session = StandbySession(ME, "instance", LEADER, TERM, parallel=parallel, unsound=unsound)
             return []
         try:
             return [line for event in self._events(word, words) for line in self._handle(event)]
@@ -118,6 +123,8 @@ class SessionText:
                 return [events.Tick(now)]
             case "ended":
                 return [events.ConnectionEnded(now, " ".join(words))]
+            case "unsound":
+                return [events.FoundUnsound(now, _id(words[0]), RepositoryName(words[0]), words[1])]
             case "bytes":
                 return [events.BytesCame(now)]
             case "progress":

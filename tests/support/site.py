@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.rescue.journal import Journal
@@ -24,6 +25,9 @@ from tests.support.git import git, git_run
 from tests.support.leading import RealLeader
 from tests.support.room import Room
 
+if TYPE_CHECKING:
+    from stargate_gate.replication.standby.answers import Unsound
+
 APP = parse_repository_name("org/app")
 MAIN = "refs/heads/main"
 HEAD = f"ref: {MAIN}"
@@ -40,7 +44,8 @@ class Applier:
         self.runner = runner
         rescue = RescueSteps(3, "node-a")
         self.placement = Placement(rescue)
-        self._steps = ApplySteps(3, rescue, self.placement, DamageSteps(time.monotonic))
+        self.unsound: dict[str, Unsound] = {}
+        self._steps = ApplySteps(3, rescue, self.placement, DamageSteps(time.monotonic), self.unsound)
 
     async def change(self, change: Changed, progress: Progress) -> Repository | None:
         applied = await self._run(self._steps.change(change), progress)

@@ -1,6 +1,7 @@
 """What a standby has to tell the leader: of each kind only the newest, kept until it is sent. Pure."""
 
 import math
+from collections.abc import Container
 
 from stargate_gate.config.rules import PROGRESS_EVERY_S
 from stargate_gate.replication.standby.answers import OnDisk
@@ -17,10 +18,14 @@ from stargate_gate.replication.wire.messages import (
 
 
 class Acks:
-    """Of one session. A leader that reads slowly makes it grow with the repositories, not the changes."""
+    """Of one session. A leader that reads slowly makes it grow with the repositories, not the changes.
 
-    def __init__(self, term: int) -> None:
+    What is applied to a copy whose id is in `unsound` is told when it is not in there any more.
+    """
+
+    def __init__(self, term: int, unsound: Container[str] = ()) -> None:
         self._term = term
+        self._unsound = unsound
         self._progress: dict[str, tuple[int, int]] = {}  # the change, and bytes that have come
         self._progress_at: dict[str, float] = {}  # of what is not applied yet
         self._applied: dict[str, tuple[int, OnDisk]] = {}
@@ -77,6 +82,9 @@ class Acks:
             self._unasked_at = now
             self.alive(position)
 
+    def _may_be_told(self, identity: str) -> bool:
+        return identity not in self._unsound
+
     def take(self) -> Send | None:
         """What is to be sent now, each change before what it is part of; None: nothing."""
         if not self._has_news():
@@ -86,8 +94,9 @@ class Acks:
             Progress(self._term, seq, identity, received)
             for identity, (seq, received) in self._progress.items()
         ]
-        messages += [Applied(self._term, seq, identity) for identity, (seq, _) in self._applied.items()]
-        after = [on_disk for _, on_disk in self._applied.values()]
+        applied = {one: done for one, done in self._applied.items() if self._may_be_told(one)}
+        messages += [Applied(self._term, seq, identity) for identity, (seq, _) in applied.items()]
+        after = [on_disk for _, on_disk in applied.values()]
         if self._checked is not None:
             messages.append(Checked(self._term, self._checked))
         elif self._refilling is not None:
@@ -98,7 +107,8 @@ class Acks:
         if self._position is not None:
             messages.append(Alive(self._term, self._position))
         self._progress.clear()
-        self._applied.clear()
+        for identity in applied:
+            del self._applied[identity]
         self._about = self._refilling = None
         self._checked = self._enrolled = self._position = None
         return Send(tuple(messages), tuple(after))

@@ -28,6 +28,7 @@ NOTHING_MARKED = OnDisk("no ref gets a value: nothing to note in the journal")
 NOTHING_TO_RESCUE = OnDisk("nothing that is not known replicated goes: nothing to rescue")
 LEADER_HAS_BOTH = OnDisk("the leader has told the old values and the new ones: nothing to rescue")
 NOTED_BEFORE_THE_CRASH = OnDisk("the intent was written after the journal and after the rescue")
+NOT_DAMAGED = OnDisk("no damaged copy is replaced: nothing to note")
 NOTHING_HERE = OnDisk("there is no such repository here: nothing to put on disk")
 STAYS = OnDisk("nothing was changed")
 
@@ -102,6 +103,14 @@ class Histories:
 
     kinds: Mapping[str, str]
     beyond: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Unsound:
+    """A copy of this node that is damaged, and noted as such on disk: its last name, and what is wrong."""
+
+    name: RepositoryName
+    why: str
 
 
 class SessionOverError(Exception):

@@ -20,18 +20,21 @@ The session lets one job at a time work on a repository. It calls `intent_steps.
 earlier session or process has left counts only after it is on disk.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stargate_gate.errors import GitFailedError, StargateError, UnavailableError
+from stargate_gate.errors import BrokenRepositoryError, GitFailedError, StargateError, UnavailableError
 from stargate_gate.replication.rescue.unreplicated import Mark
 from stargate_gate.replication.standby.answers import (
     LEADER_HAS_BOTH,
+    NOT_DAMAGED,
+    STAYS,
     Copy,
     LeaderCannotReadError,
     LeaderRepository,
     OnDisk,
+    Unsound,
 )
 from stargate_gate.replication.standby.damage import DamageSteps
 from stargate_gate.replication.standby.intent import Intent, needed
@@ -43,6 +46,7 @@ from stargate_gate.replication.standby.steps import (
     ChangeHead,
     ChangeRefs,
     ClearNotes,
+    ClearUnsound,
     Compute,
     FetchObjects,
     Find,
@@ -51,6 +55,7 @@ from stargate_gate.replication.standby.steps import (
     Log,
     Note,
     NoteSettled,
+    NoteUnsound,
     PutIntent,
     ReadHead,
     ReadRefs,
@@ -82,15 +87,26 @@ class Applied:
 
 
 class ApplySteps:
-    """For one session of a standby, with the leader of one term."""
+    """For one session of a standby, with the leader of one term.
+
+    unsound  copies that are to be replaced, whatever their refs look like, by id
+    """
 
     plan: ClassVar = staticmethod(plan.plan_transactions)
 
-    def __init__(self, term: int, rescue: RescueSteps, placement: Placement, damage: DamageSteps) -> None:
+    def __init__(
+        self,
+        term: int,
+        rescue: RescueSteps,
+        placement: Placement,
+        damage: DamageSteps,
+        unsound: MutableMapping[str, Unsound],
+    ) -> None:
         self._term = term
         self._rescue = rescue
         self._placement = placement
         self._damage = damage
+        self._unsound = unsound
         self._noted: set[RepositoryName] = (
             set()
         )  # repositories of which a `Note` says that something is wrong
@@ -99,8 +115,11 @@ class ApplySteps:
 
     def change(self, change: Changed) -> Steps[Applied | None]:
         """Apply exactly that; None if it does not fit what is here: then `compare`."""
-        copy: Copy | None = yield Find(change.id)
-        if copy is None or copy.name != change.name:
+        try:
+            copy: Copy | None = yield Find(change.id)
+        except BrokenRepositoryError:
+            return None
+        if copy is None or copy.name != change.name or change.id in self._unsound:
             return None
         with self._placement.working(change.id):
             return (yield from self._change(copy, change))
@@ -112,28 +131,24 @@ class ApplySteps:
         except LeaderCannotReadError as error:
             return (yield from self._stay(identity, error))
         if isinstance(wanted, Gone):
-            return Applied(None, (yield from self._placement.gone(identity, deleted=wanted.deleted)))
-        copy = yield from self._placement.at_its_place(identity, wanted.name)
-        object_format: str | None = None if copy is None else (yield Inspect(copy))
-        if copy is None or object_format is None:
-            remains: Copy | None = yield FindRemains(wanted.name)
-            return (yield from self._anew(wanted, remains, "it is no whole repository any more"))
-        if object_format != wanted.refs.object_format:
-            return (yield from self._anew(wanted, copy, OTHER_FORMAT))
+            return (yield from self._gone(identity, deleted=wanted.deleted))
+        copy, problem = yield from self._sound_copy(wanted)
+        if copy is None or problem is not None:
+            return (yield from self._anew(wanted, copy, problem or "there is none here"))
         try:
             with self._placement.working(identity):
                 synced = yield from self._equalise(copy, wanted)
         except (GitFailedError, UnavailableError) as error:
-            problem = yield from self._damage.look(copy, wanted.refs, error)
-            if problem is None:
+            damage = yield from self._damage.look(copy, wanted.refs, error)
+            if damage is None:
                 raise
-            return (yield from self._anew(wanted, copy, problem))
+            return (yield from self._anew(wanted, copy, damage))
         yield from self._settle(identity, copy, wanted.seq)
         return Applied(copy, synced)
 
     def deleted(self, identity: str) -> Steps[Applied]:
         """A user has deleted it."""
-        return Applied(None, (yield from self._placement.gone(identity, deleted=True)))
+        return (yield from self._gone(identity, deleted=True))
 
     def clear_notes(self, but: Collection[RepositoryName]) -> ClearNotes:
         """Nothing is wrong with any other repository."""
@@ -149,6 +164,29 @@ class ApplySteps:
         )
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _sound_copy(self, wanted: LeaderRepository) -> Steps[tuple[Copy | None, str | None]]:
+        """The copy of that repository at its place, and why it is replaced; (None, None) if none is here."""
+        problem = "it is no whole repository any more"
+        try:
+            copy = yield from self._placement.at_its_place(wanted.id, wanted.name)
+            if copy is not None:
+                object_format: str | None = yield Inspect(copy)
+                if object_format is not None:
+                    found = self._unsound.get(wanted.id)
+                    other = object_format != wanted.refs.object_format
+                    return copy, OTHER_FORMAT if other else found.why if found is not None else None
+        except BrokenRepositoryError as error:
+            problem = error.problem
+        remains: Copy | None = yield FindRemains(wanted.name, wanted.id)
+        return remains, None if remains is None else problem
+
+    def _gone(self, identity: str, *, deleted: bool) -> Steps[Applied]:
+        """The leader has none of that id. What is not here any more is no unsound copy, either."""
+        put = yield from self._placement.gone(identity, deleted=deleted)
+        if put is not STAYS:
+            yield from self._forget_unsound(identity, put)
+        return Applied(None, put)
 
     def _change(self, copy: Copy, change: Changed) -> Steps[Applied | None]:
         before, after = before_and_after(change.delta)
@@ -172,16 +210,20 @@ class ApplySteps:
         """
         damaged = former is not None and why != OTHER_FORMAT
         name = str(wanted.name)
+        noted = NOT_DAMAGED
         if damaged:
+            self._unsound.setdefault(wanted.id, Unsound(wanted.name, why))
+            noted = yield NoteUnsound(wanted.id, wanted.name, why)
             yield Log.of(
                 "error", "repository_damaged_here", repository=name, why=why, remedy="it is fetched anew"
             )
         head = wanted.refs.head if wanted.refs.head.startswith(SYMBOLIC) else None
-        made: Copy = yield BeginCopy(wanted.name, wanted.id, wanted.refs.object_format, head)
+        made: Copy = yield BeginCopy(wanted.name, wanted.id, wanted.refs.object_format, head, noted)
         with self._placement.working(wanted.id):
             whole = yield from self._equalise(made, wanted, served=False)
         copy = yield from self._placement.come(made, wanted.name, former, whole, why=why, damaged=damaged)
         yield from self._remove_intent(wanted.id, whole)
+        yield from self._forget_unsound(wanted.id, whole)
         if damaged:
             yield Log.of("warning", "repository_replaced", repository=name, why=why)
         yield from self._settle(wanted.id, copy, wanted.seq)
@@ -244,6 +286,8 @@ class ApplySteps:
 
         Why that is enough: `sent_states.LastRead`.
         """
+        if (damaged := self._unsound.get(identity)) is not None:
+            raise UnavailableError(f"{error.message}; this copy is damaged, too: {damaged.why}")
         copy: Copy | None = yield Find(identity)
         if copy is None or error.last is None or (yield ReadRefs(copy)).digest != error.last:
             raise UnavailableError(
@@ -320,6 +364,11 @@ class ApplySteps:
         yield NoteSettled(self._term, seq, identity, copy.name)
 
     # -- small things ----------------------------------------------------------------------------------
+
+    def _forget_unsound(self, identity: str, fresh: OnDisk) -> Steps[None]:
+        if identity in self._unsound:
+            yield ClearUnsound(identity, fresh)
+            del self._unsound[identity]
 
     def _remove_intent(self, identity: str, refs: OnDisk) -> Steps[None]:
         yield RemoveIntent(identity, refs)

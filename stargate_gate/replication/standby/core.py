@@ -36,7 +36,6 @@ to the bottom, and `try` and `finally` mean what they always mean.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from stargate_gate.aio.backoff import Backoff
@@ -45,7 +44,7 @@ from stargate_gate.errors import StargateError
 from stargate_gate.replication.illegal_event import IllegalEventError
 from stargate_gate.replication.standby import events
 from stargate_gate.replication.standby.acks import Acks
-from stargate_gate.replication.standby.answers import SessionOverError, TermOverError
+from stargate_gate.replication.standby.answers import SessionOverError, TermOverError, Unsound
 from stargate_gate.replication.standby.apply_steps import Applied, ApplySteps
 from stargate_gate.replication.standby.damage import DamageSteps
 from stargate_gate.replication.standby.enrolment import enroll
@@ -60,10 +59,10 @@ from stargate_gate.replication.standby.instructions import (
 )
 from stargate_gate.replication.standby.intent import Intent
 from stargate_gate.replication.standby.intent_steps import prepare
-from stargate_gate.replication.standby.introductions import Introductions
+from stargate_gate.replication.standby.introductions import Introductions, welcomed
 from stargate_gate.replication.standby.job_queue import Job, JobQueue, Stray
 from stargate_gate.replication.standby.jobs import RunningJobs
-from stargate_gate.replication.standby.list_check import CompleteList, ListCheck
+from stargate_gate.replication.standby.list_check import CompleteList, ListCheck, WorkedOff
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.rescue_steps import RescueSteps
 from stargate_gate.replication.standby.states import State
@@ -83,7 +82,6 @@ from stargate_gate.replication.wire.messages import (
     Message,
     News,
     Refused,
-    Welcome,
     out_of_place,
 )
 from stargate_gate.repos.names import RepositoryName
@@ -93,18 +91,10 @@ WELCOME_LIMIT_S = 15.0  # the leader may first want to see whether another node 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0  # of what fails: a full disk is not asked all the time
 
 
-@dataclass
-class _Check:
-    """A list that was compared: done when the jobs up to these tickets are."""
-
-    number: int
-    seq: int
-    tickets: dict[str, int]
-    total: int  # of tickets, at first
-
-
 class StandbySession:
     """Made for one connection. `instance` is random for each start of the node.
+
+    `unsound`: the copies that were noted as damaged before, by id; they are replaced.
 
     leader         whom this follows
     queue          what is to be done still
@@ -123,6 +113,7 @@ class StandbySession:
         *,
         parallel: int,
         retry_s: float = LAST_RETRY_S,
+        unsound: Mapping[str, Unsound] | None = None,
     ) -> None:
         self.leader = leader
         self.state = State.NEW
@@ -138,15 +129,17 @@ class StandbySession:
         self.queue = JobQueue(self._backoff)
         rescue = RescueSteps(term, leader.name)
         self.placement = Placement(rescue)
-        self._apply = ApplySteps(term, rescue, self.placement, DamageSteps(lambda: self.now))
-        self._acks = Acks(term)
+        self._unsound = dict(unsound or {})
+        damage = DamageSteps(lambda: self.now)
+        self._apply = ApplySteps(term, rescue, self.placement, damage, self._unsound)
+        self._acks = Acks(term, self._unsound)
         self.introductions = Introductions(term, self._acks)
         self._out: list[Instruction] = []
         self._jobs = RunningJobs(self.placement.turn)
-        self._lists = ListCheck(self._apply, self.placement)
+        self._lists = ListCheck(self._apply, self.placement, self._unsound)
         self._comparing: int | None = None
         self._enrolling: int | None = None
-        self._check_of: _Check | None = None
+        self._check_of: WorkedOff | None = None
         self._sending = False
         self._told = 0  # the leader has told of everything up to there
         self._told_at = 0  # and at that time of its clock there was nothing more to tell
@@ -170,9 +163,7 @@ class StandbySession:
         """How far this node is with the first list; None once it was confirmed."""
         if self.checked:
             return None
-        check = self._check_of
-        total = check.total if check is not None else 0
-        done = total - len(check.tickets) if check is not None else 0
+        done, total = self._check_of.progress if self._check_of is not None else (0, 0)
         return self.introductions.refilling(done, total)
 
     # -- events ----------------------------------------------------------------------------------------
@@ -211,11 +202,12 @@ class StandbySession:
             raise AssertionError("no job outlives the session")
         if self.checked and self.position > self._told:
             raise AssertionError("nothing is here that was not told of")
-        if self._check_of is not None and not self._check_of.tickets:
+        if self._check_of is not None and not self._check_of.tickets and not self._replaces():
             raise AssertionError("a list that is done is confirmed")
 
     def _go_on(self) -> None:
         """What may follow from any event."""
+        self._see_whether_checked()
         while self.state is State.FOLLOWING and self._jobs.working < self._parallel:
             job = self.queue.next(self.now)
             if job is None:
@@ -273,25 +265,22 @@ class StandbySession:
                 return due
         return silent_at
 
+    def _found_unsound(self, event: events.FoundUnsound) -> None:
+        """It is replaced, and nothing of it is confirmed before that."""
+        if event.id not in self._unsound:  # else that is being done, or will be when the leader lists it
+            self._replace(event)
+
+    def _replace(self, event: events.FoundUnsound) -> None:
+        self._unsound[event.id] = Unsound(event.name, event.why)
+        self.queue.add(Compare(self._term, 0, event.name, event.id), self.now)
+
     # -- what the leader says --------------------------------------------------------------------------
 
     def _welcome(self, event: events.Heard) -> None:
         """The leader that was looked for takes this standby in, or the session ends."""
-        message = event.message
-        if isinstance(message, Refused):
-            raise SessionOverError(f"{self.leader.name} refuses this node: {message.reason}")
-        if not isinstance(message, Welcome):
-            raise SessionOverError(str(out_of_place(message)))
-        if message.protocol != PROTOCOL:
-            raise SessionOverError(
-                f"{message.leader.name} speaks version {message.protocol} of the feed, and this node "
-                f"version {PROTOCOL}: update the older node"
-            )
-        if (message.term, message.leader) != (self._term, self.leader):
-            found = f"{message.leader.name} with term {message.term}"
-            raise SessionOverError(f"{found} answers instead of {self.leader.name} with term {self._term}")
+        welcome = welcomed(event.message, self.leader, self._term)
         self.state = State.FOLLOWING
-        self._beat_s = message.heartbeat_s
+        self._beat_s = welcome.heartbeat_s
         self._alive_at = event.now
         self._out.append(Welcomed())
         self.introductions.tell()
@@ -393,7 +382,7 @@ class StandbySession:
         for identity, name in {**busy, **different}.items():
             self.queue.add(Compare(self._term, 0, name, identity), self.now)
         tickets = self._tickets()
-        self._check_of = _Check(complete.check, complete.seq, tickets, len(tickets))
+        self._check_of = WorkedOff(complete.check, complete.seq, tickets, len(tickets))
         self._see_whether_checked()
 
     def _tickets(self) -> dict[str, int]:
@@ -402,7 +391,7 @@ class StandbySession:
 
     def _see_whether_checked(self) -> None:
         check = self._check_of
-        if check is None or check.tickets:
+        if check is None or check.tickets or self._replaces():
             return
         self._check_of = None
         self.checked = True
@@ -415,6 +404,10 @@ class StandbySession:
         self._out.append(Equal(self.position, self.equal_at))
         self._acks.checked(check.number)
         self._see_whether_equal()
+
+    def _replaces(self) -> bool:
+        """A damaged copy is to be replaced. Until that is done no list is here, though it may have been."""
+        return any(self.queue.has(identity) for identity in self._unsound)
 
     def _settle_all(self, seq: int) -> None:
         """Everything here is the leader's as of `seq`, or was rescued."""
@@ -436,6 +429,9 @@ class StandbySession:
         except (StargateError, OSError, ValueError) as error:
             self._failed(job, " ".join(str(error).split()))
             return
+        if applied.copy is not None and self._is_unsound(job.id):
+            self._failed(job, "its copy here was found damaged meanwhile, and is fetched anew")
+            return
         self.queue.done(job)
         if job.failed:
             tries = job.failed + 1
@@ -445,6 +441,9 @@ class StandbySession:
         if applied.copy is not None:
             yield LookAfter(applied.copy)
         self._see_what_is_done(job)
+
+    def _is_unsound(self, identity: str) -> bool:
+        return identity in self._unsound
 
     def _apply_job(self, job: Job) -> Steps[Applied]:
         match job.news:
@@ -466,22 +465,22 @@ class StandbySession:
         self.queue.failed(job, error, self.now)
 
     def _see_what_is_done(self, job: Job) -> None:
-        check = self._check_of
-        if check is not None and job.ticket >= check.tickets.get(job.id, job.ticket + 1):
-            del check.tickets[job.id]
-            self._see_whether_checked()
+        if self._check_of is not None:
+            self._check_of.done(job.id, job.ticket)
+        self._see_whether_checked()
         self._see_whether_equal()
 
     # Which event is allowed in which state, and what it means there.
     _ANY: ClassVar[dict[type, "_Handler"]] = {
         events.StepDone: _step_done,
         events.StepFailed: _step_failed,
+        events.FoundUnsound: _found_unsound,
         events.Tick: _tick,
         events.ConnectionEnded: _ended,
     }
     _JOINED: ClassVar[dict[type, "_Handler"]] = {**_ANY, events.Measured: _measured, events.Sent: _sent}
     _ALLOWED: ClassVar[Mapping[State, Mapping[type, "_Handler"]]] = {
-        State.NEW: {events.Begun: _begun},
+        State.NEW: {events.Begun: _begun, events.FoundUnsound: _found_unsound},
         State.PREPARING: _ANY,
         State.OPENING: {**_ANY, events.Connected: _connected},
         State.JOINING: {**_JOINED, events.Heard: _welcome},

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.messages import Message
+from stargate_gate.repos.names import RepositoryName
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,20 @@ class MadeProgress:
 
 
 @dataclass(frozen=True)
+class FoundUnsound:
+    """Somebody has looked at the copy of that id, and it is damaged. The note of it is on disk.
+
+    name  what it is called here
+    why   what is wrong, for people
+    """
+
+    now: float
+    id: str
+    name: RepositoryName
+    why: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """The time that a `Wake` has asked for has come."""
 
@@ -117,6 +132,7 @@ Event: TypeAlias = (
     | StepFailed
     | BytesCame
     | MadeProgress
+    | FoundUnsound
     | Tick
     | ConnectionEnded
 )

@@ -1,8 +1,10 @@
-"""The standby's side of `About` and `Reached`; the messages are in wire/about.py. Pure."""
+"""What the nodes tell of themselves: the standby's side of `Welcome`, `About` and `Reached`. Pure."""
 
 from collections import deque
 
+from stargate_gate.election.port import Member
 from stargate_gate.replication.standby.acks import Acks
+from stargate_gate.replication.standby.answers import SessionOverError
 from stargate_gate.replication.wire.about import (
     About,
     KeysApart,
@@ -11,6 +13,7 @@ from stargate_gate.replication.wire.about import (
     Refilling,
     Settings,
 )
+from stargate_gate.replication.wire.messages import PROTOCOL, Message, Refused, Welcome, out_of_place
 
 SAMPLES = 11  # one a heartbeat: ten seconds, with the usual heartbeat_s of 1
 
@@ -81,3 +84,24 @@ class Introductions:
     def refilling(self, done: int, total: int) -> Refilling:
         """So many repositories are done; with what came in, and how fast."""
         return Refilling(self._term, done, total, self._received_bytes, self._throughput.bytes_per_s())
+
+
+def welcomed(message: Message, leader: Member, term: int) -> Welcome:
+    """The first word of a leader, if it is the one that was looked for, and takes this standby in.
+
+    Raises:
+        SessionOverError: it is another one, or it refuses.
+    """
+    if isinstance(message, Refused):
+        raise SessionOverError(f"{leader.name} refuses this node: {message.reason}")
+    if not isinstance(message, Welcome):
+        raise SessionOverError(str(out_of_place(message)))
+    if message.protocol != PROTOCOL:
+        raise SessionOverError(
+            f"{message.leader.name} speaks version {message.protocol} of the feed, and this node "
+            f"version {PROTOCOL}: update the older node"
+        )
+    if (message.term, message.leader) != (term, leader):
+        found = f"{message.leader.name} with term {message.term}"
+        raise SessionOverError(f"{found} answers instead of {leader.name} with term {term}")
+    return message

@@ -126,6 +126,10 @@ class JobQueue:
         )
         heapq.heappush(self._alarm, (due, job.id))
 
+    def has(self, identity: str) -> bool:
+        """Whether something is to be done for that repository."""
+        return identity in self._ready or identity in self._running or identity in self._resting
+
     def next_due(self) -> float | None:
         """When the next job that rests may start again."""
         return self._alarm[0][0] if self._alarm else None

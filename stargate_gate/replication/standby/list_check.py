@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stargate_gate.errors import StargateError
-from stargate_gate.replication.standby.answers import CensusTaken, Copy, Digest, SessionOverError
+from stargate_gate.replication.standby.answers import (
+    CensusTaken,
+    Copy,
+    Digest,
+    SessionOverError,
+    Unsound,
+)
 from stargate_gate.replication.standby.apply_steps import ApplySteps
 from stargate_gate.replication.standby.placement import Placement
 from stargate_gate.replication.standby.steps import ReadDigests, Steps, TakeCensus
@@ -25,12 +31,36 @@ class CompleteList:
     repositories: tuple[Listed, ...]
 
 
-class ListCheck:
-    """For one session."""
+@dataclass
+class WorkedOff:
+    """A list that was compared: confirmed when the jobs up to these tickets are done.
 
-    def __init__(self, apply: ApplySteps, placement: Placement) -> None:
+    total  of tickets, at first
+    """
+
+    number: int
+    seq: int
+    tickets: dict[str, int]
+    total: int
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tickets are done, and of how many."""
+        return max(0, self.total - len(self.tickets)), self.total
+
+    def done(self, identity: str, ticket: int) -> None:
+        """That job of that repository is done."""
+        if ticket >= self.tickets.get(identity, ticket + 1):
+            del self.tickets[identity]
+
+
+class ListCheck:
+    """For one session. `unsound`: copies that equal no list, whatever their refs look like; by id."""
+
+    def __init__(self, apply: ApplySteps, placement: Placement, unsound: Mapping[str, Unsound]) -> None:
         self._apply = apply
         self._placement = placement
+        self._unsound = unsound
         self._begun: ListBegin | None = None
         self._parts: list[Listed] = []
 
@@ -70,13 +100,18 @@ class ListCheck:
             for identity, copy in census.known.items()
             if identity not in listed and self._asks_again(identity, complete.check)
         }
+        different |= {
+            identity: unsound.name for identity, unsound in self._unsound.items() if identity not in listed
+        }
         unknown = {one.name for one in complete.repositories if one.digest is None}
         yield self._apply.clear_notes({*different.values(), *unknown})
         for start in range(0, len(complete.repositories), LOOKS_AT_ONCE):
             some = complete.repositories[start : start + LOOKS_AT_ONCE]
             same = yield from self._same(some, census.known)
             different |= {one.id: one.name for one in some if one.id not in same}
-        return [stray.name for stray in census.strays], different
+        awaited = {one.name for one in complete.repositories if one.id not in census.known}
+        # A stray with the name of one of these may be that one, with a damaged id: it stays until that comes.
+        return [stray.name for stray in census.strays if stray.name not in awaited], different
 
     def _asks_again(self, identity: str, check: int) -> bool:
         """Whether the leader is asked for one that it has not listed; if it has lost it, now and then."""
@@ -92,7 +127,10 @@ class ListCheck:
         pairs = [
             (one, known[one.id])
             for one in some
-            if one.digest is not None and one.id in known and known[one.id].name == one.name
+            if one.digest is not None
+            and one.id in known
+            and one.id not in self._unsound
+            and known[one.id].name == one.name
         ]
         if not pairs:
             return set()

@@ -42,6 +42,7 @@ from stargate_gate.repos.process import GitProcess, GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
+from stargate_gate.repos.unsound import Note
 from stargate_gate.status import Equality, MirrorStatus
 
 log = structlog.get_logger()
@@ -111,6 +112,7 @@ class Mirror:
             settings.parallel_fetches,
             profile,
         )
+        store.unsound.tell(self._found_unsound)
         self.in_step = in_step
         self.credentials = Credentials.load(settings.cluster_key, settings.host_keys)
         self._on_checked = on_checked
@@ -307,6 +309,10 @@ class Mirror:
             log.info("mirror_fully_checked", term=term, position=position)
         if before != self._checked:
             self._on_checked(term, position)
+
+    def _found_unsound(self, identity: str, note: Note) -> None:
+        if self._session is not None:
+            self._session.found_unsound(identity, note)
 
     async def _applied(self, repository: Repository) -> None:
         if self._on_applied is not None:

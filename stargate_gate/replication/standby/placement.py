@@ -165,11 +165,11 @@ class Placement:
         rescued = NOTHING_TO_RESCUE
         if instead_of is not None:
             now: Occupant | None = yield WhoHas(instead_of.name)
-            own: str | None = yield ReadId(made)
+            own: str = yield ReadId(made)
             if now is not None and now.id not in {None, own}:
                 raise UnavailableError(f"another repository is called {instead_of.name} now")
             if damaged:
-                rescued = yield from self._rescue.keep_damaged(instead_of)
+                rescued = yield from self._rescue.keep_damaged(instead_of, own)
             elif (identity := (yield ReadId(instead_of))) is not None:
                 kept = yield from self._rescue.keep_whole(instead_of, identity, everything=True)
                 rescued = kept or NOTHING_TO_RESCUE

@@ -14,6 +14,7 @@ from stargate_gate.replication.rescue.unreplicated import Kept, Mark
 from stargate_gate.replication.rescue.values import Value, in_question, lacking
 from stargate_gate.replication.standby.answers import NOTHING_TO_RESCUE, Copy, Histories, OnDisk
 from stargate_gate.replication.standby.steps import (
+    Adopt,
     CompareHistories,
     Compute,
     HasRescued,
@@ -106,15 +107,14 @@ class RescueSteps:
         yield self._said(copy, lost, "repository to the trash")
         return rescued
 
-    def keep_damaged(self, copy: Copy) -> Steps[OnDisk]:
-        """As `keep_whole`, of a damaged copy whose place another takes.
+    def keep_damaged(self, copy: Copy, identity: str) -> Steps[OnDisk]:
+        """As `keep_whole`, of a damaged copy whose place the repository of that id takes.
 
-        What was rescued in it moves to the trash as well.
+        Its own id counts if it can be read. What was rescued in it moves to the trash as well.
         """
-        identity: str | None = yield ReadId(copy)
-        if identity is None:
-            return NOTHING_TO_RESCUE  # nothing was noted of what has no id
-        rescued = yield from self.keep_whole(copy, identity)
+        identity = (yield ReadId(copy)) or identity
+        copy, safe = yield Adopt(copy)
+        rescued = yield from self.keep_whole(copy, identity, readable=safe)
         if rescued is None and (yield HasRescued(identity)):
             rescued = yield NoteRescued(identity, copy.name, (), in_trash=True, kept=WHOLE_IN_TRASH)
         return rescued or NOTHING_TO_RESCUE

@@ -26,6 +26,7 @@ from stargate_gate.replication.notes import Notes
 from stargate_gate.replication.peer.connection import Peer, PeerChannel
 from stargate_gate.replication.rescue.journal import Journal
 from stargate_gate.replication.rescue.store import Rescues
+from stargate_gate.replication.standby.answers import Unsound
 from stargate_gate.replication.standby.core import StandbySession
 from stargate_gate.replication.standby.events import (
     Begun,
@@ -33,6 +34,7 @@ from stargate_gate.replication.standby.events import (
     Connected,
     ConnectionEnded,
     Event,
+    FoundUnsound,
     Heard,
     MadeProgress,
     Measured,
@@ -62,10 +64,12 @@ from stargate_gate.replication.wire.about import Profile
 from stargate_gate.replication.wire.channel import LineReader
 from stargate_gate.replication.wire.messages import Heartbeat, MessageError, Welcome, decode, encode
 from stargate_gate.repos.durable import FolderSyncs
+from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.refs import RefReader
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
+from stargate_gate.repos.unsound import Note
 
 
 class SessionEndedError(Exception):
@@ -145,7 +149,17 @@ class Session:
     """
 
     def __init__(self, peer: Peer, leader: Member, term: int, here: Here, callbacks: Callbacks) -> None:
-        self.core = StandbySession(here.me, here.instance, leader, term, parallel=here.parallel_fetches)
+        self.core = StandbySession(
+            here.me,
+            here.instance,
+            leader,
+            term,
+            parallel=here.parallel_fetches,
+            unsound={
+                identity: Unsound(RepositoryName(note.name), note.why)
+                for identity, note in here.store.unsound.notes().items()
+            },
+        )
         self.notes = Notes("repository_not_as_on_the_leader", time.monotonic)
         self.heard_at = time.monotonic()
         self._peer = peer
@@ -189,6 +203,11 @@ class Session:
         finally:
             if self._channel is not None:
                 self._channel.close()
+
+    def found_unsound(self, identity: str, note: Note) -> None:
+        """That copy of this node was noted as unsound: it is to be replaced."""
+        if not self._over:
+            self._tell(FoundUnsound(now(), identity, RepositoryName(note.name), note.why))
 
     def _tell(self, event: Event, mine: int | None = None) -> Do | None:
         """Hand on an event, and see to what follows; the next step of the job `mine` is left to the caller.

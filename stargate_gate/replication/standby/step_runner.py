@@ -208,12 +208,14 @@ class StepRunner(RefWriter):
         return await asyncio.to_thread(_format_of, _real(step.copy))
 
     async def _find_remains(self, step: do.FindRemains) -> Repository | None:
+        if (broken := await self._store.register.by_id(step.id, search=False)) is not None:
+            return broken
         return await asyncio.to_thread(self._store.remains, step.name)
 
     async def _read_id(self, step: do.ReadId) -> str | None:
         try:
             return await asyncio.to_thread(_real(step.copy).id)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     async def _adopt(self, step: do.Adopt) -> tuple[Repository, bool]:
@@ -272,6 +274,13 @@ class StepRunner(RefWriter):
     async def _settle_folders(self, _: do.SettleFolders) -> OnDisk:
         await self._folders.settle(self._store.root)
         return OnDisk("whatever was left to the system")
+
+    async def _note_unsound(self, step: do.NoteUnsound) -> OnDisk:
+        await self._store.unsound.note(step.id, str(step.name), step.why)
+        return OnDisk(f"note of the unsound copy of {step.name}")
+
+    async def _clear_unsound(self, step: do.ClearUnsound) -> None:
+        await self._store.unsound.clear(step.id)
 
     async def _begin_copy(self, step: do.BeginCopy) -> Repository:
         self._require_current()
@@ -418,6 +427,8 @@ class StepRunner(RefWriter):
         do.Compute: _compute,
         do.Pause: _pause,
         do.SettleFolders: _settle_folders,
+        do.NoteUnsound: _note_unsound,
+        do.ClearUnsound: _clear_unsound,
         do.BeginCopy: _begin_copy,
         do.KeepRefs: _keep_refs,
         do.NoteRescued: _note_rescued,

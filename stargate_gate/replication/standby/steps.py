@@ -15,6 +15,7 @@ makes such a step has waited for the step before it:
     Mark ─────────────┐                           the journal says that these refs get values of this term
     NoteRescued ──────┼→ ChangeRefs ─→ SyncRepository ─→ RemoveIntent ─→ Send(Applied)
     PutIntent ────────┘
+    NoteUnsound ─→ BeginCopy … Complete ─→ ClearUnsound
     KeepRefs ─→ NoteRescued ─→ PutAway, Complete
     SyncRepository ─→ PutIntent                   the objects are on disk before the intent names them
     NoteIncarnation ─→ Send(Enrolled)
@@ -53,7 +54,10 @@ class AskLeader:
 
 @dataclass(frozen=True)
 class Find:
-    """The copy of that id. Answer: Copy | None. Fails with UnavailableError if it is damaged."""
+    """The copy of that id. Answer: Copy | None.
+
+    Fails with BrokenRepositoryError if git cannot run in it, with UnavailableError if that is not known now.
+    """
 
     id: str
 
@@ -103,9 +107,13 @@ class Inspect:
 
 @dataclass(frozen=True)
 class FindRemains:
-    """What is left of a repository of that name that is no whole one any more. Answer: Copy | None."""
+    """The copy of that id in which git cannot run. Or what is left of a repository of that name.
+
+    Answer: Copy | None.
+    """
 
     name: RepositoryName
+    id: str
 
 
 @dataclass(frozen=True)
@@ -189,13 +197,37 @@ class SettleFolders:
 
 
 @dataclass(frozen=True)
+class NoteUnsound:
+    """Note that the copy of that id is damaged: see repos/unsound.py. Answer: OnDisk."""
+
+    id: str
+    name: RepositoryName
+    why: str
+
+
+@dataclass(frozen=True)
+class ClearUnsound:
+    """The copy of that id is not damaged any more. Durable when answered. Answer: None.
+
+    fresh  all of the new copy is on disk; it came to its place before this step
+    """
+
+    id: str
+    fresh: OnDisk
+
+
+@dataclass(frozen=True)
 class BeginCopy:
-    """Make a repository of that id beside the others, where nobody finds it. Answer: Copy."""
+    """Make a repository of that id beside the others, where nobody finds it. Answer: Copy.
+
+    noted  if it is to replace a damaged copy, that is noted on disk
+    """
 
     name: RepositoryName
     id: str
     object_format: str
     head: str | None
+    noted: OnDisk
 
 
 @dataclass(frozen=True)
@@ -382,6 +414,8 @@ Step: TypeAlias = (
     | Compute
     | Pause
     | SettleFolders
+    | NoteUnsound
+    | ClearUnsound
     | BeginCopy
     | FetchObjects
     | KeepRefs
