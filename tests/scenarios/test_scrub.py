@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,32 @@ def test_pushes_meanwhile_are_no_damage_on_either_node(cluster: Cluster) -> None
             thread.join()
     assert len(found) >= 2
     assert {status for status, _ in found} <= {0, 75}, found
+
+
+def test_a_check_that_runs_holds_up_nothing_and_ends_with_the_node(unstarted: Make) -> None:
+    """It would take a quarter of an hour: the standby takes over, pushes go on; `kill -9` leaves none."""
+    cluster = unstarted(overrides={"scrub": {"rate_mb_s": 0.001}}).start()
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    tree = client.work_tree("app")
+    client.commit(tree, "large", size_bytes=1_000_000)
+    client.git("push", "-q", client.url(a, APP), "main", cwd=tree)
+    cluster.wait_equal()
+    restart(b)
+    a.wait_in_sync_set("node-b")
+    eventually(lambda: scrub(b).get("running") == APP and scrub(b)["read_bytes"], "a check", CHECK_LIMIT_S)
+    a.kill()
+    b.wait_ready()
+    client.commit(tree, "after the failover")
+    client.git("push", "-q", client.url(b, APP), "main", cwd=tree)
+    assert scrub(b)["running"] == APP
+    readers = [pid for pid in children_of(b.pid) if "stargate_gate.scrub.reader" in command_of(pid)]
+    assert len(readers) == 1
+    b.kill()
+    eventually(lambda: not command_of(readers[0]), "its process ends with it")
+    a.start().wait_healthy()
+    assert a.terminate() == 0
+    for node in cluster.nodes:
+        assert "Traceback" not in complete_log(node)
 
 
 def test_an_operator_checks_one_or_all(unstarted: Make) -> None:
@@ -225,6 +252,20 @@ def test_an_id_that_is_damaged_is_named_or_given_anew(unstarted: Make) -> None:
     )
     client.git("ls-remote", client.url(node, APP))  # a request: now it has an id
     assert verify(node, APP).returncode == 0
+
+
+def children_of(pid: int) -> list[int]:
+    """The numbers of its child processes."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def checked_since(node: NodeProcess, since: float) -> set[str]:
