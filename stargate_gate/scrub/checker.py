@@ -46,7 +46,7 @@ FSCK_CONFIG = ("core.commitGraph=false", "core.multiPackIndex=false")
 
 LOOKS = 4  # at most, at a copy that looks different each time
 AGAIN_S = 2.0  # between two looks: a push or a task of the housekeeping has gone on by then
-MAX_WALK_BYTES = 2 * 2**30  # git keeps some 80 bytes for each object: 25 million of them
+MAX_WALK_BYTES = 2 * 2**30  # git keeps some 130 bytes for each object: 16 million of them
 MAX_OUTPUT_BYTES = 64 * 1024  # of git's messages
 THROTTLE_S = 0.2  # how often git's reading is compared with the rate
 MAX_FINDINGS_READ = 1000  # of one look; a disk that has lost more than that is not described by a list
@@ -88,7 +88,9 @@ class Checker:
         return look.folder, Verdict("unverified", why="it changes while it is being checked")
 
     async def _look(self, repository: Repository, rate: float, reading: Reading, before: Look | None) -> Look:
-        only = [one.where for one in before.findings if one.kind in _SECOND_LOOK] if before else []
+        only = None
+        if before is not None:  # the rest was whole a moment ago
+            only = [one.where for one in before.findings if one.kind in _SECOND_LOOK]
         try:
             folder = repository.path.lstat().st_ino
             found, undone = await self._read(repository.path, rate, only, reading)
@@ -102,7 +104,7 @@ class Checker:
         return Look(folder, combined(found, walked), undone)
 
     async def _read(
-        self, path: Path, rate: float, only: list[str], reading: Reading
+        self, path: Path, rate: float, only: list[str] | None, reading: Reading
     ) -> tuple[list[Finding], str | None]:
         package = Path(stargate_gate.__file__).parent.parent
         process = await self._processes.start(

@@ -128,6 +128,10 @@ class Schedule:
         """Take over the result of a check."""
         before = self._entries.get(report.key, Entry(report.key, report.name, seen=report.at))
         verdict = report.verdict
+        if verdict.result == "unverified" and before.result == "damaged" and before.folder == report.folder:
+            entry = replace(before, name=report.name, tried=report.at)  # nothing says that it is whole now
+            self._entries[report.key] = entry
+            return entry
         entry = replace(
             before,
             name=report.name,
@@ -159,7 +163,9 @@ class Schedule:
             total=len(known),
             verified=sum(self._is_verified(one, now) for one in known),
             suspects=sum(one.suspect > 0 for one in known),
-            damaged=tuple(one for one in known if one.result == "damaged"),
+            damaged=tuple(
+                one for one in known if one.result == "damaged" and one.folder == self._here[one.key].folder
+            ),
             oldest=min((one.verified or one.seen for one in known), default=None),
         )
 
