@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 DAY_S = 86_400.0
 MEGABYTE = 1_000_000
-REFRESH_S = 300.0  # how often the copies are listed: a new one need not be checked sooner
+REFRESH_S = 600.0  # how often the copies are listed; 10,000 take most of a second of processor time
 PAUSE_S = 1.0  # between two copies: small ones cost more processor time than reading
 SUSPECT_PAUSE_S = 0.05
 SUMMARY_S = 10.0  # how old the counts in status may be; counting 10,000 takes milliseconds
