@@ -54,6 +54,10 @@ class Entry:
     findings: tuple[Finding, ...] = ()
     suspect: int = 0
 
+    def is_damaged_in(self, folder: int) -> bool:
+        """Whether that folder was found damaged, and not another one which was replaced since."""
+        return self.result == "damaged" and self.folder in {0, folder}
+
     def to_json(self) -> list[Any]:
         """As a list of JSON values."""
         found = [[one.kind, one.where, one.why] for one in self.findings]
@@ -159,7 +163,11 @@ class Schedule:
             total=len(known),
             verified=sum(self._is_verified(one, now) for one in known),
             suspects=sum(one.suspect > 0 for one in known),
-            damaged=tuple(one for one in known if one.result == "damaged"),
+            damaged=tuple(
+                self._entries[copy.key]
+                for copy in self._here.values()
+                if self._entries[copy.key].is_damaged_in(copy.folder)
+            ),
             oldest=min((one.verified or one.seen for one in known), default=None),
         )
 

@@ -97,6 +97,7 @@ class Scrubber:
         self._pause_s = pause_s
         self._schedule = Schedule(settings.interval_s if settings.on else math.inf, progress.entries.values())
         self._repositories: dict[str, Repository] = {}
+        self._list_again = asyncio.Event()
         self._background: _Running | None = None
         self._asked: _Running | None = None
         self._one_at_a_time = asyncio.Lock()  # of the checks that operators ask for
@@ -107,6 +108,10 @@ class Scrubber:
     def report_to(self, told: Told) -> None:
         """From now on, await `told` with the result of every check. It logs its own problems."""
         self._told = told
+
+    def list_again(self) -> None:
+        """A copy was replaced: list the copies soon, which puts the new one in its place."""
+        self._list_again.set()
 
     async def run(self) -> NoReturn:
         """Check what is due, and note now and then that this node runs."""
@@ -178,6 +183,7 @@ class Scrubber:
 
     async def _refresh(self) -> None:
         """List the copies that are here, and what may have been written at an unclean end."""
+        self._list_again.clear()
         found = await asyncio.to_thread(find_copies, self._root)
         self._repositories = {key: repository for key, (_, repository) in found.items()}
         changed, gone = self._schedule.refresh((copy for copy, _ in found.values()), self._now())
@@ -195,13 +201,13 @@ class Scrubber:
     async def _check_due(self, until: float) -> None:
         """Check what is due, one after the other, until it is time to list the copies again."""
         if not self._settings.on:
-            await asyncio.sleep(REFRESH_S)
+            await self._rest(REFRESH_S)
             return
         loop = asyncio.get_running_loop()
-        while (left_s := until - loop.time()) > 0:
+        while (left_s := until - loop.time()) > 0 and not self._list_again.is_set():
             copy, wait_s = self._schedule.next(self._now())
             if copy is None:
-                await asyncio.sleep(min(wait_s, left_s))
+                await self._rest(min(wait_s, left_s))
                 continue
             suspect = self._is_suspect(copy)
             repository = self._repositories.get(copy.key)
@@ -213,6 +219,12 @@ class Scrubber:
             finally:
                 self._background = None
             await asyncio.sleep(SUSPECT_PAUSE_S if suspect else self._pause_s)
+
+    async def _rest(self, seconds: float) -> None:
+        """Until then, or until the copies are to be listed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._list_again.wait()
 
     def _is_suspect(self, copy: Copy) -> bool:
         entry = self._schedule.get(copy.key)
