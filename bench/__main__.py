@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import failover, kv, lag, memory, openssh, path, push, refs, shell
+from bench import failover, kv, lag, memory, openssh, path, push, refs, scrub, shell
 from tests.support.environment import isolated_environment
 
 MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[[Path, float], None]] = {
     "shell": shell.measure,
     "refs": refs.measure,
     "path": path.measure,
+    "scrub": scrub.measure,
 }
 
 SHORT = 0.2

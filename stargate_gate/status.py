@@ -127,13 +127,15 @@ class MirrorStatus:
 
 @dataclass(frozen=True)
 class AwayStatus:
-    """A member of the sync set that is not connected to this leader.
+    """A standby that is not connected to this leader: a member of the sync set, or heard in this term.
 
     heard_s  how many seconds ago it said something; None: never in this term
+    member   it is in the sync set
     """
 
     name: str
     heard_s: float | None = None
+    member: bool = True
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Status:
     scrub       what is known of this node's own copies
     now         seconds since 1970
     record_age_s  how many seconds ago the cluster record was read; None: never
-    away        members of the sync set that are not connected to this leader
+    away        standbys that are not connected to this leader: members, or heard in this term
     unreplicated  what of this leader's data other nodes may lack
     aside       repositories that not every node holds
     volumes     how much room there is
@@ -114,8 +114,11 @@ class Status:
         value["mirror"] = _mirror_json(self.mirror) if self.mirror is not None else None
         value["concerns"] = [_concern_json(one) for one in self.concerns]
         value["warnings"], value["level"] = self.warnings, self.level.word
-        value.update(headline=self.headline(), **moved, unreplicated=_unreplicated_json(self.unreplicated))
-        return json.dumps(_rounded(value), indent=2, allow_nan=False) + "\n"
+        value.update(headline=self.headline(), **moved)
+        report = json.dumps(_rounded(value), indent=2, allow_nan=False)
+        # It may be long, and the encoder is ten times as fast without indentation.
+        unreplicated = json.dumps(_unreplicated_json(self.unreplicated), allow_nan=False)
+        return f'{report.removesuffix("}").rstrip()},\n  "unreplicated": {unreplicated}\n}}\n'
 
     def to_text(self) -> str:
         """For people: at most 80 columns, the first line says who leads and whether all is well."""
@@ -312,7 +315,7 @@ def _unreplicated_json(unreplicated: UnreplicatedStatus) -> dict[str, Any]:
             {
                 "repository": one.repository,
                 "changes": one.changes,
-                "since": one.since,
+                "since": round(one.since, 3),
                 "elsewhere": one.elsewhere,
             }
             for one in unreplicated.repositories

@@ -31,6 +31,7 @@ from stargate_gate.status import (
 )
 
 OPEN_S = 10.0  # a change that waits for its replica for longer is named; commonly it takes milliseconds
+MAX_AWAY = 5  # standbys that are named
 EXPIRES_SOON_S = 30 * 86_400.0
 EXPIRED_S = 7 * 86_400.0  # an expired key is named for so long; after that nobody seems to miss it
 
@@ -41,7 +42,7 @@ class Situation:
 
     differs      values that should be the same on all nodes, as the mirror has them; a leader's are with
                  its standbys
-    away         members of the sync set that are not connected to this leader
+    away         standbys that are not connected to this leader: members, or heard in this term
     vanished     repositories that are gone without a deletion, here or on the leader; a line each
     notes        what is wrong with single repositories, here or on the leader; a line each
     not_served   folders that are not served; a line each
@@ -195,13 +196,14 @@ def _of_the_sync_set(now: Situation) -> Iterator[Concern]:
         return
     if not record.sync_set:
         alarm = "the sync set is empty: no other node can take over by itself"
+        last = "".join(f"; {one.name}: {_last_heard(one.heard_s, None)}" for one in now.away[:MAX_AWAY])
         if now.mode == "sync":
-            text = f"{alarm}; pushes are acknowledged on this node alone (mode sync)"
+            text = f"{alarm}; pushes are acknowledged on this node alone (mode sync){last}"
             yield Concern("sync_set_empty", text)
         elif now.mode == "strict":
-            yield Concern("sync_set_empty", f"{alarm}; pushes are refused with 75 (mode strict)")
+            yield Concern("sync_set_empty", f"{alarm}; pushes are refused with 75 (mode strict){last}")
         else:
-            yield Concern("alone_in_async", alarm)
+            yield Concern("alone_in_async", f"{alarm}{last}")
     yield from _of_absent_members(now, record)
     for standby in now.standbys:
         if standby.problem is not None:

@@ -187,7 +187,7 @@ def _build_mirror(
     findings = UnsoundFindings(repositories.store, repositories.led.leads)
     repositories.scrub.report_to(findings.hear)
     repositories.store.unsound.tell(
-        lambda _id, note: repositories.scrub.list_again() if note is None else None
+        lambda _id, note: repositories.scrub.look_again() if note is None else None
     )
     state = repositories.datadir.state
     return Mirror(

@@ -1,4 +1,4 @@
-"""Command prefixes that let a process run only when nobody else needs the machine."""
+"""Command prefixes for processes that must not be in the way: low priority, bounded, and soon gone."""
 
 import shutil
 
@@ -19,3 +19,8 @@ def idle_priority(nice: int = GENTLE) -> list[str]:
 def bounded_memory(max_bytes: int) -> list[str]:
     """At most `max_bytes` of memory of its own, not counting mapped files; nothing without prlimit(1)."""
     return ["prlimit", f"--data={max_bytes}"] if shutil.which("prlimit") else []
+
+
+def ends_with_parent() -> list[str]:
+    """Killed by the kernel when this process dies, also while it is stopped. Nothing without setpriv(1)."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []

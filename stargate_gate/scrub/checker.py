@@ -6,9 +6,10 @@ Theory of operation. Two child processes, one after the other, at the lowest pri
     git fsck     --connectivity-only: that every object is there which the refs need. It also computes the ids
                  of commits and trees anew. It is stopped and continued by signals to limit its rate
 
-Neither writes, and neither holds a lock, so pushes, fetches and housekeeping never wait for them. What they
-change meanwhile is no damage: findings.judge. Commit-graph and multi-pack-index are switched off for git: it
-would take their word for it that an object is there.
+Both end with the node, also if it is killed while git is stopped. Neither writes, and neither holds a lock,
+so pushes, fetches and housekeeping never wait for them. What they change meanwhile is no damage:
+findings.judge. Commit-graph and multi-pack-index are switched off for git: it would take their word for it
+that an object is there.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ import stargate_gate
 from stargate_gate.aio.tasks import TaskGroup, run_until
 from stargate_gate.errors import GitFailedError, StargateError, UnavailableError
 from stargate_gate.repos.git import git_environment, repository_argv
-from stargate_gate.repos.priority import LOWEST, bounded_memory, idle_priority
+from stargate_gate.repos.priority import LOWEST, bounded_memory, ends_with_parent, idle_priority
 from stargate_gate.repos.process import DEVNULL, GitProcess, GitProcesses
 from stargate_gate.repos.repository import Repository
 from stargate_gate.repos.store import Store
@@ -45,7 +46,7 @@ FSCK_CONFIG = ("core.commitGraph=false", "core.multiPackIndex=false")
 
 LOOKS = 4  # at most, at a copy that looks different each time
 AGAIN_S = 2.0  # between two looks: a push or a task of the housekeeping has gone on by then
-MAX_WALK_BYTES = 2 * 2**30  # git keeps some 80 bytes for each object: 25 million of them
+MAX_WALK_BYTES = 2 * 2**30  # git keeps some 130 bytes for each object: 16 million of them
 MAX_OUTPUT_BYTES = 64 * 1024  # of git's messages
 THROTTLE_S = 0.2  # how often git's reading is compared with the rate
 MAX_FINDINGS_READ = 1000  # of one look; a disk that has lost more than that is not described by a list
@@ -87,7 +88,9 @@ class Checker:
         return look.folder, Verdict("unverified", why="it changes while it is being checked")
 
     async def _look(self, repository: Repository, rate: float, reading: Reading, before: Look | None) -> Look:
-        only = [one.where for one in before.findings if one.kind in _SECOND_LOOK] if before else []
+        only = None
+        if before is not None:  # the rest was whole a moment ago
+            only = [one.where for one in before.findings if one.kind in _SECOND_LOOK]
         try:
             folder = repository.path.lstat().st_ino
             found, undone = await self._read(repository.path, rate, only, reading)
@@ -101,11 +104,11 @@ class Checker:
         return Look(folder, combined(found, walked), undone)
 
     async def _read(
-        self, path: Path, rate: float, only: list[str], reading: Reading
+        self, path: Path, rate: float, only: list[str] | None, reading: Reading
     ) -> tuple[list[Finding], str | None]:
         package = Path(stargate_gate.__file__).parent.parent
         process = await self._processes.start(
-            [*idle_priority(LOWEST), sys.executable, *READER],
+            [*idle_priority(LOWEST), *ends_with_parent(), sys.executable, *READER],
             writes=None,
             env=git_environment(extra={"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}),
         )
@@ -139,6 +142,7 @@ class Checker:
         argv = [
             *idle_priority(LOWEST),
             *bounded_memory(MAX_WALK_BYTES),
+            *ends_with_parent(),
             *repository_argv(repository, *FSCK, config=FSCK_CONFIG),
         ]
         process = await self._processes.start(argv, writes=None, stdin=DEVNULL)

@@ -5,15 +5,15 @@
 In the node's own process, hashing would hold up the event loop; so this runs at the lowest priority. It reads
 requests from stdin until its end, one JSON object a line, and answers with several lines each:
 
-    {"folder": PATH, "rate": BYTES_PER_S, "only": [FILE, ...]}
+    {"folder": PATH, "rate": BYTES_PER_S, "only": [FILE, ...] or null}
 
     {"read": BYTES}                                    about once a second
     {"kind": ..., "where": ..., "why": ...}            a finding; see findings.py
     {"done": true, "read": BYTES, "folder": INODE}     the last line; or:
     {"done": false, "read": BYTES, "why": TEXT}        not everything could be looked at
 
-It reads at most `rate` bytes a second (0: as fast as it can), and no file that is not a plain one. If `only`
-is not empty, it reads of the objects these files alone: the second look.
+It reads at most `rate` bytes a second (0: as fast as it can), and no file that is not a plain one. With
+`only`, it reads of packs, objects and the like these files alone: the second look.
 
 What is checked: packs, their indexes (also .rev, .bitmap, .mtimes), multi-pack-index and commit-graph by the
 checksum at their end; loose objects by their ids; every loose ref and packed-refs by their form; that HEAD,
@@ -101,7 +101,9 @@ class Budget:
 class Reader:
     """Looks at the repository in the working directory. `found`: gets kind, where, why."""
 
-    def __init__(self, budget: Budget, only: frozenset[str], found: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, budget: Budget, only: frozenset[str] | None, found: Callable[[str, str, str], None]
+    ) -> None:
         self._budget = budget
         self._only = only
         self._found = found
@@ -138,7 +140,7 @@ class Reader:
                 raise
 
     def _wanted(self, where: str) -> bool:
-        return not self._only or where in self._only
+        return self._only is None or where in self._only
 
     # -- small files -----------------------------------------------------------------------------------
 
@@ -247,9 +249,10 @@ class Reader:
         def check(suffix: str) -> None:
             ends[suffix] = self._trailer(f"{stem}{suffix}", _MAGIC[suffix])
 
+        wanted = any(self._wanted(f"{stem}{suffix}") for suffix in (".pack", ".idx"))
         for suffix in (".pack", ".idx"):
             where = f"{stem}{suffix}"
-            if self._wanted(where):
+            if wanted:
                 self._check("pack", where, lambda suffix=suffix: check(suffix))  # type: ignore[misc]
         size = _DIGEST_BYTES[self._hash]
         if len(ends) == len((".pack", ".idx")) and ends[".pack"][-size:] != ends[".idx"][:size]:
@@ -371,7 +374,7 @@ def serve(request: Mapping[str, Any], say: Callable[..., None]) -> None:
         folder = os.stat(".").st_ino  # noqa: PTH116 - the folder itself, whatever its name is now
         Reader(
             budget,
-            frozenset(request["only"]),
+            None if request["only"] is None else frozenset(request["only"]),
             lambda kind, where, why: say(kind=kind, where=where, why=why),
         ).look()
     except OSError as error:

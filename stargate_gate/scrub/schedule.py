@@ -54,10 +54,6 @@ class Entry:
     findings: tuple[Finding, ...] = ()
     suspect: int = 0
 
-    def is_damaged_in(self, folder: int) -> bool:
-        """Whether that folder was found damaged, and not another one which was replaced since."""
-        return self.result == "damaged" and self.folder in {0, folder}
-
     def to_json(self) -> list[Any]:
         """As a list of JSON values."""
         found = [[one.kind, one.where, one.why] for one in self.findings]
@@ -132,6 +128,10 @@ class Schedule:
         """Take over the result of a check."""
         before = self._entries.get(report.key, Entry(report.key, report.name, seen=report.at))
         verdict = report.verdict
+        if verdict.result == "unverified" and before.result == "damaged" and before.folder == report.folder:
+            entry = replace(before, name=report.name, tried=report.at)  # nothing says that it is whole now
+            self._entries[report.key] = entry
+            return entry
         entry = replace(
             before,
             name=report.name,
@@ -164,9 +164,7 @@ class Schedule:
             verified=sum(self._is_verified(one, now) for one in known),
             suspects=sum(one.suspect > 0 for one in known),
             damaged=tuple(
-                self._entries[copy.key]
-                for copy in self._here.values()
-                if self._entries[copy.key].is_damaged_in(copy.folder)
+                one for one in known if one.result == "damaged" and one.folder == self._here[one.key].folder
             ),
             oldest=min((one.verified or one.seen for one in known), default=None),
         )

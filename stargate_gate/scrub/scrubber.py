@@ -97,10 +97,10 @@ class Scrubber:
         self._pause_s = pause_s
         self._schedule = Schedule(settings.interval_s if settings.on else math.inf, progress.entries.values())
         self._repositories: dict[str, Repository] = {}
-        self._list_again = asyncio.Event()
         self._background: _Running | None = None
         self._asked: _Running | None = None
         self._one_at_a_time = asyncio.Lock()  # of the checks that operators ask for
+        self._replaced = asyncio.Event()
         self._read_bytes = 0  # by checks that have ended
         self._summary = Summary()
         self._summed_at = -math.inf
@@ -109,9 +109,9 @@ class Scrubber:
         """From now on, await `told` with the result of every check. It logs its own problems."""
         self._told = told
 
-    def list_again(self) -> None:
-        """A copy was replaced: list the copies soon, which puts the new one in its place."""
-        self._list_again.set()
+    def look_again(self) -> None:
+        """Copies were replaced: list them now, and check those that have another folder."""
+        self._replaced.set()
 
     async def run(self) -> NoReturn:
         """Check what is due, and note now and then that this node runs."""
@@ -183,7 +183,7 @@ class Scrubber:
 
     async def _refresh(self) -> None:
         """List the copies that are here, and what may have been written at an unclean end."""
-        self._list_again.clear()
+        self._replaced.clear()
         found = await asyncio.to_thread(find_copies, self._root)
         self._repositories = {key: repository for key, (_, repository) in found.items()}
         changed, gone = self._schedule.refresh((copy for copy, _ in found.values()), self._now())
@@ -201,13 +201,13 @@ class Scrubber:
     async def _check_due(self, until: float) -> None:
         """Check what is due, one after the other, until it is time to list the copies again."""
         if not self._settings.on:
-            await self._rest(REFRESH_S)
+            await self._sleep(REFRESH_S)
             return
         loop = asyncio.get_running_loop()
-        while (left_s := until - loop.time()) > 0 and not self._list_again.is_set():
+        while (left_s := until - loop.time()) > 0 and not self._replaced.is_set():
             copy, wait_s = self._schedule.next(self._now())
             if copy is None:
-                await self._rest(min(wait_s, left_s))
+                await self._sleep(min(wait_s, left_s))
                 continue
             suspect = self._is_suspect(copy)
             repository = self._repositories.get(copy.key)
@@ -220,11 +220,11 @@ class Scrubber:
                 self._background = None
             await asyncio.sleep(SUSPECT_PAUSE_S if suspect else self._pause_s)
 
-    async def _rest(self, seconds: float) -> None:
-        """Until then, or until the copies are to be listed."""
+    async def _sleep(self, limit_s: float) -> None:
+        """For so long, or until copies were replaced."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._list_again.wait()
+            async with asyncio.timeout(limit_s):
+                await self._replaced.wait()
 
     def _is_suspect(self, copy: Copy) -> bool:
         entry = self._schedule.get(copy.key)

@@ -108,7 +108,7 @@ SITUATIONS: Mapping[str, Situation] = {
     ),
     "the volume hangs under a leader": leader(view=trouble(LEADING)),
     "a standby that is cut off and is no member": standby(me=C, mirror=CUT),
-    "alone in sync": ALONE,
+    "alone in sync": replace(ALONE, away=(AwayStatus("node-b", 754.0, member=False),)),
     "alone in strict": replace(ALONE, mode="strict"),
     "all members away in strict": replace(GONE, mode="strict"),
     "the address cannot be claimed": leader(

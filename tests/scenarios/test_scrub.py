@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,35 @@ def test_both_nodes_check_their_copies_and_name_what_is_damaged(cluster: Cluster
     wait_all_checked(a, 2)
     for node in cluster.nodes:
         assert "Traceback" not in complete_log(node)
+
+
+def test_pushes_meanwhile_are_no_damage_on_either_node(cluster: Cluster) -> None:
+    """Both nodes check the repository again and again while users push to it."""
+    a, client = cluster["node-a"], cluster.client
+    tree = client.work_tree("app")
+    client.git("push", "-q", client.url(a, APP), "main", cwd=tree)
+    cluster.wait_equal()
+    done = threading.Event()
+    found: list[tuple[int, str]] = []
+
+    def check(node: NodeProcess) -> None:
+        while not done.is_set():
+            said = verify(node, APP)
+            found.append((said.returncode, said.stdout))
+
+    checks = [threading.Thread(target=check, args=(node,)) for node in cluster.nodes]
+    for thread in checks:
+        thread.start()
+    try:
+        for number in range(12):
+            client.commit(tree, f"change {number}")
+            client.git("push", "-q", client.url(a, APP), "main", f"main:refs/heads/b{number}", cwd=tree)
+    finally:
+        done.set()
+        for thread in checks:
+            thread.join()
+    assert len(found) >= 2
+    assert {status for status, _ in found} <= {0, 75}, found
 
 
 def test_an_operator_checks_one_or_all(unstarted: Make) -> None:

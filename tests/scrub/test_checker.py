@@ -10,7 +10,8 @@ import pytest
 
 from stargate_gate.repos.names import RepositoryName
 from stargate_gate.repos.repository import HOME_FILE, ID_FILE, Repository
-from stargate_gate.scrub.checker import Checker, Reading
+from stargate_gate.scrub import checker as checker_module
+from stargate_gate.scrub.checker import Checker, Reading, _throttled
 from stargate_gate.scrub.copies import find_copies, find_copy
 from stargate_gate.scrub.findings import Verdict
 from tests.support.git import git, make_work
@@ -89,6 +90,15 @@ def without_pack_index(path: Path) -> None:
     one(path / "objects/pack", "pack-*.idx").unlink()
 
 
+def another_packs_index(path: Path) -> None:
+    """Both files are whole, and do not belong together."""
+    index = one(path / "objects/pack", "pack-*.idx")
+    name = path.parent / "other"
+    oid = git("-C", path, "rev-parse", "packed^{tree}")
+    made = git("-C", path, "pack-objects", "-q", name, given=f"{oid}\n".encode())
+    overwrite(index, Path(f"{name}-{made}.idx").read_bytes())
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     # what → how; where it is found; a word of why
     "ref of zeros": (lambda p: overwrite(p / "refs/heads/main", b"\0" * 41), "refs/heads/main", "zero"),
@@ -114,6 +124,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pack empty": (lambda p: overwrite(one(p / "objects/pack", "*.pack"), b""), ".pack", "is empty"),
     "pack removed": (lambda p: one(p / "objects/pack", "*.pack").unlink(), ".pack", "is missing"),
     "idx flipped": (lambda p: flip(one(p / "objects/pack", "pack-*.idx")), ".idx", "checksum is wrong"),
+    "idx of another pack": (another_packs_index, ".idx", "not the index of the pack"),
     "idx removed": (without_pack_index, ".idx", "is missing"),
     "bitmap flipped": (lambda p: flip(one(p / "objects/pack", "*.bitmap")), ".bitmap", "checksum"),
     "multi-pack-index flipped": (
@@ -259,6 +270,28 @@ async def test_a_copy_that_is_replaced_meanwhile_is_not_judged(
     _, said = await checker.check(repository, AS_FAST_AS_IT_CAN, Reading())
     assert said.result == "unverified"
     assert "replaced" in said.why
+
+
+async def test_git_is_held_up_while_it_reads_more_than_the_rate_allows(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, and continued when its time has come; the bytes are counted."""
+    counted: list[int] = []
+    process = await room.processes.start(["sleep", "600"], writes=None)
+    monkeypatch.setattr(checker_module, "_disk_bytes", lambda _pid: 1_000_000)
+    throttled = asyncio.create_task(_throttled(process, 1_000_000.0, counted.append))
+    state = Path(f"/proc/{process.pid}/stat")
+
+    async def until(letter: str) -> None:
+        async with asyncio.timeout(30):
+            while state.read_text().rpartition(") ")[2][0] != letter:
+                await asyncio.sleep(0.01)
+
+    await until("T")
+    await until("S")
+    assert sum(counted) == 1_000_000
+    throttled.cancel()
+    await process.end()
 
 
 async def test_the_rate_holds_the_reading_up(room: Room, checker: Checker, tmp_path: Path) -> None:

@@ -64,6 +64,18 @@ def test_a_damaged_one_is_looked_at_again_and_others_go_on() -> None:
     assert (counts.total, counts.verified) == (2, 1)
 
 
+def test_a_check_that_is_not_finished_says_nothing_of_damage() -> None:
+    """A damaged copy stays damaged until a check finds it whole, or it is replaced."""
+    made = schedule(A)
+    made.checked(report(A, NOW, "damaged"))
+    made.checked(report(A, NOW + 10, "unverified"))
+    assert [one.name for one in made.summary(NOW).damaged] == [A.name]
+    made.refresh([Copy(A.key, A.name, A.folder + 100)], NOW)
+    assert made.summary(NOW).damaged == ()
+    made.checked(report(A, NOW + 20))
+    assert made.entries[A.key].findings == ()
+
+
 def test_what_is_gone_is_forgotten_and_a_new_name_is_taken_over() -> None:
     """A rename keeps what is known."""
     made = schedule(A, B)

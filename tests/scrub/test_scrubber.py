@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -150,6 +151,23 @@ async def test_what_was_written_at_an_unclean_end_is_checked_first(filled: Room)
         names = await heard.until(4)
     assert sorted(names) == NAMES
     assert names[0] == "org/c", "the one that was written last comes first"
+
+
+async def test_a_copy_that_was_replaced_is_checked_at_once(filled: Room, tmp_path: Path) -> None:
+    """Whoever has fetched it anew says so; nobody waits for the next listing."""
+    made, heard = scrubber(filled)
+    head(filled, "org/b").write_bytes(b"")
+    path = head(filled, "org/b").parent
+    async with running(made):
+        await heard.until(4)
+        assert [one.name for one in made.status().damaged] == ["org/b"]
+        path.rename(tmp_path / "old.git")
+        shutil.copytree(tmp_path / "old.git", path)
+        head(filled, "org/b").write_bytes(head(filled, "org/a").read_bytes())
+        made.look_again()
+        await heard.until(5)
+        assert heard.reports[-1].verdict.result == "sound"
+        assert (made.status().verified, made.status().damaged) == (4, ())
 
 
 async def test_off_checks_nothing_and_verify_works(filled: Room) -> None:

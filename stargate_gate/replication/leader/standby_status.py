@@ -1,5 +1,6 @@
 """What the leader's status says about the connected standbys. Pure."""
 
+import math
 from collections.abc import Collection, Mapping
 
 from stargate_gate.election.port import Member
@@ -21,12 +22,17 @@ def standbys_of(
 def away_of(
     links: Collection[Member], in_force: Collection[Member], heard_at: Mapping[Member, float], now: float
 ) -> tuple[AwayStatus, ...]:
-    """The members of the sync set that are not connected, by name. `heard_at`: see `LeaderTerm`."""
-    away = sorted(member for member in in_force if member not in links)
-    return tuple(
-        AwayStatus(member.name, max(0.0, now - heard_at[member]) if member in heard_at else None)
-        for member in away
-    )
+    """Who is not connected, by name: members of the sync set, and the others that were heard in this term.
+
+    heard_at  see `LeaderTerm`. Of several data_dirs with one name, the one that was heard last counts
+    """
+    away: dict[str, AwayStatus] = {}
+    connected = {member.name for member in links}
+    for member in sorted({*in_force, *heard_at}, key=lambda one: heard_at.get(one, -math.inf)):
+        if member not in links and (member in in_force or member.name not in connected):
+            heard_s = max(0.0, now - heard_at[member]) if member in heard_at else None
+            away[member.name] = AwayStatus(member.name, heard_s, member in in_force)
+    return tuple(away[name] for name in sorted(away))
 
 
 def _standby(member: Member, link: Link, mine: Settings, now: float, *, in_sync: bool) -> StandbyStatus:

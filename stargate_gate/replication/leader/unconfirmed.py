@@ -21,8 +21,8 @@ from stargate_gate.status import OpenChanges, UnreplicatedStatus
 MAX_REPOSITORIES = 100_000  # some 500 bytes each; beyond that the one with the newest first change goes
 MAX_STEPS = 30  # of a repository; later changes count as of the last step
 STEP_S = 1.0  # changes of a repository within that time count as of the first of them
-MANY = 200  # with so many repositories a status is as old as KEPT_S at most
-KEPT_S = 2.0
+MANY = 1000  # with more repositories (some 10 µs each) a status may be as old as KEPT_S
+KEPT_S = 10.0
 
 
 @dataclass
