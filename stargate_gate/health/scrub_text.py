@@ -13,7 +13,7 @@ MEGABYTE = 1_000_000
 def scrub_text(scrub: ScrubStatus) -> str:
     """How many copies are verified, in one line."""
     copies = f"{scrub.verified} of {scrub.total} copies verified"
-    parts = [copies if scrub.total else "no copies"]
+    parts = [copies if scrub.total else "no copies listed yet"]
     if scrub.damaged:
         parts.append(f"{len(scrub.damaged)} damaged")
     if scrub.suspects:

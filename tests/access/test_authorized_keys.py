@@ -58,9 +58,11 @@ def test_users_whose_last_key_ends_soon_are_known() -> None:
         f'expiry-time="20300610Z" {ed25519()} alice\n'
         f'expiry-time="20300603Z" {ed25519()} bob\n'
         f"{ed25519()} bob\n"
+        f"{ed25519()} erin\n"
+        f'expiry-time="20300603Z" {ed25519()} erin\n'
         f'expiry-time="20300601Z",environment="STARGATE_USER=carol" {ed25519()} work\n'
     )
-    assert [(one.user, one.line) for one in keys.expiring(math.inf)] == [("carol", 5), ("alice", 2)]
+    assert [(one.user, one.line) for one in keys.expiring(math.inf)] == [("carol", 7), ("alice", 2)]
     june_10 = datetime(2030, 6, 10, tzinfo=UTC).timestamp()
     assert [one.user for one in keys.expiring(june_10)] == ["carol"]
     assert [one.at for one in keys.expiring(june_10 + 1)][1:] == [june_10]
