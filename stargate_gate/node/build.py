@@ -51,6 +51,7 @@ from stargate_gate.node.settings import (
     timings,
 )
 from stargate_gate.node.term_changes import PeerCommands, TermChanges, WatchedJournal
+from stargate_gate.node.unsound_findings import UnsoundFindings
 from stargate_gate.replication.leader.feed import Feed
 from stargate_gate.replication.leader.reach import Dialler, no_peers
 from stargate_gate.replication.leader.unconfirmed import Unconfirmed
@@ -183,6 +184,11 @@ def _build_mirror(
     """A standby's loop; a single node has nobody to follow."""
     if config.cluster is None or repositories.journal is None:
         return None
+    findings = UnsoundFindings(repositories.store, repositories.led.leads)
+    repositories.scrub.report_to(findings.hear)
+    repositories.store.unsound.tell(
+        lambda _id, note: repositories.scrub.look_again() if note is None else None
+    )
     state = repositories.datadir.state
     return Mirror(
         elector.me,

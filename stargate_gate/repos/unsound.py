@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -47,6 +47,9 @@ class Note:
     at: int
 
 
+Listener: TypeAlias = Callable[[str, Note | None], None]  # repository id; None: there is no note any more
+
+
 class UnsoundCopies:
     """One per node. Made by `open`; what it tells is from memory."""
 
@@ -56,7 +59,7 @@ class UnsoundCopies:
         self._path = path
         self._notes: dict[str, Note] = dict(notes or {})
         self._now = now
-        self._listeners: list[Callable[[str, Note], None]] = []
+        self._listeners: list[Listener] = []
         self._turn = asyncio.Lock()
 
     @classmethod
@@ -81,8 +84,8 @@ class UnsoundCopies:
             )
             return cls(path)
 
-    def tell(self, listener: Callable[[str, Note], None]) -> None:
-        """From now on, call `listener` with (repository id, note) whenever a note is on disk."""
+    def tell(self, listener: Listener) -> None:
+        """From now on, call `listener` whenever a note is on disk, or was removed."""
         self._listeners.append(listener)
 
     def notes(self) -> Mapping[str, Note]:
@@ -155,6 +158,8 @@ class UnsoundCopies:
             await asyncio.to_thread(self._write, left)
             note = self._notes.pop(identity)
         log.info("copy_sound_again", repository=note.name, id=identity)
+        for listener in self._listeners:
+            listener(identity, None)
 
     def _write(self, notes: Mapping[str, Note]) -> None:
         write_json_durably(self._path, to_json(notes), UNSOUND)

@@ -24,6 +24,8 @@ async def test_a_note_is_on_disk_before_anybody_hears_of_it(tmp_path: Path) -> N
     note = Note("org/app", "a bad object", 12)
     assert heard == [(ID, note, {ID: note})]
     assert copies.notes() == {ID: note}
+    await copies.clear(ID)
+    assert heard[1:] == [(ID, None, {})]
 
 
 async def test_the_first_note_stays_until_it_is_cleared(tmp_path: Path) -> None:

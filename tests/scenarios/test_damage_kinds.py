@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import Client, Cluster, NodeProcess, eventually
+from tests.support.cluster import STARGATE, Client, Cluster, NodeProcess, eventually
 from tests.support.damages import DAMAGES, SEEN_BY_A_LOOK, SEEN_BY_COMPARISON
 
 Make = Callable[..., Cluster]
 
 GOOD = "org/good"
 HEAL_LIMIT_S = 90.0
+CHECK_LIMIT_S = 120.0
 NOTES = "state/unsound.json"
 WHY = "a check found a bad object"
 
@@ -120,6 +121,30 @@ def test_copies_that_were_noted_as_damaged_heal_after_a_restart(unstarted: Make)
     eventually(lambda: a.status().get("sync_set") == ["node-b"], "the standby in the sync set")
     assert json.loads((b.data_dir / NOTES).read_text())["copies"] == {}
     assert {one["repository"] for one in events(b, "copy_sound_again")} == bad
+
+
+def test_damage_that_a_check_finds_heals_while_the_standby_runs(unstarted: Make) -> None:
+    """The operator has all copies checked: damaged objects are found, and each copy is replaced at once."""
+    cluster, tree, names = started(unstarted, SEEN_BY_A_LOOK)
+    a, b, client = cluster["node-a"], cluster["node-b"], cluster.client
+    for kind, damage in SEEN_BY_A_LOOK.items():
+        damage(b.repository(f"org/{kind}"))
+    bad = set(names) - {GOOD}
+    verify = [*STARGATE, "repo", "verify", "-c", str(b.config_file), "--all"]
+    found = subprocess.run(verify, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False)
+    assert found.returncode == 69
+    assert {name for name in bad if f"{name}: damaged" in found.stdout} == bad
+    client.commit(tree, "third")
+    push(client, a, tree, GOOD)
+    wait_healed(a, b, names)
+    assert in_trash(b) == bad
+    assert {one["repository"] for one in events(b, "copy_unsound")} == bad
+    eventually(lambda: not json.loads((b.data_dir / NOTES).read_text())["copies"], "no note is left")
+    assert not events(a, "standby_late")
+    eventually(lambda: not b.status()["scrub"]["damaged"], "status names no damage any more", HEAL_LIMIT_S)
+    for name in names:
+        push(client, a, tree, name)
+    cluster.wait_equal()
 
 
 def test_a_damaged_copy_is_not_served_before_it_is_replaced(unstarted: Make) -> None:

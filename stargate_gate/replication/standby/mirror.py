@@ -310,8 +310,8 @@ class Mirror:
         if before != self._checked:
             self._on_checked(term, position)
 
-    def _found_unsound(self, identity: str, note: Note) -> None:
-        if self._session is not None:
+    def _found_unsound(self, identity: str, note: Note | None) -> None:
+        if self._session is not None and note is not None:
             self._session.found_unsound(identity, note)
 
     async def _applied(self, repository: Repository) -> None:
