@@ -156,6 +156,16 @@ def test_what_is_done_is_said_before_what_it_adds_up_to() -> None:
     assert acks.take() == Send((Applied(7, 9, A), Checked(7, 2), Alive(7, 9)), (ON_DISK,))
 
 
+def test_what_is_held_back_is_not_sent_as_nothing() -> None:
+    """Else empty messages follow each other as fast as the connection takes them."""
+    unsound = {A}
+    acks = Acks(7, unsound)
+    acks.applied(A, 5, ON_DISK)
+    assert acks.take() is None
+    unsound.clear()
+    assert acks.take() == Send((Applied(7, 5, A),), (ON_DISK,))
+
+
 # -- bridge --------------------------------------------------------------------------------------------
 
 

@@ -115,7 +115,7 @@ class Acks:
 
     def _has_news(self) -> bool:
         return bool(
-            self._applied
+            any(self._may_be_told(identity) for identity in self._applied)
             or self._progress
             or self._position is not None
             or self._about is not None
