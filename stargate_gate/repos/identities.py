@@ -21,8 +21,10 @@ Some file systems change inode numbers with each mount. Then no folder fits rule
 reads all of its folders when it starts, so rules 1 and 2 are valid also for the first push after it has taken
 over.
 
-A folder that was known and is not found stays known, because a search through all folders takes time, and
-misses one that is moved meanwhile.
+A search through all folders takes time, and misses one that is moved meanwhile. So a folder that was known
+and is not found stays known; and another folder with the same id gets it by rules 2 to 4 only if so many
+searches in a row as ENOUGH_SEARCHES have missed the known one. Until then such a folder counts neither as the
+repository nor as a copy of it.
 """
 
 import sys
@@ -34,6 +36,7 @@ from stargate_gate.aio.foreign_files import read_file
 from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.repos.repository import HOME_FILE, ID_FILE, Repository, read_id
 
+ENOUGH_SEARCHES = 2
 MAX_HOME_BYTES = 32
 FILE_MODE = 0o640
 
@@ -148,7 +151,13 @@ class Identities:
                 self._by_id[identity] = Known(known.repository, known.folder, known.missed + 1)
         census = {}
         for identity, some in by_id.items():
-            repository, look = _holder(some, self._by_id.get(identity))
+            before = self._by_id.get(identity)
+            if before is not None and all(look.folder != before.folder for _, look in some):
+                missed = before.missed + 1
+                if missed < ENOUGH_SEARCHES:
+                    self._by_id[identity] = Known(before.repository, before.folder, missed)
+                    continue
+            repository, look = _holder(some, before)
             self.put(identity, repository, look.folder)
             census[identity] = repository
             strays += [other for other, _ in some if other != repository]

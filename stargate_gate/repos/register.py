@@ -17,6 +17,7 @@ from stargate_gate.aio.foreign_files import reason_of
 from stargate_gate.errors import NoSuchRepositoryError, StargateError, UnavailableError
 from stargate_gate.repos.adoption import new_id
 from stargate_gate.repos.identities import (
+    ENOUGH_SEARCHES,
     Census,
     Folder,
     Identities,
@@ -32,7 +33,6 @@ from stargate_gate.repos.repository import Repository
 log = structlog.get_logger()
 
 SEARCH_AGAIN_S = 1.0  # a search that found nothing is valid for calls up to this long after it began
-ENOUGH_SEARCHES = 2
 MAX_SEARCHES = 5  # if folders are moved all the time
 
 FindAll = Callable[[], Iterable[Repository]]
@@ -291,7 +291,7 @@ class Register:
         if seen.id is not None:
             known = self._identities.get(seen.id)
             if known is not None and known.folder != seen.folder:
-                await self._search()  # to find out whether it was moved or copied
+                await self._search_twice(seen.id)  # to find out whether it was moved or copied
                 known = self._identities.get(seen.id)
             if known is None or known.folder == seen.folder:
                 return await self._take_for(repository, seen, is_new=known is None)

@@ -284,6 +284,25 @@ def test_a_walk_that_missed_a_folder_forgets_nobody() -> None:
     assert census.strays == (copy,)
 
 
+def test_a_copy_gets_the_id_of_a_folder_that_is_gone_and_not_of_one_that_a_walk_has_missed() -> None:
+    """The folder is moved during the walk, and a copy lies where it was: one walk does not tell that apart.
+
+    The copy is no stray either, which a standby would put away: it may be a restored backup.
+    """
+    identities, one = Identities(), "1" * 32
+    here = Look(one, Folder(1, 10), home=True, since=1, signature=())
+    there = Look(one, Folder(1, 20), home=False, since=2, signature=())
+    where, moved = Repository(APP, Path("/app")), Repository(FORK, Path("/fork"))
+    identities.settle([(where, here)])
+    missed = identities.settle([(where, there)])
+    assert (missed.known, missed.strays) == ({}, ())
+    found = identities.settle([(where, there), (moved, here)])
+    assert (found.known, found.strays) == ({one: moved}, (where,))
+    identities.settle([(where, there)])
+    gone = identities.settle([(where, there)])
+    assert (gone.known, gone.strays) == ({one: where}, ())
+
+
 def test_of_two_folders_that_got_the_id_from_the_node_the_newer_keeps_it() -> None:
     """A repository was moved away by hand, came anew from the leader, and the old folder was put back."""
     old, new = Repository(APP, Path("/app")), Repository(FORK, Path("/fork"))
