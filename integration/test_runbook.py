@@ -35,6 +35,11 @@ def on(node: Machine, name: str, *, user: str = "git", **variables: str) -> Done
     return node.run("sh", "-euc", f"{SHELL_LINES}\n{script(name)}", user=user, env=variables, limit_s=120)
 
 
+def told(node: Machine, name: str, *, user: str = "git") -> str:
+    """The same; what it printed, in one line: `stargate status` breaks its lines at 80 columns, anywhere."""
+    return " ".join(on(node, name, user=user).out.split())
+
+
 def as_client(cluster: Cluster, name: str, **variables: str) -> Done:
     """Run the block of that name on the developer's machine."""
     return cluster.client.run("sh", "-euc", script(name), cwd="/home/dev", env=variables, limit_s=120)
@@ -66,7 +71,7 @@ def test_setting_up(session: Session) -> None:
         assert "node-a leads first" in bootstrapped.out
         machine.start_process("/opt/stargate/bin/stargate", "serve", "-c", CONFIG, user="git")
         on(machine, "wait-ready")
-        assert "node-a leads prod in term" in on(machine, "day2").out
+        assert "node-a leads prod in term" in told(machine, "day2")
         again = machine.run("/opt/stargate/bin/stargate", "bootstrap", "-c", CONFIG, user="git", ok=False)
         assert again.status == 69
 
@@ -78,8 +83,8 @@ def test_day_two(pair: Cluster) -> None:
     pair.client.push("looked-at")
     assert "stargate" in on(leader, "shell").out
     for user in ("git", "root"):
-        assert "all is well" in on(leader, "day2", user=user).out
-        assert f"this is {standby.name}, a standby" in on(standby, "day2", user=user).out
+        assert "all is well" in told(leader, "day2", user=user)
+        assert f"this is {standby.name}, a standby" in told(standby, "day2", user=user)
         assert standby.name in on(leader, "wait-pair", user=user).out
     shown = on(standby, "day2-http").out
     assert '"healthy": true' in shown
@@ -92,7 +97,7 @@ def test_day_two(pair: Cluster) -> None:
     assert "repositories" in on(leader, "disk-usage").out
     assert on(leader, "stale-locks").out == ""
     assert "exit" not in on(leader, "verify").out
-    assert "sync set" in on(standby, "standby-behind").out
+    assert "sync set" in told(standby, "standby-behind")
     assert "cluster_id" in on(leader, "same-volume").out
     assert on(leader, "same-volume").out.splitlines()[0] == on(standby, "same-volume").out.splitlines()[0]
 
@@ -175,12 +180,11 @@ def test_a_leader_that_was_alone_is_lost_and_comes_back(cluster: Cluster) -> Non
     standby.cut_from(leader)
     alone = client.commit("app", "on the leader alone")
     client.push("app")
-    assert "the sync set is empty" in on(leader, "standby-behind").out
+    assert "the sync set is empty" in told(leader, "standby-behind")
     assert "app []" in on(leader, "only-copy").out
     leader.kill()
     standby.mend()
-    told = on(standby, "why-not").out
-    assert "exit 9" in told
+    assert "exit 9" in told(standby, "why-not")
     looked = on(standby, "promote-look")
     assert "exit 64" in looked.out
     assert leader.name in looked.text

@@ -121,7 +121,7 @@ class Status:
         return f'{report.removesuffix("}").rstrip()},\n  "unreplicated": {unreplicated}\n}}\n'
 
     def to_text(self) -> str:
-        """For people: at most 80 columns, the first line says who leads and whether all is well."""
+        """For people: at most 80 columns; above the empty line, who leads and whether all is well."""
         body = [line for label, text in self._rows() for line in _row(label, text)]
         return "\n".join([*_wrapped(self.headline(), ""), "", *body]) + "\n"
 
