@@ -227,7 +227,7 @@ class Carrier:
         yield
         self.disk.write()
         self.world.cover("a damaged copy is replaced")
-        del self.disk.unsound[step.id]
+        self.disk.unsound.pop(step.id, None)  # another session may have removed it
         repo = self.disk.by_id(step.id)
         if repo is not None and repo.rotten and repo.noted:
             raise ViolationError("I9", f"{self.process.node}: {repo.name} counts as sound, and is damaged")
