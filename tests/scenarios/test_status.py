@@ -306,8 +306,10 @@ def test_what_only_the_leader_has_is_named_until_a_standby_has_it(cluster: Clust
     eventually(lambda: '"only_copy"' in a.log() or "kind=only_copy" in a.log(), "the log has it")
 
     a.terminate()
+    ended = len(a.log())
     a.start().wait_ready()
     again = eventually(lambda: text_of(a, "only_copy"), "it is known after a restart")
+    eventually(lambda: "only_copy" in a.log()[ended:], "the log has it: what is not logged is never over")
     assert again == (
         "only node-a is known to have changes in 1 repository: org/only.git since before this term"
     )
