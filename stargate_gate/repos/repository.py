@@ -144,12 +144,15 @@ def is_in_the_way(path: Path) -> bool:
         OSError: it cannot be looked at, for any reason but that nothing is there.
     """
     try:
-        mode = path.lstat().st_mode
+        before = path.lstat()
+        if stat.S_ISDIR(before.st_mode):
+            other = any(path.iterdir()) and not is_repository(path)
+        else:
+            other = not stat.S_ISLNK(before.st_mode)
+        # Between two looks a repository may be moved away: then this was not about what is there now.
+        return other and path.lstat().st_ino == before.st_ino
     except (FileNotFoundError, NotADirectoryError):
         return False
-    if stat.S_ISDIR(mode):
-        return any(path.iterdir()) and not is_repository(path)
-    return not stat.S_ISLNK(mode)
 
 
 def is_there(path: Path) -> bool:
