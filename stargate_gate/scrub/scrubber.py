@@ -1,8 +1,8 @@
 """The scrub of a node: checks its copies one after the other, in the background, or for an operator.
 
 The order and the times are in schedule.py, what is kept on disk in progress.py, the check itself in
-checker.py. An interrupted check begins anew with that copy. Whoever has to know of a result is told by
-`told`.
+checker.py. An interrupted check begins anew with that copy. Another part of the node can hear each result
+(`report_to`).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 REFRESH_S = 600.0  # how often the copies are listed; 10,000 take most of a second of processor time
 PAUSE_S = 1.0  # between two copies: small ones cost more processor time than reading
 SUSPECT_PAUSE_S = 0.05
-SUMMARY_S = 10.0  # how old the counts in status may be; counting 10,000 takes milliseconds
+SUMMARY_S = 10.0  # how old the counts in status may be while no check ends
 CHECK_LIMIT_S = 7 * DAY_S  # of one copy: 12 TB at 20 MB/s
 AFTER_A_BUG_S = 60.0
 
@@ -42,7 +42,7 @@ Told = Callable[[Report], Awaitable[None]]
 
 
 async def nobody(_report: Report) -> None:
-    """Is told, and does nothing."""
+    """Does nothing with a result: nothing was given to `report_to`."""
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,9 @@ class Scrubber:
         before = self._schedule.get(report.key)
         entry = self._schedule.checked(report)
         await asyncio.to_thread(self._progress.put, [entry], durably=report.verdict.result == "damaged")
-        self._sum(self._now())
+        self._summed_at = -math.inf  # counted anew when somebody asks: 10,000 copies take 6 ms
         _log(report, before)
-        with contextlib.suppress(StargateError):  # whoever is told logs it
+        with contextlib.suppress(StargateError):  # the part that hears it logs its own problems
             await self._told(report)
 
     def _sum(self, now: float) -> None:
