@@ -1,10 +1,8 @@
 """What the status report says of standbys, copies and keys, in words. Pure."""
 
 from collections.abc import Sequence
-from itertools import islice
 
 from stargate_gate.health.wording import (
-    MAX_LISTED,
     aged,
     behind,
     catching_up,
@@ -56,22 +54,18 @@ def mirror_text(mirror: MirrorStatus, now: float) -> str:
 
 def open_changes_text(repositories: Sequence[OpenChanges], now: float) -> str:
     """Repositories with changes that others lack, the oldest first; the first few."""
-    shown = [_open_text(one, now) for one in islice(repositories, MAX_LISTED)]
-    if len(repositories) > MAX_LISTED:
-        shown.append(f"and {len(repositories) - MAX_LISTED} more")
-    return ", ".join(shown)
+    return listed(repositories, lambda one: _open_text(one, now))
 
 
 def aside_text(repositories: Sequence[AsideStatus], me: str, now: float) -> str:
     """Repositories that are set aside: which, who has them and who does not, why, and since when."""
-    shown = "; ".join(_aside_text(one, me, now) for one in islice(repositories, MAX_LISTED))
-    more = f"; and {len(repositories) - MAX_LISTED} more" if len(repositories) > MAX_LISTED else ""
-    return f"{plural(len(repositories), 'repository')} set aside: {shown}{more}"
+    shown = listed(repositories, lambda one: _aside_text(one, me, now), "; ")
+    return f"{plural(len(repositories), 'repository')} set aside: {shown}"
 
 
 def keys_text(keys: Sequence[ExpiringKey], now: float) -> str:
     """Users whose last key ends."""
-    return listed([_key_text(one, now) for one in keys])
+    return listed(keys, lambda one: _key_text(one, now))
 
 
 def _open_text(one: OpenChanges, now: float) -> str:

@@ -1,7 +1,10 @@
 """Times, amounts and lags in words. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -64,7 +67,9 @@ def plural(count: int, one: str, more: str = "") -> str:
     return f"{count} {one if count == 1 else more or regular}"
 
 
-def listed(items: Sequence[str], most: int = MAX_LISTED) -> str:
-    """The first few, and how many more there are: "a, b, and 8 more"."""
-    shown = ", ".join(items[:most])
-    return f"{shown}, and {len(items) - most} more" if len(items) > most else shown
+def listed(items: Sequence[T], text: Callable[[T], str], between: str = ", ") -> str:
+    """The first MAX_LISTED in words, and how many more there are: "a, b, and 8 more"."""
+    shown = [text(one) for one in items[:MAX_LISTED]]
+    if len(items) > MAX_LISTED:
+        shown.append(f"and {len(items) - MAX_LISTED} more")
+    return between.join(shown)

@@ -38,10 +38,8 @@ EXPIRED_S = 7 * 86_400.0  # an expired key is named for so long; after that nobo
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a node knows of itself at one moment. Filled by `reports.NodeReports.status`.
+    """All that a node knows of itself at one moment. Filled by `reports.NodeReports.situation`.
 
-    differs      values that should be the same on all nodes, as the mirror has them; a leader's are with
-                 its standbys
     away         standbys that are not connected to this leader: members, or heard in this term
     vanished     repositories that are gone without a deletion, here or on the leader; a line each
     notes        what is wrong with single repositories, here or on the leader; a line each

@@ -104,7 +104,10 @@ class TermChanges:
         return self.feed.standbys()
 
     def away(self, now: float) -> tuple[AwayStatus, ...]:
-        """The members of the sync set that are not connected. `now`: the clock of the event loop."""
+        """Standbys that are not connected: members of the sync set, or heard in this term.
+
+        `now`: the clock of the event loop.
+        """
         core = self.feed.core
         return away_of(core.links, self._record.in_force, core.heard_at, now)
 

@@ -36,6 +36,7 @@ from stargate_gate.repos.repository import (
     is_there,
     locate,
     read_id,
+    readable_id,
 )
 
 NEW_PREFIX = ".new-"
@@ -115,9 +116,8 @@ def _is_taken(root: Path, name: RepositoryName, identity: str) -> bool:
     if locate(root, name) is not None:
         return True
     for repository in find_all(root, lambda _path, _reason: None):
-        with contextlib.suppress(OSError):
-            if read_id(repository.path) == identity:
-                return True
+        if readable_id(repository.path) == identity:
+            return True
     return False
 
 

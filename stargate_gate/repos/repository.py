@@ -72,6 +72,14 @@ def read_id(path: Path) -> str | None:
     return content.strip().decode("ascii") if _ID.fullmatch(content) else None
 
 
+def readable_id(path: Path) -> str | None:
+    """As `read_id`; None also if it has no id file, or one that cannot be read."""
+    try:
+        return read_id(path)
+    except OSError:
+        return None
+
+
 def is_id(text: str) -> bool:
     """Whether `text` has the form of a repository's id."""
     return _ID.fullmatch(text.encode()) is not None and not text.endswith("\n")

@@ -42,6 +42,7 @@ from stargate_gate.repos.repository import (
     read_head,
     read_id,
     read_object_format,
+    readable_id,
 )
 from stargate_gate.repos.unsound import FILE_NAME as UNSOUND
 from stargate_gate.repos.unsound import UnsoundCopies
@@ -433,7 +434,7 @@ class Store:
         await asyncio.to_thread(mark_complete, made.path, name)
         identity = self.register.identity(made)
         if instead_of is not None:
-            own = await asyncio.to_thread(_readable_id, instead_of.path)
+            own = await asyncio.to_thread(readable_id, instead_of.path)
             await self._to_trash(instead_of, deleted=False, entry_id=own or identity.id)
         repository = Repository(name, await self._move_in(made.path, name))
         await asyncio.to_thread(trash.forget_deletion, self._datadir.trash, identity.id)
@@ -519,14 +520,6 @@ def _is_begun(path: Path, identity: str, object_format: str) -> bool:
         return read_id(path) == identity and read_object_format(path) == object_format
     except OSError:
         return False
-
-
-def _readable_id(path: Path) -> str | None:
-    """What its id file says, if that can be read."""
-    try:
-        return read_id(path)
-    except OSError:
-        return None
 
 
 def _has_damaged_id(path: Path) -> bool:

@@ -13,7 +13,7 @@ from stargate_gate.repos.repository import (
     find_all,
     is_remains,
     is_repository,
-    read_id,
+    readable_id,
 )
 from stargate_gate.scrub.schedule import Copy
 
@@ -52,11 +52,7 @@ def copy_of(path: Path, name: str) -> Copy:
         OSError: there is no such folder.
     """
     folder = path.lstat().st_ino
-    try:
-        key = read_id(path)
-    except OSError:
-        key = None
-    return Copy(key or WITHOUT_ID + name, name, folder)
+    return Copy(readable_id(path) or WITHOUT_ID + name, name, folder)
 
 
 def changed_since(root: Path, since: float) -> list[tuple[str, str]]:
