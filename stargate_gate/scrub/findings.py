@@ -25,7 +25,7 @@ REMEDIES: Mapping[Kind, str] = {
     "id": "restart the node if it leads; else put the id of the leader's copy into the file",
     "config": "put config.before-stargate or the config of another node's copy in its place",
 }
-REMEDY = 'replace this copy by that of a sound node: see "a copy is damaged" in the runbook'
+REMEDY = 'a standby replaces its copy by itself; for a leader see "a copy is damaged" in the runbook'
 
 # What git says if the machine has too little of something; the copy may be whole.
 _NO_RESOURCES = re.compile(
