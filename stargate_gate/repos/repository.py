@@ -225,6 +225,27 @@ def locate(root: Path, name: RepositoryName) -> Repository | None:
     return None
 
 
+def remains(root: Path, name: RepositoryName) -> Repository | None:
+    """What is left of a repository of that name that cannot be served any more; see `Store.remains`.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    place, other = candidates(root, name)
+    for path in (place, other):
+        if is_remains(path) or _has_damaged_id(path):
+            return Repository(name, path)
+    return Repository(name, place) if is_in_the_way(place) else None
+
+
+def _has_damaged_id(path: Path) -> bool:
+    """Whether the folder has a file for its id, and that does not contain one."""
+    try:
+        return is_there(path / ID_FILE) and read_id(path) is None
+    except OSError:
+        return False
+
+
 def candidates(root: Path, name: RepositoryName) -> tuple[Path, Path]:
     """The two folders in which a repository of that name can be; the first one is preferred."""
     return root / f"{name}{SUFFIX}", root / str(name)

@@ -19,30 +19,24 @@ from weakref import WeakValueDictionary
 import structlog
 
 from stargate_gate.aio.tasks import TaskGroup, finish
-from stargate_gate.datadir.files import fsync_dir, write_durably
 from stargate_gate.datadir.layout import DataDir
 from stargate_gate.errors import BrokenRepositoryError, NoSuchRepositoryError, UnavailableError, UsageError
 from stargate_gate.repos import folders, trash
-from stargate_gate.repos.adoption import Adoption, new_id, write_fresh_config
+from stargate_gate.repos.adoption import Adoption, new_id
 from stargate_gate.repos.folders import NEW_PREFIX, mark_complete, place_beside, remove_beside
+from stargate_gate.repos.furnishing import furnish, is_begun
 from stargate_gate.repos.git import git_argv, repository_argv
-from stargate_gate.repos.identities import Census, give_id
+from stargate_gate.repos.identities import Census
 from stargate_gate.repos.names import RepositoryName, decode_ref, encode_ref
 from stargate_gate.repos.process import GitProcesses
 from stargate_gate.repos.register import IdFiles, NewRepositories, Register
 from stargate_gate.repos.repository import (
-    ID_FILE,
     Repository,
-    candidates,
     find_all,
-    is_in_the_way,
-    is_remains,
-    is_there,
     locate,
     read_head,
-    read_id,
-    read_object_format,
     readable_id,
+    remains,
 )
 from stargate_gate.repos.unsound import FILE_NAME as UNSOUND
 from stargate_gate.repos.unsound import UnsoundCopies
@@ -52,7 +46,6 @@ log = structlog.get_logger()
 
 INIT_LIMIT_S = 20.0
 ADOPTIONS_AT_ONCE = 4
-FILE_MODE = 0o640
 REFS_LIMIT_S = 60.0
 OBJECT_FORMATS = ("sha1", "sha256")
 
@@ -242,7 +235,7 @@ class Store:
             UnavailableError, OSError, GitFailedError: it could not be made.
         """
         path = await asyncio.to_thread(place_beside, self.root, identity, name)
-        if not await asyncio.to_thread(_is_begun, path, identity, object_format):
+        if not await asyncio.to_thread(is_begun, path, identity, object_format):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
             await self._init(path, object_format, head, identity)
         return Repository(name, path)
@@ -271,11 +264,7 @@ class Store:
         else, also a file, in the place of a repository: no other one could come there. Or a repository whose
         id file is damaged; one without an id file is none of this node's.
         """
-        place, other = candidates(self._datadir.repositories, name)
-        for path in (place, other):
-            if is_remains(path) or _has_damaged_id(path):
-                return Repository(name, path)
-        return Repository(name, place) if is_in_the_way(place) else None
+        return remains(self._datadir.repositories, name)
 
     async def move(self, repository: Repository, name: RepositoryName) -> Repository:
         """Give it another name, which must be free, durably.
@@ -415,8 +404,8 @@ class Store:
         head_line = head if head is not None and _SYMBOLIC_HEAD.fullmatch(head) else None
         try:
             await self._processes.run(argv, limit_s=INIT_LIMIT_S, writes=new)
-            furnish = asyncio.to_thread(_furnish, new, object_format, self._datadir, head_line, identity)
-            await finish(furnish)
+            made = asyncio.to_thread(furnish, new, object_format, self._datadir, head_line, identity)
+            await finish(made)
         except BaseException:
             await finish(asyncio.to_thread(remove_beside, new))
             raise
@@ -503,31 +492,6 @@ def _unborn(path: Path) -> str | None:
         return None
     ref = head.removeprefix("ref: ")
     return None if (path / ref).is_file() else ref
-
-
-def _furnish(new: Path, object_format: str, datadir: DataDir, head: str | None, identity: str) -> None:
-    """Write what `git init` does not, and put everything on disk, bottom up."""
-    write_fresh_config(new, object_format, datadir)
-    give_id(new, identity)
-    head_line = encode_ref(head) + b"\n" if head else (new / "HEAD").read_bytes()
-    write_durably(new / "HEAD", head_line, mode=FILE_MODE)
-    for folder, _, _ in os.walk(new, topdown=False):
-        fsync_dir(Path(folder))
-
-
-def _is_begun(path: Path, identity: str, object_format: str) -> bool:
-    try:
-        return read_id(path) == identity and read_object_format(path) == object_format
-    except OSError:
-        return False
-
-
-def _has_damaged_id(path: Path) -> bool:
-    """Whether the folder has a file for its id, and that does not contain one."""
-    try:
-        return is_there(path / ID_FILE) and read_id(path) is None
-    except OSError:
-        return False
 
 
 def _missing(name: RepositoryName) -> NoSuchRepositoryError:
